@@ -1,0 +1,40 @@
+# `make demo` trains and tests the quickstart; `make test` is the whole check. Both install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+RUNS := runs/quickstart
+
+.PHONY: demo test lint types clean
+
+demo: $(VENV)/demo
+	rm -rf $(RUNS)
+	$(BIN)/nar fit --config scripts/configs/quickstart.yaml
+	$(BIN)/nar test --ckpt_path $(RUNS)/best.ckpt
+
+test: lint types
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# Editable installs hide the mapped folders from mypy: it checks an ordinary one, and must find every file of it.
+types: $(VENV)/test
+	rm -rf build
+	$(BIN)/pip install -q --no-deps --no-build-isolation --target build/types .
+	cd tests && MYPYPATH=../build/types $(BIN)/mypy --config-file ../pyproject.toml -p nar | tee ../build/mypy.txt
+	grep -q "no issues found in $$(ls nar/*.py processors/*.py datasets/*.py | wc -l) source files" build/mypy.txt
+
+# torch comes first and pinned: left to be found by another package it would be a build of several gigabytes.
+$(VENV)/demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/test: $(VENV)/demo
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,13 @@
+"""Trajectories of algorithms: CLRS-30, its splits and the data module that trains on them."""
+
+if __name__ == "datasets":
+    raise ImportError(
+        "this folder is nar.datasets; importing it as 'datasets' hides Hugging Face's package of that name: "
+        "take the root of this repository off sys.path (set PYTHONSAFEPATH=1, or run from another folder)"
+    )
+
+from nar.datasets.clrs30 import ALGORITHMS, SPECS
+from nar.datasets.datamodule import CLRS30
+from nar.datasets.samplers import sample
+
+__all__ = ["ALGORITHMS", "CLRS30", "SPECS", "sample"]

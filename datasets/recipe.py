@@ -1,0 +1,109 @@
+"""What the published recipe does to dm-clrs's trajectories before a model sees them.
+
+Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clrs/examples/run.py`` and
+``clrs/_src/samplers.py`` of dm-clrs 2.0.3.
+"""
+# Axes: B graphs, N nodes, T time.
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nar.batch import Feedback, NumpyArray
+from nar.datasets.clrs30 import SPECS, STRING_MATCHERS
+from nar.specs import Probe, Spec, Stage, Type
+
+DENSITIES = tuple(0.1 + 0.1 * i for i in range(9))
+HALF_DENSITIES = ("articulation_points", "bridges", "mst_kruskal")
+LONGEST_NEEDLE = 8
+STATIC_HINT = "pred_h"  # the order of a sequence, in the algorithms that never change it
+REORDERING = ("heapsort", "insertion_sort", "bubble_sort", "quicksort", "quickselect")
+
+
+def recipe_spec(algorithm: str) -> Spec:
+    """The probes of `algorithm` as the model sees them: a hint that never changes is an input, and an output that is a
+    permutation is a cyclic permutation with a mask of its first node.
+    """
+    spec: dict[str, Probe] = {}
+    for name, probe in SPECS[algorithm].items():
+        if name == STATIC_HINT and has_static_hint(algorithm):
+            spec["pred"] = probe._replace(stage=Stage.INPUT)
+        elif probe.type is Type.SHOULD_BE_PERMUTATION:
+            spec[name] = probe._replace(type=Type.PERMUTATION_POINTER)
+            spec[f"{name}_mask"] = probe._replace(type=Type.MASK_ONE)
+        else:
+            spec[name] = probe
+    return spec
+
+
+def has_static_hint(algorithm: str) -> bool:
+    """Whether the hint ``pred_h`` never changes while `algorithm` runs."""
+    return STATIC_HINT in SPECS[algorithm] and algorithm not in REORDERING
+
+
+def apply_recipe(algorithm: str, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
+    """Trajectories of `algorithm` from :func:`nar.datasets.sample`, in the form of :func:`recipe_spec`."""
+    (inputs, hints, lengths), outputs = feedback
+    inputs, hints = dict(inputs), dict(hints)
+    if has_static_hint(algorithm):
+        inputs["pred"] = hints.pop(STATIC_HINT)[0]
+    new_outputs: dict[str, NumpyArray] = {}
+    for name, data in outputs.items():
+        if SPECS[algorithm][name].type is Type.SHOULD_BE_PERMUTATION:
+            new_outputs[name], new_outputs[f"{name}_mask"] = cyclic_permutation(data)
+        else:
+            new_outputs[name] = data
+    return Feedback(feedback.features._replace(inputs=inputs, hints=hints, lengths=lengths), new_outputs)
+
+
+def cyclic_permutation(pointers: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
+    """Predecessor pointers as a cyclic permutation and a mask of the first node.
+
+    Args:
+        pointers: Each node's predecessor in a sequence, the first node's being itself, [B, N].
+
+    Returns:
+        One-hot predecessors in which the first node's is the last node, [B, N, N], and the mask [B, N].
+
+    Source:
+        ``predecessor_to_cyclic_predecessor_and_first`` in ``clrs/_src/probing.py`` of dm-clrs 2.0.3.
+    """
+    eye = np.eye(pointers.shape[1], dtype=np.float32)
+    one_hot = eye[pointers.astype(np.int64)]
+    last = one_hot.sum(axis=1).argmin(axis=1)  # no node points at the last one
+    first = one_hot.diagonal(axis1=1, axis2=2).argmax(axis=1)
+    one_hot[np.arange(len(pointers)), first] = eye[last]
+    return one_hot, eye[first]
+
+
+def randomise_positions(feedback: Feedback[NumpyArray], rng: np.random.RandomState) -> Feedback[NumpyArray]:
+    """The same trajectories with ``pos`` drawn uniformly from [0, 1) and sorted, in each of two strings by itself.
+
+    Source:
+        ``process_random_pos`` in ``clrs/_src/samplers.py`` of dm-clrs 2.0.3.
+    """
+    pos = feedback.features.inputs["pos"]
+    new = np.asarray(rng.uniform(size=pos.shape))
+    for graph in range(len(pos)):
+        starts = np.flatnonzero(pos[graph] == 0)  # position 0 begins a sequence
+        for start, end in zip(starts, [*starts[1:], pos.shape[1]], strict=True):
+            new[graph, start:end].sort()
+    inputs = {**feedback.features.inputs, "pos": new}
+    return feedback._replace(features=feedback.features._replace(inputs=inputs))
+
+
+def train_sizes(algorithm: str, sizes: Sequence[int]) -> list[int]:
+    """The sizes at which `algorithm` is trained: string matchers at 5/4 of the largest alone."""
+    return [max(sizes) * 5 // 4] if algorithm in STRING_MATCHERS else list(sizes)
+
+
+def train_sampler_args(algorithm: str, num_nodes: int) -> dict[str, Any]:
+    """The sampler's arguments in training and validation: edge densities from 0.1 to 0.9, half of that where
+    trajectories would grow too long; needles of every length up to 8 (less if the string would not hold them).
+    """
+    if algorithm in STRING_MATCHERS:
+        return {"length_needle": -min(LONGEST_NEEDLE, (num_nodes - 1) // 2)}
+    if "adj" in SPECS[algorithm]:
+        return {"p": tuple(p / 2 for p in DENSITIES) if algorithm in HALF_DENSITIES else DENSITIES}
+    return {}

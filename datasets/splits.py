@@ -1,0 +1,159 @@
+"""The splits of CLRS-30: an endless one for training, fixed ones for validation and test.
+
+Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLRS30`` in ``clrs/_src/samplers.py`` and
+``clrs/examples/run.py`` of dm-clrs 2.0.3.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from nar.batch import Batch, Features, Feedback, NumpyArray, to_tensors
+from nar.datasets.cache import Cache
+from nar.datasets.clrs30 import samples_multiplier
+from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
+from nar.datasets.samplers import sample
+
+VALIDATION_SEED = 2
+TEST_SEED = 3
+NUM_SAMPLES = 32  # of a test split, before the algorithm's multiplier; validation has twice as many
+
+
+class Split(NamedTuple):
+    """A fixed set of one algorithm's trajectories.
+
+    Attributes:
+        algorithm: The algorithm's name.
+        num_nodes: The size asked of the sampler.
+        is_test: Whether it is a test split (of the official kind: seed 3, evenly spaced positions, the sampler's
+            default densities and needles) or one for validation (seed 2, drawn as in training).
+    """
+
+    algorithm: str
+    num_nodes: int
+    is_test: bool
+
+    def load(self, cache: Cache) -> Feedback[NumpyArray]:
+        """Its trajectories, from the cache if they are there; of a test split only the first hint is kept."""
+        return cache.get(self._key(), self._generate)
+
+    def is_in(self, cache: Cache) -> bool:
+        """Whether the cache has a file for it, sound or not."""
+        return cache.path(self._key()).exists()
+
+    def _key(self) -> dict[str, Any]:
+        return {**self._asdict(), "dm-clrs": version("dm-clrs"), **self._sampling()}
+
+    def _sampling(self) -> dict[str, Any]:
+        """The arguments of :func:`sample` besides the algorithm and the size."""
+        num_samples = NUM_SAMPLES * samples_multiplier(self.algorithm)
+        if self.is_test:
+            return {"num_samples": num_samples, "seed": TEST_SEED}
+        args = train_sampler_args(self.algorithm, self.num_nodes)
+        return {"num_samples": 2 * num_samples, "seed": VALIDATION_SEED, **args}
+
+    def _generate(self) -> Feedback[NumpyArray]:
+        raw = sample(self.algorithm, num_nodes=self.num_nodes, **self._sampling())
+        feedback = apply_recipe(self.algorithm, raw)
+        if self.is_test:
+            first_hints = {name: hint[:1] for name, hint in feedback.features.hints.items()}
+            return feedback._replace(features=feedback.features._replace(hints=first_hints))
+        return randomise_positions(feedback, np.random.RandomState(VALIDATION_SEED))
+
+
+class SplitBatches(Dataset[Batch]):
+    """The batches of several splits, one after the other.
+
+    Args:
+        splits: Each with its trajectories.
+        batch_size: Trajectories in a batch; the last of a split may have fewer.
+    """
+
+    def __init__(self, splits: Sequence[tuple[Split, Feedback[NumpyArray]]], batch_size: int) -> None:
+        self.starts = [
+            (split, feedback, start)
+            for split, feedback in splits
+            for start in range(0, len(feedback.features.lengths), batch_size)
+        ]
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> Batch:
+        split, feedback, start = self.starts[index]
+        part = _rows(feedback, slice(start, start + self.batch_size))
+        return Batch(split.algorithm, split.num_nodes, 0, to_tensors(part, recipe_spec(split.algorithm)))
+
+
+def _rows(feedback: Feedback[NumpyArray], rows: slice) -> Feedback[NumpyArray]:
+    """Some of the trajectories, without the padding that only others needed."""
+    (inputs, hints, lengths), outputs = feedback
+    longest = int(lengths[rows].max())
+    features = Features(
+        {name: data[rows] for name, data in inputs.items()},
+        {name: data[:longest, rows] for name, data in hints.items()},
+        lengths[rows],
+    )
+    return Feedback(features, {name: data[rows] for name, data in outputs.items()})
+
+
+class TrainStream(IterableDataset[Batch]):
+    """Fresh trajectories without end: batch i is a function of the seed, i and the rank alone.
+
+    The algorithms take turns, one per step; each time all have had theirs, the next training size is taken.
+
+    Args:
+        algorithms: Names, in the order in which they take turns.
+        sizes: Training sizes (see :func:`train_sizes`).
+        batch_size: Trajectories in a batch.
+        seed: Of everything that is drawn.
+        rank: Tells this process's batches from those that others draw for the same step.
+        start: Index of the first batch.
+    """
+
+    def __init__(
+        self,
+        algorithms: Sequence[str],
+        sizes: Sequence[int],
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        start: int = 0,
+    ) -> None:
+        self.algorithms = list(algorithms)
+        self.sizes = list(sizes)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.start = start
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        index = self.start + offset
+        while True:
+            yield self[index]
+            index += stride
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch number `index`."""
+        turn, position = divmod(index, len(self.algorithms))
+        algorithm = self.algorithms[position]
+        sizes = train_sizes(algorithm, self.sizes)
+        num_nodes = sizes[turn % len(sizes)]
+        words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(18).tolist()
+        raw = sample(
+            algorithm,
+            num_nodes=num_nodes,
+            num_samples=self.batch_size,
+            seed=words[:8],
+            **train_sampler_args(algorithm, num_nodes),
+        )
+        feedback = randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(words[8:16]))
+        noise_seed = words[16] << 32 | words[17]
+        return Batch(algorithm, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)))

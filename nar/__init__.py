@@ -1,0 +1,1 @@
+"""Neural algorithmic reasoning: encode-process-decode models trained to execute algorithms."""

@@ -1,0 +1,70 @@
+"""Trajectories in batches, as arrays or as tensors.
+
+Source: ``Features`` and ``Feedback`` of ``clrs/_src/samplers.py`` in dm-clrs 2.0.3, with dicts in place of tuples.
+"""
+# Axes: B graphs, T time.
+
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nar.specs import Spec, Type
+
+Array = TypeVar("Array")
+NumpyArray = np.ndarray[Any, np.dtype[Any]]
+
+
+class Features(NamedTuple, Generic[Array]):
+    """What a model may see of a batch of trajectories.
+
+    Attributes:
+        inputs: By probe name, [B, ...].
+        hints: By probe name, [T, B, ...], padded with zeros after a sample's own end.
+        lengths: Each sample's own number of hints, [B].
+    """
+
+    inputs: Mapping[str, Array]
+    hints: Mapping[str, Array]
+    lengths: Array
+
+
+class Feedback(NamedTuple, Generic[Array]):
+    """A batch of trajectories: the features and the outputs by probe name, [B, ...]."""
+
+    features: Features[Array]
+    outputs: Mapping[str, Array]
+
+
+class Batch(NamedTuple):
+    """A batch of one algorithm's trajectories as it reaches the model.
+
+    Attributes:
+        algorithm: The algorithm's name.
+        num_nodes: The size that was asked of the sampler.
+        seed: Of the noise that a training step draws.
+        feedback: The trajectories.
+    """
+
+    algorithm: str
+    num_nodes: int
+    seed: int
+    feedback: Feedback[Tensor]
+
+
+def to_tensors(feedback: Feedback[NumpyArray], spec: Spec) -> Feedback[Tensor]:
+    """The same trajectories as tensors: pointers and lengths as int64, everything else in torch's default dtype."""
+
+    def convert(probes: Mapping[str, NumpyArray]) -> dict[str, Tensor]:
+        return {
+            name: torch.as_tensor(data).to(
+                torch.int64 if spec[name].type is Type.POINTER else torch.get_default_dtype()
+            )
+            for name, data in probes.items()
+        }
+
+    (inputs, hints, lengths), outputs = feedback
+    features = Features(convert(inputs), convert(hints), torch.as_tensor(lengths).to(torch.int64))
+    return Feedback(features, convert(outputs))

@@ -1,0 +1,215 @@
+"""The command line: ``nar fit``, ``nar validate``, ``nar test`` and ``nar predict``."""
+
+import os
+
+# Data workers run beside the math threads: threads that spin while they wait would take the workers' cores. OpenMP
+# reads this when torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from safetensors.torch import save_file
+
+import nar.processors
+from nar.checkpoint import KeepConfig, config_of, read_checkpoint
+from nar.datasets import CLRS30
+from nar.errors import UserError
+from nar.module import Reasoner
+from nar.report import draw_scores, print_table, write_csv
+
+RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
+    "max_epochs": 1,  # training data has no end, so that the one epoch lasts as long as there are steps
+    "max_steps": 10_000,
+    "val_check_interval": 50,
+    "check_val_every_n_epoch": None,
+    "gradient_clip_val": 1.0,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data module deals out batches itself, none twice
+}
+FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout")
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Raise a :class:`UserError` in place of printing usage and leaving."""
+        line = " ".join(message.split())
+        if "processor" in line:
+            known = ", ".join(nar.processors.__all__)
+            line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
+        raise UserError(line) from ex
+
+
+class CLI(LightningCLI):
+    """LightningCLI whose checkpoints know their algorithms and their processor."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The recipe's defaults, and the specs of the data for the model."""
+        parser.set_defaults({"model.processor": "TripletGMPNN"})
+        parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; where a checkpoint is named, again with its configuration as the defaults."""
+        super().parse_arguments(parser, args)
+        self.command = self.config["subcommand"]
+        given = self.config[self.command]
+        if given.get("ckpt_path") is None:
+            if self.command != "fit":
+                raise UserError(f"nar {self.command} needs a checkpoint: --ckpt_path runs/quickstart/best.ckpt")
+            return
+        path = given.ckpt_path
+        if path == "last":
+            path = str(Path(given.trainer.default_root_dir or ".") / "last.ckpt")
+        self.checkpoint = read_checkpoint(path)
+        written = config_of(self.checkpoint)
+        subparser = self._parser(self.command)
+        for group in ("model", "data"):
+            subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
+        super().parse_arguments(parser, args)
+        self.config[self.command].ckpt_path = path
+        self._compare(path, written)
+
+    def _compare(self, path: str, written: dict[str, Any]) -> None:
+        """Raise a :class:`UserError` if what was asked for is not what the checkpoint has."""
+        asked = self._plain_config()
+        if asked["data"]["algorithms"] != written["data"]["algorithms"]:
+            raise UserError(
+                f"{path} is a checkpoint for {written['data']['algorithms']}, but the configuration asks for "
+                f"{asked['data']['algorithms']}"
+            )
+        for name, value in asked["model"].items():
+            free = self.command != "fit" and name in FREE_IN_EVALUATION
+            if not free and value != written["model"].get(name):
+                raise UserError(
+                    f"{path} was made with model.{name} {written['model'].get(name)}, but the configuration asks for "
+                    f"{value}"
+                )
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let a checkpoint override the command line; `parse_arguments` sees to it."""
+
+    def _plain_config(self) -> dict[str, Any]:
+        """``model`` and ``data`` as plain values."""
+        config = self.config[self.command]
+        plain: dict[str, Any] = {group: config[group].as_dict() for group in ("model", "data")}
+        algorithms = plain["data"]["algorithms"]
+        plain["data"]["algorithms"] = [algorithms] if isinstance(algorithms, str) else algorithms
+        return plain
+
+    def before_instantiate_classes(self) -> None:
+        """Fill in what follows from other settings."""
+        config = self.config[self.command]
+        if config.data.seed is None and not isinstance(config.seed_everything, bool):
+            config.data.seed = config.seed_everything
+        trainer = config.trainer
+        if trainer.default_root_dir is None:
+            names = self._plain_config()["data"]["algorithms"]
+            own = f"runs/{names[0] if len(names) == 1 else 'several'}"
+            trainer.default_root_dir = str(Path(config.ckpt_path).parent) if config.ckpt_path else own
+        if trainer.limit_train_batches is None and trainer.max_steps > 0:
+            # The stream of training data has no end: this tells the progress bar where training does.
+            trainer.limit_train_batches = trainer.max_steps * trainer.accumulate_grad_batches
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer that keeps the best and the last checkpoint, and logs, in its ``default_root_dir``."""
+        config = self.config_init[self.command]
+        root = Path(config.trainer.default_root_dir)
+        if config.trainer.logger in (None, True):
+            csv = CSVLogger(root, name="logs")
+            kwargs["logger"] = [csv, TensorBoardLogger(root, name="logs", version=csv.version)]
+        extra: list[Callback] = []
+        if self.command != "fit":
+            kwargs["enable_checkpointing"] = False
+        else:
+            if config.ckpt_path is None and any((root / name).exists() for name in ("best.ckpt", "last.ckpt")):
+                raise UserError(
+                    f"{root} holds the checkpoints of another run: go on with it by --ckpt_path last, or choose "
+                    "another --trainer.default_root_dir"
+                )
+            where: dict[str, Any] = {"dirpath": root, "enable_version_counter": False}
+            extra = [
+                KeepConfig(self._plain_config()),
+                ModelCheckpoint(monitor="val/score", mode="max", filename="best", **where),
+                ModelCheckpoint(filename="last", **where),
+            ]
+        return super().instantiate_trainer(**kwargs, callbacks=[*(config.trainer.callbacks or []), *extra])
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """In evaluation the weights are all that a checkpoint is needed for."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand != "fit":
+            self.model.load_state_dict(self.checkpoint["state_dict"])
+            kwargs["ckpt_path"] = None
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the scores are printed as a table of ours
+        return kwargs
+
+    def after_validate(self) -> None:
+        """Print the scores."""
+        if self.trainer.is_global_zero:
+            print_table(self.model.scores, "validation")
+
+    def after_test(self) -> None:
+        """Print the scores, and write them beside the checkpoint as ``ood.csv`` and ``ood.png``."""
+        if self.trainer.is_global_zero:
+            root = Path(self.trainer.default_root_dir)
+            print_table(self.model.scores, "test")
+            write_csv(self.model.scores, root / "ood.csv")
+            draw_scores(self.model.scores, root / "ood.png")
+            print(f"written: {root / 'ood.csv'} and {root / 'ood.png'}")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write the predicted outputs, one safetensors file for each algorithm and size."""
+        parts: dict[tuple[str, int], dict[str, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
+        for key, outputs in self.trainer.predict(**kwargs) or []:
+            for name, value in outputs.items():
+                parts[key][name].append(value.cpu())
+        folder = Path(self.trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        for (algorithm, num_nodes), by_output in parts.items():
+            path = folder / f"{algorithm}_{num_nodes}.safetensors"
+            save_file({name: torch.cat(values) for name, values in by_output.items()}, path)
+            print(f"written: {path}")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: In place of those of the process.
+
+    Raises:
+        SystemExit: With status 2 after a :class:`UserError`, whose message is printed as one line.
+    """
+    # Splits are in memory and need no workers; the training stream continues where it was (Lightning cannot know).
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
+    try:
+        CLI(
+            Reasoner,
+            CLRS30,
+            parser_class=Parser,
+            trainer_defaults=RECIPE,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            args=list(args) if args is not None else None,
+        )
+    except UserError as error:
+        print(f"nar: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

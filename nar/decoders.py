@@ -1,0 +1,227 @@
+"""From states to the logits of probes, and from logits to values.
+
+Source: ``clrs/_src/decoders.py`` of dm-clrs 2.0.3; Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022.
+"""
+# Axes: B graphs, N nodes, H hidden, C classes (1 if the probe is not categorical).
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nar.linear import Linear
+from nar.specs import Location, Probe, Type
+
+SINKHORN_TEMPERATURE = 0.1
+SINKHORN_STEPS_DECODING = 10
+SINKHORN_STEPS_FEEDBACK = 25
+SINKHORN_STEPS_PREDICTION = 50
+
+
+class States(NamedTuple):
+    """What decoders read.
+
+    Attributes:
+        node: Node features beside the last and the new node states, [B, N, 3H].
+        edge: Edge features, beside the edge states of a processor that has them, [B, N, N, H or 2H].
+        graph: Graph features, [B, H].
+    """
+
+    node: Tensor
+    edge: Tensor
+    graph: Tensor
+
+
+def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int) -> nn.Module:
+    """A module from :class:`States` to the logits of `probe`, shaped as :class:`nar.specs.Type` says.
+
+    Args:
+        probe: What to decode.
+        hidden_dim: H.
+        edge_dim: Width of ``States.edge``.
+    """
+    num_logits = probe.num_classes or 1
+    is_pointer = probe.type in (Type.POINTER, Type.PERMUTATION_POINTER)
+    match probe.location, is_pointer:
+        case Location.NODE, False:
+            return NodeDecoder(hidden_dim, num_logits)
+        case Location.NODE, True:
+            return NodePointerDecoder(hidden_dim, edge_dim, permutation=probe.type is Type.PERMUTATION_POINTER)
+        case Location.EDGE, False:
+            return EdgeDecoder(hidden_dim, edge_dim, num_logits)
+        case Location.EDGE, True:
+            return EdgePointerDecoder(hidden_dim, edge_dim)
+        case Location.GRAPH, False:
+            return GraphDecoder(hidden_dim, num_logits)
+        case _:
+            return GraphPointerDecoder(hidden_dim)
+
+
+class NodeDecoder(nn.Module):
+    """``W s_i``, [B, N] or [B, N, C]."""
+
+    def __init__(self, hidden_dim: int, num_logits: int) -> None:
+        super().__init__()
+        self.node = Linear(3 * hidden_dim, num_logits)
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        logits: Tensor = self.node(states.node)
+        return _drop_single_class(logits)
+
+
+class NodePointerDecoder(nn.Module):
+    """``w · max(W1 s_i, W2 s_j + W3 e_ji)`` for i pointing at j, [B, N, N].
+
+    Args:
+        hidden_dim: H.
+        edge_dim: Width of e.
+        permutation: Whether the pointers form one cycle: the logits then are the logarithm of a nearly doubly
+            stochastic matrix, with Gumbel noise in training.
+    """
+
+    def __init__(self, hidden_dim: int, edge_dim: int, *, permutation: bool) -> None:
+        super().__init__()
+        self.permutation = permutation
+        self.source = Linear(3 * hidden_dim, hidden_dim)
+        self.target = Linear(3 * hidden_dim, hidden_dim)
+        self.edge = Linear(edge_dim, hidden_dim)
+        self.output = Linear(hidden_dim, 1)
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        source: Tensor = self.source(states.node)[:, :, None]
+        target: Tensor = (self.target(states.node)[:, :, None] + self.edge(states.edge)).transpose(1, 2)
+        logits: Tensor = self.output(torch.maximum(source, target)).squeeze(-1)
+        if not self.permutation:
+            return logits
+        noisy = logits + gumbel_noise(logits) if self.training else logits
+        return log_sinkhorn(noisy, SINKHORN_STEPS_DECODING)
+
+
+class EdgeDecoder(nn.Module):
+    """``W1 s_i + W2 s_j + W3 e_ij``, [B, N, N] or [B, N, N, C]."""
+
+    def __init__(self, hidden_dim: int, edge_dim: int, num_logits: int) -> None:
+        super().__init__()
+        self.sender = Linear(3 * hidden_dim, num_logits)
+        self.receiver = Linear(3 * hidden_dim, num_logits)
+        self.edge = Linear(edge_dim, num_logits)
+
+    def pairs(self, states: States) -> Tensor:
+        """The sum over all pairs, [B, N, N, num_logits]."""
+        pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
+        logits: Tensor = pairs + self.edge(states.edge)
+        return logits
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        return _drop_single_class(self.pairs(states))
+
+
+class EdgePointerDecoder(nn.Module):
+    """``w · max(W1 s_i + W2 s_j + W3 e_ij, W4 s_k)`` for edge (i, j) pointing at k, [B, N, N, N]."""
+
+    def __init__(self, hidden_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        self.source = EdgeDecoder(hidden_dim, edge_dim, hidden_dim)
+        self.target = Linear(3 * hidden_dim, hidden_dim)
+        self.output = Linear(hidden_dim, 1)
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        source = self.source.pairs(states)
+        # One target at a time, so that no [B, N, N, N, H] is ever held.
+        targets = self.target(states.node).unbind(dim=1)
+        logits = [self.output(torch.maximum(source, target[:, None, None])) for target in targets]
+        return torch.cat(logits, dim=-1)
+
+
+class GraphDecoder(nn.Module):
+    """``W1 max_i s_i + W2 g``, [B] or [B, C]."""
+
+    def __init__(self, hidden_dim: int, num_logits: int) -> None:
+        super().__init__()
+        self.node = Linear(3 * hidden_dim, num_logits)
+        self.graph = Linear(hidden_dim, num_logits)
+
+    def read_out(self, states: States) -> Tensor:
+        """The sum, [B, num_logits]."""
+        read_out: Tensor = self.node(states.node.amax(dim=1)) + self.graph(states.graph)
+        return read_out
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        return _drop_single_class(self.read_out(states))
+
+
+class GraphPointerDecoder(nn.Module):
+    """``W1 max_i s_i + W2 g + W3 s_j`` for the graph pointing at j, [B, N]."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.source = GraphDecoder(hidden_dim, 1)
+        self.target = Linear(3 * hidden_dim, 1)
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        logits: Tensor = self.source.read_out(states) + self.target(states.node).squeeze(-1)
+        return logits
+
+
+def _drop_single_class(logits: Tensor) -> Tensor:
+    return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
+
+
+def gumbel_noise(like: Tensor) -> Tensor:
+    """Standard Gumbel noise in the shape of `like` (Mena et al., "Learning Latent Permutations", ICLR 2018)."""
+    return -torch.log(-torch.log(torch.rand_like(like) + 1e-12) + 1e-12)
+
+
+def log_sinkhorn(logits: Tensor, num_steps: int) -> Tensor:
+    """The logarithm of a matrix whose rows and columns sum to about 1 and whose diagonal is 0, [B, N, N].
+
+    Args:
+        logits: [B, N, N].
+        num_steps: How often rows, then columns, are normalised.
+    """
+    # In half precision the diagonal below would be infinite, and its product with 0 in the loss undefined.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / SINKHORN_TEMPERATURE
+    logits = logits - 1e6 * torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    for _ in range(num_steps):
+        logits = functional.log_softmax(logits, dim=-1)
+        logits = functional.log_softmax(logits, dim=-2)
+    return logits
+
+
+def soft_value(probe: Probe, logits: Tensor) -> Tensor:
+    """What a hint is fed back as, in the shape of its logits; gradients flow through it."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits
+        case Type.MASK:
+            return logits.sigmoid()
+        case Type.PERMUTATION_POINTER:
+            return log_sinkhorn(logits, SINKHORN_STEPS_FEEDBACK).exp()
+        case _:
+            return logits.softmax(dim=-1)
+
+
+def hard_value(probe: Probe, logits: Tensor, *, sinkhorn_steps: int = SINKHORN_STEPS_FEEDBACK) -> Tensor:
+    """A definite value, in the shape of the logits: masks 0 or 1, choices one-hot; no gradient flows through it."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits.detach()
+        case Type.MASK:
+            return (logits > 0).to(logits.dtype)
+        case Type.PERMUTATION_POINTER:
+            logits = log_sinkhorn(logits, sinkhorn_steps)
+    return functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+
+
+def predicted_value(probe: Probe, logits: Tensor) -> Tensor:
+    """The prediction that is scored, in the form of the data: as :func:`hard_value`, pointers as indices."""
+    if probe.type is Type.POINTER:
+        return logits.argmax(dim=-1)
+    return hard_value(probe, logits, sinkhorn_steps=SINKHORN_STEPS_PREDICTION)

@@ -1,0 +1,129 @@
+"""From probes to the features that a processor receives.
+
+Source: ``clrs/_src/encoders.py`` of dm-clrs 2.0.3. There every probe goes through a linear layer of its own and the
+results are added; here the probes of a location are put side by side as channels and go through all weights at once.
+"""
+# Axes: B graphs, N nodes, H hidden, K channels. What belongs to an edge is [B, sender, receiver, ...].
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nar.linear import Linear
+from nar.specs import Location, Probe, Spec, Stage, Type
+
+POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a processor receives besides its own last states.
+
+    Attributes:
+        node_fts: [B, N, H].
+        edge_fts: [B, N, N, H].
+        graph_fts: [B, H].
+        adj: True on the diagonal, on edges and along pointers, either way, [B, N, N].
+    """
+
+    node_fts: Tensor
+    edge_fts: Tensor
+    graph_fts: Tensor
+    adj: Tensor
+
+    @classmethod
+    def empty(cls, num_graphs: int, num_nodes: int, like: Tensor, hidden_dim: int) -> Encoding:
+        """No features and only self-loops, on the device and in the dtype of `like`."""
+        eye = torch.eye(num_nodes, dtype=torch.bool, device=like.device)
+        return cls(
+            like.new_zeros(num_graphs, num_nodes, hidden_dim),
+            like.new_zeros(num_graphs, num_nodes, num_nodes, hidden_dim),
+            like.new_zeros(num_graphs, hidden_dim),
+            eye.expand(num_graphs, num_nodes, num_nodes),
+        )
+
+    def first(self, count: int) -> Encoding:
+        """The encoding of the first `count` graphs."""
+        return Encoding(self.node_fts[:count], self.edge_fts[:count], self.graph_fts[:count], self.adj[:count])
+
+
+def dense(probe: Probe, data: Tensor, num_nodes: int) -> Tensor:
+    """The data of a probe in the shape of its logits: pointers as one-hot rows, everything else as it is."""
+    if probe.type is Type.POINTER:
+        return functional.one_hot(data, num_nodes).to(torch.get_default_dtype())
+    return data
+
+
+class Encoder(nn.Module):
+    """Linear encoders of probes, summed by location.
+
+    Node pointers are edge features. An edge pointer (i, j) → k adds its mean over i to edge (j, k) and its mean over j
+    to edge (i, k). Graph pointers are node features.
+
+    Args:
+        spec: The probes to encode.
+        hidden_dim: H.
+    """
+
+    def __init__(self, spec: Spec, hidden_dim: int) -> None:
+        super().__init__()
+        self.spec = dict(spec)
+        self.linears = nn.ModuleDict()
+        for name, probe in spec.items():
+            num_channels = probe.num_classes or 1
+            # "xavier_on_scalars": hints that are scalars, fed back without a squashing, start small.
+            std = hidden_dim**-0.5 if (probe.stage, probe.type) == (Stage.HINT, Type.SCALAR) else None
+            num_linears = 2 if (probe.location, probe.type) == (Location.EDGE, Type.POINTER) else 1
+            self.linears[name] = nn.ModuleList(Linear(num_channels, hidden_dim, std=std) for _ in range(num_linears))
+
+    def forward(self, values: Mapping[str, Tensor], base: Encoding) -> Encoding:
+        """`base` with the probes added; `values` by name, in the shape of :func:`dense` and possibly soft."""
+        channels: dict[Location, list[Tensor]] = {location: [] for location in Location}
+        linears: dict[Location, list[Linear]] = {location: [] for location in Location}
+        adj = base.adj
+        for name, probe in self.spec.items():
+            value = values[name]
+            location, parts = _channels(probe, value)
+            channels[location] += parts
+            linears[location] += self.linears[name]  # type: ignore[arg-type]
+            if probe.location is Location.NODE and probe.type in POINTERS:
+                adj = adj | (value + value.mT > 0.5)
+            elif (probe.location, probe.type) == (Location.EDGE, Type.MASK):
+                adj = adj | (value + value.mT > 0)
+
+        def added(fts: Tensor, location: Location) -> Tensor:
+            return fts + _sum_of_linears(linears[location], channels[location]) if channels[location] else fts
+
+        return Encoding(
+            added(base.node_fts, Location.NODE),
+            added(base.edge_fts, Location.EDGE),
+            added(base.graph_fts, Location.GRAPH),
+            adj,
+        )
+
+
+def _channels(probe: Probe, value: Tensor) -> tuple[Location, list[Tensor]]:
+    """Where a probe's features go, and its channels there, each [B, ..., K]."""
+    if probe.type is Type.CATEGORICAL:
+        return probe.location, [value]
+    if probe.type in POINTERS:
+        match probe.location:
+            case Location.NODE:
+                return Location.EDGE, [value[..., None]]
+            case Location.EDGE:
+                return Location.EDGE, [value.mean(dim=1)[..., None], value.mean(dim=2)[..., None]]
+            case Location.GRAPH:
+                return Location.NODE, [value[..., None]]
+    return probe.location, [value[..., None]]
+
+
+def _sum_of_linears(linears: list[Linear], channels: list[Tensor]) -> Tensor:
+    """``Σ_p W_p x_p + b_p``, as one linear layer over all channels."""
+    weight = torch.cat([linear.weight for linear in linears], dim=1)
+    bias = torch.stack([linear.bias for linear in linears]).sum(dim=0)
+    return functional.linear(torch.cat(channels, dim=-1), weight, bias)

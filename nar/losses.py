@@ -1,0 +1,59 @@
+"""The losses of outputs and hints.
+
+Source: ``clrs/_src/losses.py`` of dm-clrs 2.0.3. Hints are compared at exactly the steps that samples have, so neither
+loss needs a mask over time.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nar.batch import Feedback
+from nar.model import Predictions
+from nar.specs import MASKED, Probe, Spec, Type
+
+
+def losses(spec: Spec, predictions: Predictions, feedback: Feedback[Tensor]) -> dict[str, Tensor]:
+    """The loss of every predicted probe by name; dm-clrs trains on their sum.
+
+    Args:
+        spec: The algorithm's probes.
+        predictions: What the model made of ``feedback.features``.
+        feedback: The true hints and outputs.
+    """
+    hints = {name: hint[predictions.time, predictions.graph] for name, hint in feedback.features.hints.items()}
+    logits: Mapping[str, Tensor] = predictions.hints | predictions.outputs
+    truth = hints | dict(feedback.outputs)
+    return {name: probe_loss(spec[name], logits[name], truth[name]) for name in logits}
+
+
+def probe_loss(probe: Probe, logits: Tensor, truth: Tensor) -> Tensor:
+    """The mean loss over all scored entries of a probe; 0 if there are none.
+
+    Squared error for scalars, binary cross entropy for masks, cross entropy for the rest (for a permutation pointer,
+    whose logits are those of a doubly stochastic matrix already, without another softmax).
+
+    Args:
+        probe: What is predicted.
+        logits: In the shape that :class:`nar.specs.Type` says.
+        truth: The data of the probe.
+    """
+    scored = None
+    match probe.type:
+        case Type.SCALAR:
+            loss = (logits - truth).square()
+        case Type.MASK:
+            scored = truth != MASKED
+            loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        case Type.POINTER:
+            loss = functional.cross_entropy(logits.movedim(-1, 1), truth, reduction="none")
+        case Type.PERMUTATION_POINTER:
+            loss = -(truth * logits).sum(dim=-1)
+        case _:
+            scored = (truth == 1).any(dim=-1)
+            loss = -(truth * logits.log_softmax(dim=-1)).sum(dim=-1)
+    if scored is None:
+        scored = torch.ones_like(loss, dtype=torch.bool)
+    return torch.where(scored, loss, 0).sum() / scored.sum().clamp(min=1)

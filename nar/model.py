@@ -1,0 +1,208 @@
+"""Encode-process-decode: a processor unrolled along an algorithm's hints.
+
+Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clrs/_src/nets.py`` of dm-clrs 2.0.3.
+"""
+# Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nar.batch import Features
+from nar.decoders import States, hard_value, make_decoder, soft_value
+from nar.encoders import Encoder, Encoding, dense
+from nar.linear import Linear
+from nar.processor import Processor
+from nar.specs import Location, Spec, Stage, at_stage
+
+HintMode = Literal["encoded_decoded", "decoded_only", "none"]
+HintFeedback = Literal["soft", "hard", "hard_on_eval"]
+
+
+class Predictions(NamedTuple):
+    """Logits by probe name.
+
+    Attributes:
+        outputs: At each graph's own last step, [B, ...].
+        hints: At every step that has a hint to compare with, one after the other, [P, ...].
+        time: The time index of that hint in the trajectory, at least 1, [P].
+        graph: The graph it belongs to, [P].
+    """
+
+    outputs: dict[str, Tensor]
+    hints: dict[str, Tensor]
+    time: Tensor
+    graph: Tensor
+
+
+class EncodeProcessDecode(nn.Module):
+    """One processor, with encoders and decoders for each of several algorithms.
+
+    A graph with T hints is run for max(1, T - 1) steps. Every step encodes the inputs and the hints again (the true
+    ones at the first step, then the predicted ones), applies the processor, and decodes the next hints; the outputs are
+    decoded at the graph's last step.
+
+    Args:
+        specs: The spec of each algorithm by name.
+        processor: Its `hidden_dim` is the width of everything.
+        hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
+        hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
+        hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
+        use_lstm: Whether node states pass through an LSTM after the processor.
+        num_processor_steps: How often the processor is applied between two hints.
+        dropout: Probability that an entry of the node states is dropped in training.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, Spec],
+        processor: Processor,
+        *,
+        hint_mode: HintMode = "encoded_decoded",
+        hint_teacher_forcing: float = 0.0,
+        hint_feedback: HintFeedback = "soft",
+        use_lstm: bool = False,
+        num_processor_steps: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, probability in (("hint_teacher_forcing", hint_teacher_forcing), ("dropout", dropout)):
+            if not 0 <= probability <= 1:
+                raise ValueError(f"expected a {name} between 0 and 1, given {probability}")
+        if num_processor_steps < 1:
+            raise ValueError(f"expected num_processor_steps ≥ 1, given {num_processor_steps}")
+        self.processor = processor
+        self.encodes_hints = hint_mode == "encoded_decoded"
+        self.hint_teacher_forcing = hint_teacher_forcing
+        self.hint_feedback = hint_feedback
+        self.num_processor_steps = num_processor_steps
+        self.dropout = dropout
+        self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
+        self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
+
+    def forward(self, algorithm: str, features: Features[Tensor]) -> Predictions:
+        """Predictions for a batch of one algorithm's graphs of equal size.
+
+        In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
+        the first hint of `features` is looked at.
+        """
+        heads = self.heads[algorithm]
+        assert isinstance(heads, Heads)
+        # Longest first, so that the graphs still running are always the first `count`.
+        num_steps = (features.lengths - 1).clamp(min=1)
+        order = num_steps.argsort(descending=True, stable=True)
+        counts = [int((num_steps > step).sum()) for step in range(int(num_steps.max()))]
+        ranges = list(zip([*counts[1:], 0], counts, strict=True))  # of those that end, by step
+
+        num_nodes = heads.num_nodes(features)
+        empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
+        inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
+        hidden = cell = torch.zeros_like(empty.node_fts)
+        final_states: list[States] = []
+        all_logits: list[dict[str, Tensor]] = []
+        for step, (end, count) in enumerate(ranges):
+            encoding = inputs.first(count)
+            if self.encodes_hints:
+                graphs = order[:count]
+                true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
+                if step == 0:
+                    hints = _dense(heads.hints, true, graphs, num_nodes)
+                else:
+                    hints = self._fed_back(heads.hints, {n: x[:count] for n, x in all_logits[-1].items()})
+                    if self.training and self.hint_teacher_forcing > 0:
+                        forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
+                        hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
+                encoding = heads.hint_encoder(hints, encoding)
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count])
+            all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
+            final_states.append(States(*(part[end:count] for part in states)))
+
+        by_graph = torch.cat([order[end:count] for end, count in ranges]).argsort()
+        final = States(*(torch.cat(parts)[by_graph] for parts in zip(*final_states, strict=True)))
+        outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
+        time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
+        graph = torch.cat([order[:count] for count in counts])
+        hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
+        has_hint = time < features.lengths[graph]  # a trajectory of one hint has a step, but none to compare it with
+        hints = {name: logits[has_hint] for name, logits in hints.items()}
+        return Predictions(outputs, hints, time[has_hint], graph[has_hint])
+
+    def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predicted hints as the next step is given them."""
+        hard = self.hint_feedback == "hard" or (self.hint_feedback == "hard_on_eval" and not self.training)
+        value = hard_value if hard else soft_value
+        return {name: value(probe, logits[name]) for name, probe in spec.items()}
+
+    def _step(self, encoding: Encoding, hidden: Tensor, cell: Tensor) -> tuple[States, Tensor, Tensor]:
+        """One step's states for the decoders, node states and LSTM cell."""
+        node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
+        new_hidden, edge_states = hidden, None
+        for _ in range(self.num_processor_steps):
+            new_hidden, edge_states = self.processor(node_fts, edge_fts, graph_fts, adj, new_hidden)
+        new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
+        if self.lstm is not None:
+            new_hidden, cell = self.lstm(new_hidden, hidden, cell)
+        node = torch.cat([node_fts, hidden, new_hidden], dim=-1)
+        edge = edge_fts if edge_states is None else torch.cat([edge_fts, edge_states], dim=-1)
+        return States(node, edge, graph_fts), new_hidden, cell
+
+
+class Heads(nn.Module):
+    """The encoders and decoders of one algorithm.
+
+    Args:
+        spec: The algorithm's probes.
+        processor: Tells the widths.
+        hint_mode: As in :class:`EncodeProcessDecode`.
+    """
+
+    def __init__(self, spec: Spec, processor: Processor, hint_mode: HintMode) -> None:
+        super().__init__()
+        hidden_dim = processor.hidden_dim
+        edge_dim = (2 if processor.has_edge_states else 1) * hidden_dim
+        self.inputs = at_stage(spec, Stage.INPUT)
+        self.hints = at_stage(spec, Stage.HINT)
+        self.input_encoder = Encoder(self.inputs, hidden_dim)
+        self.hint_encoder = Encoder(self.hints if hint_mode == "encoded_decoded" else {}, hidden_dim)
+
+        def decoders(probes: Spec) -> nn.ModuleDict:
+            return nn.ModuleDict({name: make_decoder(probe, hidden_dim, edge_dim) for name, probe in probes.items()})
+
+        self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)
+        self.output_decoders = decoders(at_stage(spec, Stage.OUTPUT))
+
+    def num_nodes(self, features: Features[Tensor]) -> int:
+        """N, from the first input that has a node axis."""
+        name = next(name for name, probe in self.inputs.items() if probe.location is not Location.GRAPH)
+        return features.inputs[name].shape[1]
+
+
+class LSTM(nn.Module):
+    """One step of an LSTM whose forget gate starts open.
+
+    Source: ``hk.LSTM`` of dm-haiku 0.0.17 (Jozefowicz et al., "An Empirical Exploration of Recurrent Network
+    Architectures", ICML 2015).
+    """
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.gates = Linear(2 * hidden_dim, 4 * hidden_dim)
+
+    def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """The new hidden state and cell; everything is [B, N, H]."""
+        enter, candidate, keep, leave = self.gates(torch.cat([x, hidden], dim=-1)).chunk(4, dim=-1)
+        cell = (keep + 1).sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+        return leave.sigmoid() * cell.tanh(), cell
+
+
+def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:
+    """The probes of `spec` for some graphs, in the shape of their logits."""
+    return {name: dense(probe, data[name][graphs], num_nodes) for name, probe in spec.items()}
+
+
+def _where(graphs: Tensor, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For each graph the values of `one` where `graphs` is True, else of `other`."""
+    return {name: torch.where(graphs.view(-1, *[1] * (x.dim() - 1)), x, other[name]) for name, x in one.items()}

@@ -1,0 +1,201 @@
+"""Training and evaluation with Lightning.
+
+Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clrs/_src/baselines.py`` and
+``clrs/examples/run.py`` of dm-clrs 2.0.3.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from nar.batch import Batch
+from nar.errors import UserError
+from nar.losses import losses
+from nar.metrics import counts, predicted_outputs, scores
+from nar.model import EncodeProcessDecode, HintFeedback, HintMode, Predictions
+from nar.processor import Processor
+from nar.specs import Spec
+
+Key = tuple[str, int]  # an algorithm and a size
+
+
+class Reasoner(LightningModule):
+    """An :class:`~nar.model.EncodeProcessDecode` model that learns to execute algorithms.
+
+    Logs the loss and, where scored, the score of every probe by name, and ``val/score``, the mean over the algorithms.
+
+    Args:
+        specs: The spec of each algorithm by name; on the command line, those of the data.
+        processor: The graph network; a short name such as ``TripletGMPNN``, or the import path of a subclass of
+            :class:`nar.processor.Processor`.
+        learning_rate: Of Adam.
+        hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
+        hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
+        hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
+        use_lstm: Whether node states pass through an LSTM after the processor.
+        num_processor_steps: How often the processor is applied between two hints.
+        dropout: Probability that an entry of the node states is dropped in training.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, Spec],
+        processor: Processor,
+        learning_rate: float = 1e-3,
+        hint_mode: HintMode = "encoded_decoded",
+        hint_teacher_forcing: float = 0.0,
+        hint_feedback: HintFeedback = "soft",
+        use_lstm: bool = False,
+        num_processor_steps: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        self.specs = specs
+        self.learning_rate = learning_rate
+        self.model = EncodeProcessDecode(
+            specs,
+            processor,
+            hint_mode=hint_mode,
+            hint_teacher_forcing=hint_teacher_forcing,
+            hint_feedback=hint_feedback,
+            use_lstm=use_lstm,
+            num_processor_steps=num_processor_steps,
+            dropout=dropout,
+        )
+        self.tally = Tally()
+        self.scores: dict[Key, dict[str, float]] = {}
+        """The scores of the last validation or test, by output and under ``"score"`` their mean."""
+
+    def setup(self, stage: str) -> None:
+        """Let DDP expect parameters without gradient: those of other algorithms, or of edge states nobody decodes."""
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam."""
+        return Adam(self.parameters(), lr=self.learning_rate)
+
+    def forward(self, batch: Batch) -> Predictions:
+        """Logits of outputs and hints."""
+        predictions: Predictions = self.model(batch.algorithm, batch.feedback.features)
+        return predictions
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The sum of all output and hint losses."""
+        torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
+        by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback)
+        loss = torch.stack(list(by_probe.values())).sum()
+        self._stop_unless_finite(batch.algorithm, by_probe)
+        named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
+        self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
+        self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+        return loss
+
+    def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float]) -> None:
+        for name, value in by_probe.items():
+            if not torch.isfinite(torch.as_tensor(value)):
+                raise UserError(
+                    f"the loss of {algorithm}'s probe {name} is {float(value)} after step {self.global_step}; "
+                    "expected a finite number: training stops, checkpoints stay as they were last saved"
+                )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the scores and losses of its algorithm."""
+        predictions = self(batch)
+        spec = self.specs[batch.algorithm]
+        key = (batch.algorithm, batch.num_nodes)
+        self.tally.add_counts(key, counts(spec, predictions.outputs, batch.feedback.outputs))
+        num_samples = len(batch.feedback.features.lengths)
+        self.tally.add_losses(key, losses(spec, predictions, batch.feedback), num_samples)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log scores and losses."""
+        tally = self._finished_tally()
+        for (algorithm, _), by_probe in tally.mean_losses().items():
+            self._stop_unless_finite(algorithm, by_probe)
+            self.log_dict({f"val/{algorithm}/loss/{name}": value for name, value in by_probe.items()})
+            self.log(f"val/{algorithm}/loss", sum(by_probe.values()))
+        for (algorithm, _), by_output in self.scores.items():
+            self.log_dict({f"val/{algorithm}/{name}": value for name, value in by_output.items()})
+        mean = sum(by_output["score"] for by_output in self.scores.values()) / len(self.scores)
+        self.log("val/score", mean, prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the scores of its algorithm and size."""
+        logits = self(batch).outputs
+        new = counts(self.specs[batch.algorithm], logits, batch.feedback.outputs)
+        self.tally.add_counts((batch.algorithm, batch.num_nodes), new)
+
+    def on_test_epoch_end(self) -> None:
+        """Log scores."""
+        self._finished_tally()
+        for (algorithm, num_nodes), by_output in self.scores.items():
+            self.log_dict({f"test/{algorithm}/{num_nodes}/{name}": value for name, value in by_output.items()})
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Key, dict[str, Tensor]]:
+        """The definite outputs of a batch by name, and whose they are."""
+        outputs = predicted_outputs(self.specs[batch.algorithm], self(batch).outputs)
+        return (batch.algorithm, batch.num_nodes), outputs
+
+    def _finished_tally(self) -> "Tally":
+        """What all processes counted, from which `scores` is set; the next tally starts empty."""
+        tally, self.tally = self.tally.over_all_ranks(), Tally()
+        self.scores = {key: scores(self.specs[key[0]], by_output) for key, by_output in tally.counts.items()}
+        return tally
+
+
+class Tally:
+    """Counts of scores and sums of losses over the batches of an evaluation, by algorithm and size.
+
+    Attributes:
+        counts: Of each output (see :func:`nar.metrics.counts`).
+        losses: Sum over trajectories of each probe's loss, and the number of trajectories.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[Key, dict[str, Tensor]] = {}
+        self.losses: dict[Key, dict[str, tuple[float, int]]] = defaultdict(dict)
+
+    def add_counts(self, key: Key, new: Mapping[str, Tensor]) -> None:
+        """Add the counts of a batch."""
+        old = self.counts.setdefault(key, {})
+        self.counts[key] = {name: old.get(name, 0) + count.cpu() for name, count in new.items()}
+
+    def add_losses(self, key: Key, by_probe: Mapping[str, Tensor], num_samples: int) -> None:
+        """Add the losses of a batch of so many trajectories."""
+        for name, value in by_probe.items():
+            total, number = self.losses[key].get(name, (0.0, 0))
+            self.losses[key][name] = (total + float(value) * num_samples, number + num_samples)
+
+    def mean_losses(self) -> dict[Key, dict[str, float]]:
+        """The mean loss of each probe."""
+        return {
+            key: {name: total / number for name, (total, number) in by_probe.items()}
+            for key, by_probe in self.losses.items()
+        }
+
+    def over_all_ranks(self) -> "Tally":
+        """The sum over all processes, the same in each."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self
+        tallies: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(tallies, self)
+        total = Tally()
+        for tally in tallies:
+            for key, by_output in tally.counts.items():
+                total.add_counts(key, by_output)
+            for key, by_probe in tally.losses.items():
+                for name, (value, number) in by_probe.items():
+                    old, old_number = total.losses[key].get(name, (0.0, 0))
+                    total.losses[key][name] = (old + value, old_number + number)
+        total.counts = {key: total.counts[key] for key in sorted(total.counts)}
+        return total

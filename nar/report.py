@@ -1,0 +1,56 @@
+"""Scores as a table, a CSV file and a picture."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+Scores = Mapping[tuple[str, int], Mapping[str, float]]
+"""By algorithm and size: the score of each output and under ``"score"`` their mean."""
+
+
+def print_table(scores: Scores, title: str) -> None:
+    """Print one row for each algorithm and size."""
+    table = Table(title=title)
+    table.add_column("algorithm")
+    table.add_column("n", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("by output")
+    for (algorithm, num_nodes), by_output in scores.items():
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in by_output.items() if name != "score")
+        table.add_row(algorithm, str(num_nodes), f"{by_output['score']:.4f}", parts)
+    Console().print(table)
+
+
+def write_csv(scores: Scores, path: Path) -> None:
+    """Write one line for each algorithm, size and output, and for their mean, which is called ``score``."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["algorithm", "num_nodes", "output", "score"])
+        for (algorithm, num_nodes), by_output in scores.items():
+            for name in ["score", *(name for name in by_output if name != "score")]:
+                writer.writerow([algorithm, num_nodes, name, by_output[name]])
+
+
+def draw_scores(scores: Scores, path: Path) -> None:
+    """Draw score against size, a line for each algorithm."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    algorithms = list(dict.fromkeys(algorithm for algorithm, _ in scores))
+    sizes = sorted({num_nodes for _, num_nodes in scores})
+    for i, algorithm in enumerate(algorithms):
+        points = sorted((size, by_output["score"]) for (name, size), by_output in scores.items() if name == algorithm)
+        style = ["-", "--", ":"][i // 10 % 3]  # matplotlib repeats its ten colours
+        axes.plot(*zip(*points, strict=True), marker="o", linestyle=style, label=algorithm)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("number of nodes")
+    axes.set_ylabel("score")
+    axes.set_ylim(-0.03, 1.03)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path, dpi=150)

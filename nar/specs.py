@@ -1,0 +1,66 @@
+"""The vocabulary of CLRS: what a probe is, and how an algorithm lists its probes.
+
+Source: Veličković et al., "The CLRS Algorithmic Reasoning Benchmark", ICML 2022; ``clrs/_src/specs.py`` of dm-clrs
+2.0.3.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Stage(StrEnum):
+    """When a probe is observed: before, during or after the run of the algorithm."""
+
+    INPUT = "input"
+    HINT = "hint"
+    OUTPUT = "output"
+
+
+class Location(StrEnum):
+    """What a probe describes: every node, every ordered pair of nodes, or the whole graph."""
+
+    NODE = "node"
+    EDGE = "edge"
+    GRAPH = "graph"
+
+
+class Type(StrEnum):
+    """What values a probe takes; with D the dimensions of its location (N, N·N or none).
+
+    Logits and soft values of a probe are [B, D] for scalar, mask and mask_one, [B, D, C] for categorical and
+    [B, D, N] for the pointers. Data is the same, save that pointers are kept as indices [B, D].
+    """
+
+    SCALAR = "scalar"
+    MASK = "mask"  # 0 or 1; -1 where it is not scored
+    MASK_ONE = "mask_one"  # one 1 among the nodes
+    CATEGORICAL = "categorical"  # one 1 among the C classes; all -1 or 0 where it is not scored
+    POINTER = "pointer"  # the index of a node
+    PERMUTATION_POINTER = "permutation_pointer"  # pointers that form one cycle, kept as a permutation matrix
+    SHOULD_BE_PERMUTATION = "should_be_permutation"  # pointers that form one chain; dm-clrs's raw sorting outputs
+
+
+MASKED = -1  # the value of a mask or categorical entry that is not scored
+
+
+class Probe(NamedTuple):
+    """One named observation of an algorithm's state.
+
+    Attributes:
+        num_classes: C of a categorical probe, 0 for any other.
+    """
+
+    stage: Stage
+    location: Location
+    type: Type
+    num_classes: int = 0
+
+
+Spec = Mapping[str, Probe]
+"""An algorithm's probes by name, in dm-clrs's order."""
+
+
+def at_stage(spec: Spec, stage: Stage) -> dict[str, Probe]:
+    """The probes of `spec` observed at `stage`, in order."""
+    return {name: probe for name, probe in spec.items() if probe.stage is stage}

@@ -1,0 +1,23 @@
+"""Message passing between all pairs of nodes.
+
+Source: Gilmer et al., "Neural Message Passing for Quantum Chemistry", ICML 2017; ``MPNN`` in
+``clrs/_src/processors.py`` of dm-clrs 2.0.3.
+"""
+
+from nar.processors.pgn import PGN
+
+
+class MPNN(PGN):
+    """A :class:`PGN` in which every node hears every node, itself included; `adj` is not looked at.
+
+    Args:
+        hidden_dim: H, the width of every feature and state.
+        triplet_dim: As in :class:`PGN`.
+        gated: As in :class:`PGN`.
+        layer_norm: As in :class:`PGN`.
+    """
+
+    def __init__(
+        self, hidden_dim: int = 128, *, triplet_dim: int = 0, gated: bool = False, layer_norm: bool = True
+    ) -> None:
+        super().__init__(hidden_dim, senders="all", triplet_dim=triplet_dim, gated=gated, layer_norm=layer_norm)

@@ -1,0 +1,41 @@
+"""Messages over triplets of nodes, which give every edge a state.
+
+Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers", NeurIPS 2022; ``get_triplet_msgs`` in
+``clrs/_src/processors.py`` of dm-clrs 2.0.3.
+"""
+# Axes: B graphs, N nodes, H hidden, F triplet features. What belongs to an edge is [B, sender, receiver, ...].
+
+from torch import Tensor, nn
+
+from nar.linear import Linear
+
+
+class Triplets(nn.Module):
+    """``e'_jk = ReLU(W max_i (t1 z_i + t2 z_j + t3 z_k + u1 e_ij + u2 e_ik + u3 e_jk + v g))``.
+
+    Args:
+        node_dim: Width of z.
+        hidden_dim: H, width of e, g and the result.
+        triplet_dim: F, width of the triplet messages.
+    """
+
+    def __init__(self, node_dim: int, hidden_dim: int, triplet_dim: int = 8) -> None:
+        super().__init__()
+        self.node_1 = Linear(node_dim, triplet_dim)
+        self.node_2 = Linear(node_dim, triplet_dim)
+        self.node_3 = Linear(node_dim, triplet_dim)
+        self.edge_1 = Linear(hidden_dim, triplet_dim)
+        self.edge_2 = Linear(hidden_dim, triplet_dim)
+        self.edge_3 = Linear(hidden_dim, triplet_dim)
+        self.graph = Linear(hidden_dim, triplet_dim)
+        self.output = Linear(triplet_dim, hidden_dim)
+
+    def forward(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor) -> Tensor:
+        """Edge states [B, N, N, H] from z [B, N, node_dim], edge_fts [B, N, N, H] and graph_fts [B, H]."""
+        # Only two terms hold both i and one of j, k; the rest moves out of the maximum.
+        ij = self.node_1(z)[:, :, None] + self.edge_1(edge_fts)
+        ik = self.edge_2(edge_fts)
+        jk = self.node_2(z)[:, :, None] + self.node_3(z)[:, None] + self.edge_3(edge_fts)
+        highest = (ij[:, :, :, None] + ik[:, :, None]).amax(dim=1)
+        edge_states: Tensor = self.output(highest + jk + self.graph(graph_fts)[:, None, None]).relu()
+        return edge_states
