@@ -39,10 +39,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot read {path}: expected a checkpoint written by nar fit ({reason})") from error
+        raise UserError(f"{path} is damaged or no checkpoint at all: expected one written by nar fit") from error
     if not isinstance(checkpoint, dict) or _KEY not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of nar: expected one written by nar fit")
+        raise UserError(f"{path} is another program's checkpoint: expected one written by nar fit")
     return checkpoint
 
 

@@ -9,15 +9,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import save_file
 
 import nar.processors
@@ -28,11 +28,12 @@ from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
 
 RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
-    "max_epochs": 1,  # training data has no end, so that the one epoch lasts as long as there are steps
+    "max_epochs": -1,  # training data has no end, and steps are what counts
     "max_steps": 10_000,
     "val_check_interval": 50,
     "check_val_every_n_epoch": None,
     "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the data module deals out batches itself, none twice
 }
@@ -45,7 +46,7 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a :class:`UserError` in place of printing usage and leaving."""
         line = " ".join(message.split())
-        if "processor" in line:
+        if "import path" in line:
             known = ", ".join(nar.processors.__all__)
             line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
         raise UserError(line) from ex
@@ -117,9 +118,13 @@ class CLI(LightningCLI):
             names = self._plain_config()["data"]["algorithms"]
             own = f"runs/{names[0] if len(names) == 1 else 'several'}"
             trainer.default_root_dir = str(Path(config.ckpt_path).parent) if config.ckpt_path else own
-        if trainer.limit_train_batches is None and trainer.max_steps > 0:
-            # The stream of training data has no end: this tells the progress bar where training does.
-            trainer.limit_train_batches = trainer.max_steps * trainer.accumulate_grad_batches
+
+    def instantiate_classes(self) -> None:
+        """Instantiate; what a constructor says of its arguments is for the user."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(" ".join(str(error).split())) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer that keeps the best and the last checkpoint, and logs, in its ``default_root_dir``."""
@@ -128,7 +133,14 @@ class CLI(LightningCLI):
         if config.trainer.logger in (None, True):
             csv = CSVLogger(root, name="logs")
             kwargs["logger"] = [csv, TensorBoardLogger(root, name="logs", version=csv.version)]
+        if config.trainer.limit_train_batches is None and config.trainer.max_steps > 0:
+            # The stream of training data has no end: this tells the progress bar where training does.
+            kwargs["limit_train_batches"] = config.trainer.max_steps * config.trainer.accumulate_grad_batches
+        given = config.trainer.callbacks or []
+        callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         extra: list[Callback] = []
+        if config.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            extra.append(TQDMProgressBar())  # Rich's would count epochs
         if self.command != "fit":
             kwargs["enable_checkpointing"] = False
         else:
@@ -138,12 +150,12 @@ class CLI(LightningCLI):
                     "another --trainer.default_root_dir"
                 )
             where: dict[str, Any] = {"dirpath": root, "enable_version_counter": False}
-            extra = [
+            extra += [
                 KeepConfig(self._plain_config()),
                 ModelCheckpoint(monitor="val/score", mode="max", filename="best", **where),
                 ModelCheckpoint(filename="last", **where),
             ]
-        return super().instantiate_trainer(**kwargs, callbacks=[*(config.trainer.callbacks or []), *extra])
+        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """In evaluation the weights are all that a checkpoint is needed for."""
@@ -183,11 +195,8 @@ class CLI(LightningCLI):
             print(f"written: {path}")
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run the command line.
-
-    Args:
-        args: In place of those of the process.
 
     Raises:
         SystemExit: With status 2 after a :class:`UserError`, whose message is printed as one line.
@@ -195,6 +204,7 @@ def main(args: Sequence[str] | None = None) -> None:
     # Splits are in memory and need no workers; the training stream continues where it was (Lightning cannot know).
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # Lightning's, beside torch 2.13
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
     try:
         CLI(
@@ -204,7 +214,6 @@ def main(args: Sequence[str] | None = None) -> None:
             trainer_defaults=RECIPE,
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            args=list(args) if args is not None else None,
         )
     except UserError as error:
         print(f"nar: error: {error}", file=sys.stderr)

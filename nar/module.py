@@ -4,6 +4,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 ``clrs/examples/run.py`` of dm-clrs 2.0.3.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -101,10 +102,11 @@ class Reasoner(LightningModule):
         return loss
 
     def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float]) -> None:
-        for name, value in by_probe.items():
-            if not torch.isfinite(torch.as_tensor(value)):
+        for name, loss in by_probe.items():
+            value = float(loss.detach() if isinstance(loss, Tensor) else loss)
+            if not math.isfinite(value):
                 raise UserError(
-                    f"the loss of {algorithm}'s probe {name} is {float(value)} after step {self.global_step}; "
+                    f"the loss of {algorithm}'s probe {name} is {value} after step {self.global_step}; "
                     "expected a finite number: training stops, checkpoints stay as they were last saved"
                 )
 

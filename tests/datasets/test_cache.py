@@ -1,0 +1,231 @@
+"""Feedback on disk."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nar.batch import Features, Feedback, NumpyArray
+from nar.datasets.cache import Cache
+from nar.errors import UserError
+
+KEY = {"algorithm": "bfs", "num_nodes": 3, "seed": 2, "p": (0.1, 0.5)}
+
+
+def feedback() -> Feedback[NumpyArray]:
+    """Arrays of several types, also strided ones, under names that are not in alphabetical order."""
+    rng = np.random.RandomState(0)
+    inputs = {"pos": rng.uniform(size=(2, 3)), "adj": np.arange(18).reshape(3, 3, 2).T, "s": np.eye(3)[:2] == 1}
+    hints = {"pi": rng.randint(3, size=(4, 2, 3)).astype(np.int32), "d": rng.normal(size=(4, 2, 3)).astype(np.float32)}
+    return Feedback(Features(inputs, hints, np.array([4.0, 2.0])), {"z": np.full((2, 3), -0.0), "a": np.ones((2, 1))})
+
+
+class Generator:
+    """Makes the feedback, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Feedback[NumpyArray]:
+        self.calls += 1
+        return feedback()
+
+
+def never() -> Feedback[NumpyArray]:
+    """What is not to be generated."""
+    raise AssertionError("generated, though it is in the cache")
+
+
+def bits(feedback: Feedback[NumpyArray]) -> list[Any]:
+    """All that tells one feedback from another, in order."""
+    (inputs, hints, lengths), outputs = feedback
+    stages = [inputs, hints, {"lengths": lengths}, outputs]
+    return [[(name, x.dtype, x.shape, x.tobytes()) for name, x in stage.items()] for stage in stages]
+
+
+def test_what_is_read_equals_what_was_generated_bit_for_bit(tmp_path: Path) -> None:
+    Cache(tmp_path).get(KEY, feedback)
+    assert bits(Cache(tmp_path).get(KEY, never)) == bits(feedback())
+
+
+def test_what_is_generated_is_returned_as_it_is(tmp_path: Path) -> None:
+    assert bits(Cache(tmp_path).get(KEY, feedback)) == bits(feedback())
+
+
+def test_the_folder_is_created(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "new" / "folder")
+    cache.get(KEY, feedback)
+    assert cache.path(KEY).parent == tmp_path / "new" / "folder"
+    assert cache.path(KEY).is_file()
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Cache("~/splits").folder == tmp_path / "splits"
+
+
+def damaged(content: bytes, damage: str) -> bytes:
+    """The content of a file after an accident."""
+    header = 8 + int.from_bytes(content[:8], "little")  # of a safetensors file: its length, JSON, then the data
+    at = {
+        "length": 0,
+        "header": 9,
+        "checksum": content.index(b"checksum") + 15,
+        "data": header,
+        "end": len(content) - 1,
+    }
+    match damage:
+        case "empty":
+            return b""
+        case "truncated":
+            return content[:-1]
+        case "truncated header":
+            return content[: header // 2]
+        case "longer":
+            return content + b"\0"
+        case "another's":
+            return b"this is no safetensors file"
+        case _:
+            i = at[damage]
+            return content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :]
+
+
+every_damage = pytest.mark.parametrize(
+    "damage",
+    ["empty", "truncated", "truncated header", "longer", "another's", "length", "header", "checksum", "data", "end"],
+)
+
+
+@every_damage
+def test_a_damaged_file_is_generated_again(damage: str, tmp_path: Path) -> None:
+    cache, generate = Cache(tmp_path), Generator()
+    cache.get(KEY, feedback)
+    cache.path(KEY).write_bytes(damaged(cache.path(KEY).read_bytes(), damage))
+    assert bits(cache.get(KEY, generate)) == bits(feedback())
+    assert generate.calls == 1
+    assert bits(cache.get(KEY, never)) == bits(feedback())
+
+
+def test_a_damaged_file_is_warned_of_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(tmp_path)
+    cache.get(KEY, feedback)
+    cache.path(KEY).write_bytes(b"")
+    cache.get(KEY, feedback)
+    assert [(record.levelname, str(cache.path(KEY)) in record.getMessage()) for record in caplog.records] == [
+        ("WARNING", True)
+    ]
+
+
+def test_a_sound_file_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        Cache(tmp_path).get(KEY, feedback)
+    assert caplog.records == []
+
+
+def fail_with(error: BaseException) -> Any:
+    """A function that cannot do its work."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_nothing(
+    function: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, function, fail_with(error))
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        Cache(tmp_path).get(KEY, feedback)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_after_a_failed_write_the_next_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(UserError):
+        Cache(tmp_path).get(KEY, feedback)
+    monkeypatch.undo()
+    Cache(tmp_path).get(KEY, feedback)
+    assert bits(Cache(tmp_path).get(KEY, never)) == bits(feedback())
+
+
+def test_a_failed_generation_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no dm-clrs"):
+        Cache(tmp_path).get(KEY, fail_with(UserError("no dm-clrs")))
+    assert not Cache(tmp_path).path(KEY).exists()
+
+
+def test_a_full_disk_is_told_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(UserError, match=f"cannot use the cache folder {tmp_path}: No space left on device"):
+        Cache(tmp_path).get(KEY, feedback)
+
+
+def test_a_folder_that_is_a_file_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(UserError, match=f"cannot use the cache folder {path}: File exists"):
+        Cache(path).get(KEY, feedback)
+
+
+def test_a_folder_below_a_file_is_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"cannot use the cache folder {tmp_path / 'file' / 'folder'}: Not a directory"):
+        Cache(tmp_path / "file" / "folder").get(KEY, feedback)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root can write")
+def test_a_folder_that_cannot_be_written_is_told_by_name() -> None:
+    with pytest.raises(
+        UserError, match=r"cannot use the cache folder /sys: .*name a writable one with --data\.cache_dir"
+    ):
+        Cache("/sys").get(KEY, feedback)
+
+
+@pytest.mark.parametrize(
+    "change", [{"algorithm": "dfs"}, {"num_nodes": 4}, {"seed": 3}, {"p": (0.1,)}, {"another": None}]
+)
+def test_another_key_is_another_file(change: dict[str, Any], tmp_path: Path) -> None:
+    assert Cache(tmp_path).path({**KEY, **change}) != Cache(tmp_path).path(KEY)
+
+
+def test_the_order_of_a_key_does_not_matter(tmp_path: Path) -> None:
+    assert Cache(tmp_path).path(dict(reversed(KEY.items()))) == Cache(tmp_path).path(KEY)
+
+
+SECOND_PROCESS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from nar.batch import Features, Feedback
+from nar.datasets.cache import Cache
+
+folder, own_name = Path(sys.argv[1]), sys.argv[2]
+
+def generate():
+    with open(folder / "calls", "a") as file:
+        file.write(own_name)
+    time.sleep(1)
+    return Feedback(Features({"pos": np.array([[float(own_name)]])}, {}, np.ones(1)), {})
+
+(folder / f"ready-{own_name}").touch()
+while len(list(folder.glob("ready-*"))) < 2:
+    time.sleep(0.01)
+feedback = Cache(folder / "cache").get({"algorithm": "bfs", "num_nodes": 1}, generate)
+print(feedback.features.inputs["pos"].item())
+"""
+
+
+def test_of_two_processes_that_ask_at_once_one_generates_for_both(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", SECOND_PROCESS, str(tmp_path), name] for name in ("1", "2")]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for command in commands]
+    results = [process.communicate(timeout=120)[0].strip() for process in processes]
+    generated = (tmp_path / "calls").read_text()
+    assert results == [f"{generated}.0"] * 2

@@ -1,0 +1,260 @@
+"""Training streams, and splits for validation and test."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nar.batch import Batch, Feedback, NumpyArray
+from nar.datasets.cache import Cache
+from nar.datasets.recipe import apply_recipe, recipe_spec, train_sampler_args
+from nar.datasets.samplers import sample
+from nar.datasets.splits import Split, SplitBatches, TrainStream
+from nar.specs import Type
+
+# One with plain outputs, with a permutation, with a mask over two strings, with many samples.
+ALGORITHMS = ["bfs", "insertion_sort", "lcs_length", "binary_search"]
+every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """An own cache, so that every split is drawn once for all tests."""
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+def drawn_as_dm_clrs_does(clrs: Any, algorithm: str, split: str, times: int, **args: Any) -> Feedback[NumpyArray]:
+    """A split with dm-clrs's own seed and number of samples, in the recipe's form."""
+    settings, multiplier = clrs.CLRS30[split], clrs.CLRS_30_ALGS_SETTINGS[algorithm]["num_samples_multiplier"]
+    num_samples = settings["num_samples"] * multiplier * times
+    return apply_recipe(
+        algorithm, sample(algorithm, num_nodes=6, num_samples=num_samples, seed=settings["seed"], **args)
+    )
+
+
+def same(ours: Mapping[str, NumpyArray], theirs: Mapping[str, NumpyArray]) -> bool:
+    """Whether names, their order and all values are equal."""
+    return list(ours) == list(theirs) and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@every_algorithm
+def test_a_test_split_is_the_official_one(clrs: Any, cache: Cache, algorithm: str) -> None:
+    ours = Split(algorithm, 6, is_test=True).load(cache)
+    theirs = drawn_as_dm_clrs_does(clrs, algorithm, "test", 1)
+    assert same(ours.features.inputs, theirs.features.inputs)
+    assert same(ours.outputs, theirs.outputs)
+    assert np.array_equal(ours.features.lengths, theirs.features.lengths)
+
+
+@every_algorithm
+def test_a_test_split_keeps_the_first_hint_alone(clrs: Any, cache: Cache, algorithm: str) -> None:
+    ours = Split(algorithm, 6, is_test=True).load(cache).features.hints
+    theirs = drawn_as_dm_clrs_does(clrs, algorithm, "test", 1).features.hints
+    assert same(ours, {name: hint[:1] for name, hint in theirs.items()})
+
+
+@every_algorithm
+def test_a_validation_split_is_drawn_with_seed_2_twice_the_samples_and_the_arguments_of_training(
+    clrs: Any, cache: Cache, algorithm: str
+) -> None:
+    ours = Split(algorithm, 6, is_test=False).load(cache)
+    theirs = drawn_as_dm_clrs_does(clrs, algorithm, "val", 2, **train_sampler_args(algorithm, 6))
+    assert same({**ours.features.inputs, "pos": ours.outputs}, {**theirs.features.inputs, "pos": theirs.outputs})
+    assert same(ours.features.hints, theirs.features.hints)
+    assert same(ours.outputs, theirs.outputs)
+
+
+@every_algorithm
+def test_positions_of_a_validation_split_are_random_and_rise_along_each_sequence(
+    clrs: Any, cache: Cache, algorithm: str
+) -> None:
+    pos = Split(algorithm, 6, is_test=False).load(cache).features.inputs["pos"]
+    assert ((pos >= 0) & (pos < 1)).all()
+    assert len(np.unique(pos)) == pos.size
+    for sequence in np.split(pos, 2, axis=1) if algorithm == "lcs_length" else [pos]:
+        assert (np.diff(sequence, axis=1) > 0).all()
+
+
+def test_a_validation_split_is_the_same_whenever_it_is_drawn(cache: Cache, tmp_path: Path) -> None:
+    splits = [Split("bfs", 6, is_test=False).load(where) for where in (cache, Cache(tmp_path))]
+    assert same(splits[0].features.inputs, splits[1].features.inputs)
+
+
+def test_a_split_is_in_the_cache_once_it_was_loaded(tmp_path: Path) -> None:
+    split, cache = Split("bfs", 6, is_test=True), Cache(tmp_path)
+    before = split.is_in(cache)
+    split.load(cache)
+    assert (before, split.is_in(cache)) == (False, True)
+
+
+def test_different_splits_are_different_files(tmp_path: Path) -> None:
+    splits = [Split(name, size, is_test) for name in ("bfs", "dfs") for size in (6, 7) for is_test in (False, True)]
+    cache = Cache(tmp_path)
+    splits[0].load(cache)
+    assert [split for split in splits if split.is_in(cache)] == splits[:1]
+
+
+def split_batches(cache: Cache, algorithms: Sequence[str], batch_size: int) -> SplitBatches:
+    """The batches of validation splits."""
+    splits = [Split(algorithm, 6, is_test=False) for algorithm in algorithms]
+    return SplitBatches([(split, split.load(cache)) for split in splits], batch_size)
+
+
+def test_every_sample_of_every_split_is_in_one_batch(cache: Cache) -> None:
+    batches = split_batches(cache, ["bfs", "insertion_sort"], 10)
+    for algorithm in ("bfs", "insertion_sort"):
+        whole = Split(algorithm, 6, is_test=False).load(cache)
+        parts = [batches[i].feedback for i in range(len(batches)) if batches[i].algorithm == algorithm]
+        assert torch.cat([part.features.lengths for part in parts]).tolist() == whole.features.lengths.tolist()
+        for name, data in whole.features.inputs.items():
+            found = torch.cat([part.features.inputs[name] for part in parts])
+            assert found.equal(torch.as_tensor(data).to(found.dtype))
+        for name, data in whole.outputs.items():
+            found = torch.cat([part.outputs[name] for part in parts])
+            assert found.equal(torch.as_tensor(data).to(found.dtype))
+
+
+def test_a_batch_is_of_one_split_and_the_last_of_a_split_has_what_is_left(cache: Cache) -> None:
+    batches = split_batches(cache, ["bfs", "insertion_sort"], 40)
+    found = [(x.algorithm, x.num_nodes, len(x.feedback.features.lengths)) for x in map(batches.__getitem__, range(4))]
+    assert found == [("bfs", 6, 40), ("bfs", 6, 24), ("insertion_sort", 6, 40), ("insertion_sort", 6, 24)]
+    assert len(batches) == 4
+
+
+def test_a_batch_has_no_padding_that_only_others_need(cache: Cache) -> None:
+    whole = Split("bfs", 6, is_test=False).load(cache).features
+    batches = split_batches(cache, ["bfs"], 1)
+    lengths = [{len(hint) for hint in batches[i].feedback.features.hints.values()} for i in range(len(batches))]
+    assert lengths == [{length} for length in whole.lengths]
+    assert len(set(whole.lengths)) > 1
+
+
+def test_a_batch_keeps_the_hints_of_its_samples(cache: Cache) -> None:
+    whole = Split("bfs", 6, is_test=False).load(cache).features
+    batch = split_batches(cache, ["bfs"], 10)[2].feedback.features
+    longest = int(whole.lengths[20:30].max())
+    for name, hint in batch.hints.items():
+        assert hint.equal(torch.as_tensor(whole.hints[name][:longest, 20:30]).to(hint.dtype))
+
+
+def test_batches_of_a_test_split_have_its_first_hint(cache: Cache) -> None:
+    split = Split("bfs", 6, is_test=True)
+    whole = split.load(cache)
+    batch = SplitBatches([(split, whole)], 8)[1].feedback.features
+    assert {name: hint.tolist() for name, hint in batch.hints.items()} == {
+        name: hint[:, 8:16].tolist() for name, hint in whole.features.hints.items()
+    }
+
+
+@every_algorithm
+def test_pointers_and_lengths_are_whole_numbers_and_all_else_is_not(cache: Cache, algorithm: str) -> None:
+    features, outputs = split_batches(cache, [algorithm], 4)[0].feedback
+    dtypes = {name: x.dtype for name, x in {**features.inputs, **features.hints, **outputs}.items()}
+    assert features.lengths.dtype == torch.int64
+    assert dtypes == {
+        name: torch.int64 if probe.type is Type.POINTER else torch.float32
+        for name, probe in recipe_spec(algorithm).items()
+    }
+
+
+def stream(**changes: Any) -> TrainStream:
+    """A stream of small batches of two algorithms."""
+    arguments = {"algorithms": ["minimum", "bfs"], "sizes": [4, 5, 7], "batch_size": 3, "seed": 0, **changes}
+    return TrainStream(arguments.pop("algorithms"), arguments.pop("sizes"), arguments.pop("batch_size"), **arguments)
+
+
+def content(batch: Batch) -> Any:
+    """A batch as plain values."""
+    (inputs, hints, lengths), outputs = batch.feedback
+    probes = [{name: x.tolist() for name, x in stage.items()} for stage in (inputs, hints, outputs)]
+    return batch.algorithm, batch.num_nodes, batch.seed, lengths.tolist(), probes
+
+
+def test_batch_i_does_not_depend_on_what_was_drawn_before() -> None:
+    used = stream()
+    expected = [content(batch) for batch in islice(used, 4)]
+    np.random.seed(5)
+    assert [content(used[3]), content(stream()[3]), content(used[0])] == [expected[3], expected[3], expected[0]]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"rank": 1}, {"seed": 2**32}])
+def test_another_seed_or_rank_is_another_batch(change: dict[str, int]) -> None:
+    ours, other = stream()[0], stream(**change)[0]
+    for name in ("key", "pos"):
+        assert not ours.feedback.features.inputs[name].isin(other.feedback.features.inputs[name]).any()
+    assert ours.seed != other.seed
+
+
+def test_seed_and_rank_are_not_mixed_up() -> None:
+    assert content(stream(seed=1, rank=0)[0]) != content(stream(seed=0, rank=1)[0])
+
+
+def test_a_stream_goes_on_from_where_it_is_told_to() -> None:
+    whole = [content(batch) for batch in islice(stream(), 6)]
+    assert [content(batch) for batch in islice(stream(start=3), 3)] == whole[3:]
+
+
+def test_no_trajectory_is_ever_repeated() -> None:
+    batches = list(islice(stream(algorithms=["minimum"], sizes=[4]), 50))
+    for name in ("key", "pos"):
+        values = torch.cat([batch.feedback.features.inputs[name].double() for batch in batches])
+        assert len(values.unique(dim=0)) == 150
+
+
+def test_the_noise_of_no_two_batches_is_the_same() -> None:
+    assert len({batch.seed for batch in islice(stream(), 50)}) == 50
+
+
+def test_algorithms_take_turns_and_sizes_change_when_all_had_theirs() -> None:
+    found = [(batch.algorithm, batch.num_nodes) for batch in islice(stream(), 8)]
+    assert found == [(name, size) for size in (4, 5, 7, 4) for name in ("minimum", "bfs")]
+
+
+def test_string_matchers_are_drawn_at_their_own_size() -> None:
+    batches = islice(stream(algorithms=["bfs", "kmp_matcher"], sizes=[4, 16]), 4)
+    assert [batch.num_nodes for batch in batches] == [4, 20, 16, 20]
+
+
+def test_positions_rise_and_are_not_those_of_the_sampler() -> None:
+    pos = stream(algorithms=["bfs"], sizes=[16])[0].feedback.features.inputs["pos"]
+    assert (pos.diff(dim=1) >= 0).all()
+    assert not torch.isclose(pos.diff(dim=1), torch.tensor(1 / 16)).all(dim=1).any()
+
+
+def test_graphs_have_the_densities_of_training() -> None:
+    batch = stream(algorithms=["bfs"], sizes=[16], batch_size=60)[0]
+    densities = batch.feedback.features.inputs["adj"].mean(dim=(1, 2))
+    assert densities.min() < 0.1
+    assert densities.max() > 0.7
+
+
+def test_a_batch_of_training_has_the_form_of_the_recipe() -> None:
+    features, outputs = stream(algorithms=["insertion_sort"])[0].feedback
+    assert {**features.inputs, **features.hints, **outputs}.keys() == recipe_spec("insertion_sort").keys()
+
+
+# In a process of its own: to fork this one, in which jax may have been loaded, would warn.
+WORKERS = """
+from itertools import islice
+from torch.utils.data import DataLoader
+from nar.datasets.splits import TrainStream
+
+def keys(num_workers, start):
+    stream = TrainStream(["minimum"], [4, 5], 2, seed=0, start=start)
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=num_workers))
+    return [batch.feedback.features.inputs["key"].tolist() for batch in islice(loader, 5)]
+
+print(keys(0, 1) == keys(2, 1), keys(0, 1) == keys(0, 2))
+"""
+
+
+def test_batches_are_the_same_however_many_workers_draw_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", WORKERS]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
+    assert result.stdout.split() == ["True", "False"]

@@ -1,0 +1,304 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+import nar.module
+from nar.checkpoint import config_of, read_checkpoint
+from nar.cli import main
+from nar.datasets import sample
+from nar.module import Reasoner
+
+CONFIGS = sorted((Path(__file__).parents[2] / "scripts" / "configs").glob("*.yaml"))
+NAR = Path(sys.executable).with_name("nar")
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """Settings that make a run short."""
+    return [
+        *("--model.processor.hidden_dim", "4", "--data.train_sizes", "[4,5]", "--data.num_workers", "0"),
+        *("--data.cache_dir", str(tmp_path / "cache"), "--data.batch_size", "2"),
+        *("--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"),
+        *("--trainer.max_steps", "4", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
+        *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
+    ]
+
+
+@pytest.fixture
+def run(clrs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["nar", *args])
+        main()
+
+    return run
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(read_checkpoint(path)["state_dict"])
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_trains_and_its_checkpoint_is_tested(
+    config: Path, run: Run, small: list[str], tmp_path: Path
+) -> None:
+    run("fit", "--config", str(config), *small)
+    run("test", "--ckpt_path", str(tmp_path / "run" / "best.ckpt"), "--data.test_sizes", "[4,6]")
+    scores = [row for row in rows(tmp_path / "run" / "ood.csv") if row["output"] == "score"]
+    assert [row["num_nodes"] for row in scores] == ["4", "6"]
+    assert all(0 <= float(row["score"]) <= 1 for row in scores)
+
+
+def test_the_checkpoint_knows_its_algorithms_its_processor_and_its_sizes(
+    run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = ["--model.processor", "PGN", "--data.algorithms", "[dfs,minimum]", "--data.test_sizes", "[5]"]
+    run("fit", *mine, *small)
+    capsys.readouterr()
+    run("test", "--ckpt_path", "run/best.ckpt")
+    assert [row["algorithm"] for row in rows(tmp_path / "run" / "ood.csv") if row["output"] == "score"] == [
+        "dfs",
+        "minimum",
+    ]
+    printed = capsys.readouterr().out
+    assert "dfs" in printed
+    assert "minimum" in printed
+    model = config_of(read_checkpoint("run/best.ckpt"))["model"]
+    assert model["processor"]["class_path"] == "nar.processors.PGN"
+
+
+def test_a_test_writes_a_picture(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", *small)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4,5]")
+    with Image.open(tmp_path / "run" / "ood.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2**24) or []) > 10
+
+
+def test_the_score_is_that_of_the_predictions(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", "--data.algorithms", "insertion_sort", *small)
+    run("test", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[7]", "--data.eval_batch_size", "5")
+    run("predict", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[7]")
+    predicted = load_file(tmp_path / "run" / "predictions" / "insertion_sort_7.safetensors")["pred"]
+    truth = sample("insertion_sort", num_nodes=7, num_samples=32, seed=3).outputs["pred"]
+    assert float(rows(tmp_path / "run" / "ood.csv")[0]["score"]) == pytest.approx(np.mean(predicted == truth))
+
+
+def test_a_processor_is_found_by_its_import_path(run: Run, small: list[str]) -> None:
+    run("fit", "--model.processor", "custom_processor.MeanProcessor", *small)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]")
+
+
+def test_losses_and_scores_are_logged_by_probe(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", *small)
+    logs = tmp_path / "run" / "logs" / "version_0"
+    columns = rows(logs / "metrics.csv")[0].keys()
+    assert {"train/bfs/loss/pi_h", "train/bfs/loss/pi", "val/bfs/loss/reach_h", "val/bfs/pi", "val/score"} <= columns
+    assert list(logs.glob("events.out.tfevents.*"))
+
+
+def test_equal_seeds_make_equal_runs(run: Run, small: list[str], tmp_path: Path) -> None:
+    noisy = ["--data.algorithms", "insertion_sort", "--model.dropout", "0.1", *small]
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        run("fit", *noisy, "--seed_everything", seed, "--trainer.default_root_dir", name)
+    assert_equal_weights(tmp_path / "a" / "last.ckpt", tmp_path / "b" / "last.ckpt")
+    one, other = weights(tmp_path / "a" / "last.ckpt"), weights(tmp_path / "c" / "last.ckpt")
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_finished_run_can_go_on(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", *small)
+    run("fit", *small, "--ckpt_path", "last", "--trainer.max_steps", "8")
+    run("fit", *small, "--trainer.max_steps", "8", "--trainer.default_root_dir", "whole")
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 8
+    assert_equal_weights(tmp_path / "run" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
+
+
+def test_a_killed_run_resumes_as_if_it_had_never_stopped(small: list[str], tmp_path: Path) -> None:
+    # Sorting draws noise in training; a worker process draws data ahead of what was used when the run is killed.
+    args = [*small, "--data.algorithms", "insertion_sort", "--data.num_workers", "1", "--trainer.max_steps", "40"]
+    whole = ["--trainer.default_root_dir", "whole"]
+    subprocess.run([NAR, "fit", *args, *whole], cwd=tmp_path, check=True, capture_output=True)
+    with subprocess.Popen([NAR, "fit", *args], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as fit:
+        last = tmp_path / "run" / "last.ckpt"
+        deadline = time.monotonic() + 120
+        while not last.exists() and fit.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        fit.send_signal(signal.SIGKILL)
+    assert fit.returncode == -signal.SIGKILL
+    assert read_checkpoint(last)["global_step"] < 40
+    subprocess.run([NAR, "fit", *args, "--ckpt_path", "last"], cwd=tmp_path, check=True, capture_output=True)
+    assert read_checkpoint(last)["global_step"] == 40
+    assert_equal_weights(last, tmp_path / "whole" / "last.ckpt")
+
+
+def test_two_processes_train_one_model_and_score_every_trajectory_once(
+    run: Run, small: list[str], tmp_path: Path
+) -> None:
+    # Activities are decoded from nodes alone, so that the edge states have no gradient: DDP must put up with it.
+    several = ["--data.algorithms", "[bfs,activity_selector]", *small, "--data.eval_batch_size", "24"]
+    ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    subprocess.run([NAR, "fit", *several, *ddp], cwd=tmp_path, check=True, capture_output=True)
+    with_two = tmp_path / "run" / "logs" / "version_0" / "metrics.csv"
+    expected = {k: float(v) for k, v in rows(with_two)[-1].items() if k.startswith("val/") and v}
+    run("validate", "--ckpt_path", "run/last.ckpt")
+    found = rows(tmp_path / "run" / "logs" / "version_1" / "metrics.csv")[-1]
+    assert {name: float(found[name]) for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert len(expected) > 10
+
+
+def test_the_best_checkpoint_is_the_first_of_equal_score(
+    run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.7, 0.7, 0.6])
+    monkeypatch.setattr(Reasoner, "on_validation_epoch_end", lambda self: self.log("val/score", next(scores)))
+    run("fit", *small, "--trainer.val_check_interval", "1")
+    assert read_checkpoint(tmp_path / "run" / "best.ckpt")["global_step"] == 2
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 4
+
+
+def test_mixed_precision_trains(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", "--data.algorithms", "insertion_sort", *small, "--trainer.precision", "bf16-mixed")
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "last.ckpt").values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = nar.module.losses
+
+    def spoilt(*args: Any) -> dict[str, torch.Tensor]:
+        by_probe = original(*args)
+        last = tmp_path / "run" / "last.ckpt"
+        return {**by_probe, "pi_h": by_probe["pi_h"] * float("nan")} if last.exists() else by_probe
+
+    monkeypatch.setattr(nar.module, "losses", spoilt)
+    error = error_of(run, capsys, "fit", *small)
+    assert "bfs's probe pi_h is nan after step 2" in error
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 2
+
+
+def error_of(run: Run, capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line of a refused command."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(*args)
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nar: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--data.algorithms", "bsf"], "unknown algorithm bsf; known are articulation_points, activity_selector"),
+        (["--data.algorithms", "[bfs,bfs]"], "different algorithms"),
+        (["--model.processor", "Triplet"], "known processors: MPNN, PGN, TripletGMPNN"),
+        (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
+        (["--model.hint_mode", "some"], "model.hint_mode"),
+        (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
+        (["--model.learning_rate", "0"], "expected a learning_rate above 0, given 0.0"),
+        (["--data.test_sizes", "[1]"], "bfs needs at least 2 nodes, given 1"),
+        (["--data.train_sizes", "[]"], "expected at least one size in train_sizes"),
+        (["--data.batch_size", "0"], "expected batch_size ≥ 1, given 0"),
+        (["--data.cache_dir", "/dev/null/cache"], "cannot use the cache folder /dev/null/cache"),
+        (["--trainer.accelerator", "cuda"], "accelerator"),
+        (["--trainer.steps", "3"], "unrecognized arguments: --trainer.steps"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--ckpt_path", "missing.ckpt"], "no checkpoint at missing.ckpt"),
+    ],
+    ids=lambda value: value[0].removeprefix("--") if isinstance(value, list) else "",
+)
+def test_bad_settings_are_refused_in_one_line(
+    args: list[str], expected: str, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(run, capsys, "fit", *small, *args)
+
+
+@pytest.fixture
+def trained(run: Run, small: list[str], tmp_path: Path) -> Path:
+    run("fit", *small)
+    return tmp_path / "run" / "best.ckpt"
+
+
+def test_a_truncated_checkpoint_is_refused(trained: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.write_bytes(trained.read_bytes()[:1000])
+    assert "damaged" in error_of(run, capsys, "test", "--ckpt_path", str(trained))
+
+
+def test_another_programs_checkpoint_is_refused(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    assert "another program's" in error_of(run, capsys, "test", "--ckpt_path", "foreign.ckpt")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    torch.save(Harmful(), tmp_path / "harmful.ckpt")
+    assert "harmful.ckpt" in error_of(run, capsys, "test", "--ckpt_path", "harmful.ckpt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_evaluation_asks_for_a_checkpoint(command: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--ckpt_path" in error_of(run, capsys, command)
+
+
+def test_a_checkpoint_for_other_algorithms_is_refused(
+    trained: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(run, capsys, "test", "--ckpt_path", str(trained), "--data.algorithms", "dfs")
+    assert "for ['bfs'], but the configuration asks for ['dfs']" in error
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "value"),
+    [("test", "processor.hidden_dim", "8"), ("test", "use_lstm", "true"), ("fit", "learning_rate", "0.5")],
+)
+def test_a_checkpoint_of_another_model_is_refused(
+    command: str, setting: str, value: str, trained: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(run, capsys, command, "--ckpt_path", str(trained), f"--model.{setting}", value)
+    assert f"was made with model.{setting.split('.')[0]}" in error
+
+
+def test_hint_feedback_may_be_changed_for_a_test(trained: Path, run: Run) -> None:
+    run("test", "--ckpt_path", str(trained), "--model.hint_feedback", "hard", "--data.test_sizes", "[5]")
+
+
+def test_a_folder_with_checkpoints_is_not_trained_into_again(
+    trained: Path, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = trained.read_bytes()
+    assert "holds the checkpoints of another run" in error_of(run, capsys, "fit", *small)
+    assert trained.read_bytes() == before

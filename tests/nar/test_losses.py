@@ -1,0 +1,244 @@
+# Axes: B graphs, N nodes, T time, C classes, P (graph, step) pairs.
+import importlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nar.batch import Features, Feedback
+from nar.losses import losses, probe_loss
+from nar.model import Predictions
+from nar.specs import MASKED, Location, Probe, Stage, Type
+
+B, N, T, C = 4, 5, 6, 3
+LENGTHS = [6, 2, 4, 1]
+
+KINDS = [
+    (Location.NODE, Type.SCALAR),
+    (Location.NODE, Type.MASK),
+    (Location.NODE, Type.MASK_ONE),
+    (Location.NODE, Type.CATEGORICAL),
+    (Location.NODE, Type.POINTER),
+    (Location.NODE, Type.PERMUTATION_POINTER),
+    (Location.EDGE, Type.SCALAR),
+    (Location.EDGE, Type.MASK),
+    (Location.EDGE, Type.CATEGORICAL),
+    (Location.EDGE, Type.POINTER),
+    (Location.GRAPH, Type.SCALAR),
+    (Location.GRAPH, Type.MASK),
+    (Location.GRAPH, Type.CATEGORICAL),
+]
+EVERY_KIND = pytest.mark.parametrize(("location", "type_"), KINDS)
+KINDS_WITH_MASKED_ENTRIES = pytest.mark.parametrize(
+    ("location", "type_"), [kind for kind in KINDS if kind[1] in (Type.MASK, Type.CATEGORICAL)]
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def reference(clrs: Any) -> Iterator[Any]:
+    """dm-clrs and its losses, in float64."""
+    jax = importlib.import_module("jax")
+    with jax.enable_x64(True):
+        losses_of_dm_clrs = importlib.import_module("clrs._src.losses")
+        yield SimpleNamespace(array=jax.numpy.asarray, DataPoint=clrs.DataPoint, losses=losses_of_dm_clrs)
+
+
+def make_probe(location: Location, type_: Type, stage: Stage = Stage.OUTPUT) -> Probe:
+    return Probe(stage, location, type_, C if type_ is Type.CATEGORICAL else 0)
+
+
+def data_shape(probe: Probe, *leading: int) -> list[int]:
+    return [*leading, *{Location.NODE: [N], Location.EDGE: [N, N], Location.GRAPH: []}[probe.location]]
+
+
+def random_logits(probe: Probe, *leading: int) -> Tensor:
+    shape = data_shape(probe, *leading)
+    if probe.type is Type.CATEGORICAL:
+        return torch.randn(*shape, C)
+    if probe.type in (Type.POINTER, Type.PERMUTATION_POINTER):
+        return torch.randn(*shape, N)
+    return torch.randn(shape)
+
+
+def random_truth(probe: Probe, *leading: int) -> Tensor:
+    """Data of a probe of which everything is scored."""
+    shape = data_shape(probe, *leading)
+    match probe.type:
+        case Type.SCALAR:
+            return torch.randn(shape)
+        case Type.MASK:
+            return torch.randint(2, shape).to(torch.float64)
+        case Type.POINTER:
+            return torch.randint(N, shape)
+        case Type.PERMUTATION_POINTER:
+            return functional.one_hot(torch.rand(shape).argsort(dim=-1), N).to(torch.float64)
+        case Type.MASK_ONE:
+            return functional.one_hot(torch.randint(N, shape[:-1]), N).to(torch.float64)
+        case _:
+            return functional.one_hot(torch.randint(C, shape), C).to(torch.float64)
+
+
+def with_unscored_entries(probe: Probe, truth: Tensor) -> Tensor:
+    """The same data with a third of the masks, or of the rows of classes, at -1."""
+    unscored = torch.rand(truth.shape[:-1] if probe.type is Type.CATEGORICAL else truth.shape) < 1 / 3
+    if probe.type is Type.CATEGORICAL:
+        unscored = unscored[..., None]
+    return torch.where(unscored, MASKED, truth)
+
+
+def output_loss_of_dm_clrs(reference: Any, probe: Probe, logits: Tensor, truth: Tensor) -> float:
+    point = reference.DataPoint("probe", str(probe.location), str(probe.type), reference.array(truth))
+    return float(reference.losses.output_loss(point, reference.array(logits), N))
+
+
+@EVERY_KIND
+def test_output_loss_equals_that_of_dm_clrs(reference, location, type_):
+    probe = make_probe(location, type_)
+    logits, truth = random_logits(probe, B), random_truth(probe, B)
+    expected = output_loss_of_dm_clrs(reference, probe, logits, truth)
+    assert probe_loss(probe, logits, truth).item() == pytest.approx(expected)
+
+
+@KINDS_WITH_MASKED_ENTRIES
+def test_output_loss_with_unscored_entries_equals_that_of_dm_clrs(reference, location, type_):
+    probe = make_probe(location, type_)
+    logits, truth = random_logits(probe, 8 * B), with_unscored_entries(probe, random_truth(probe, 8 * B))
+    assert (truth == MASKED).any()
+    expected = output_loss_of_dm_clrs(reference, probe, logits, truth)
+    assert probe_loss(probe, logits, truth).item() == pytest.approx(expected)
+
+
+@KINDS_WITH_MASKED_ENTRIES
+def test_unscored_entries_get_no_gradient(location, type_):
+    probe = make_probe(location, type_)
+    logits, truth = (
+        random_logits(probe, 8 * B).requires_grad_(),
+        with_unscored_entries(probe, random_truth(probe, 8 * B)),
+    )
+    probe_loss(probe, logits, truth).backward()
+    assert torch.equal(logits.grad == 0, truth == MASKED)
+
+
+@KINDS_WITH_MASKED_ENTRIES
+def test_loss_is_zero_if_nothing_is_scored(location, type_):
+    probe = make_probe(location, type_)
+    logits = random_logits(probe, B)
+    truth = torch.full_like(logits, MASKED)
+    assert probe_loss(probe, logits, truth).item() == 0
+
+
+@KINDS_WITH_MASKED_ENTRIES
+def test_gradient_is_zero_if_nothing_is_scored(location, type_):
+    probe = make_probe(location, type_)
+    logits = random_logits(probe, B).requires_grad_()
+    probe_loss(probe, logits, torch.full_like(logits, MASKED)).backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@EVERY_KIND
+def test_loss_is_zero_if_there_are_no_graphs(location, type_):
+    probe = make_probe(location, type_)
+    assert probe_loss(probe, random_logits(probe, 0), random_truth(probe, 0)).item() == 0
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_loss_of_a_mask_is_finite_however_sure_the_logit(logit):
+    probe = make_probe(Location.NODE, Type.MASK)
+    truth = random_truth(probe, B)
+    expected = (truth != (logit > 0)).double().mean() * 1e4
+    torch.testing.assert_close(probe_loss(probe, torch.full((B, N), logit), truth), expected)
+
+
+@EVERY_KIND
+def test_gradient_of_the_loss_equals_finite_differences(location, type_):
+    probe = make_probe(location, type_)
+    truth = random_truth(probe, 2)
+    assert torch.autograd.gradcheck(
+        lambda logits: probe_loss(probe, logits, truth), random_logits(probe, 2).requires_grad_()
+    )
+
+
+def valid_pairs() -> tuple[Tensor, Tensor]:
+    """Time and graph of every hint but the first ones, in random order."""
+    pairs = [(time, graph) for graph, length in enumerate(LENGTHS) for time in range(1, length)]
+    order = torch.randperm(len(pairs))
+    time, graph = torch.tensor(pairs)[order].unbind(dim=1)
+    return time, graph
+
+
+def hint_loss(probe: Probe, logits: Tensor, truth: Tensor) -> float:
+    """The loss of hints [T, B, ...] with logits [T - 1, B, ...], those at t for the hint at t + 1."""
+    time, graph = valid_pairs()
+    predictions = Predictions({}, {"probe": logits[time - 1, graph]}, time, graph)
+    feedback = Feedback(Features({}, {"probe": truth}, torch.tensor(LENGTHS)), {})
+    return losses({"probe": probe}, predictions, feedback)["probe"].item()
+
+
+def hint_loss_of_dm_clrs(reference: Any, probe: Probe, logits: Tensor, truth: Tensor) -> float:
+    point = reference.DataPoint("probe", str(probe.location), str(probe.type), reference.array(truth))
+    steps = [reference.array(logit) for logit in logits]
+    return float(reference.losses.hint_loss(point, steps, reference.array(LENGTHS), N))
+
+
+@EVERY_KIND
+def test_hint_loss_over_ragged_lengths_equals_that_of_dm_clrs(reference, location, type_):
+    probe = make_probe(location, type_, Stage.HINT)
+    logits, truth = random_logits(probe, T - 1, B), random_truth(probe, T, B)
+    assert hint_loss(probe, logits, truth) == pytest.approx(hint_loss_of_dm_clrs(reference, probe, logits, truth))
+
+
+@KINDS_WITH_MASKED_ENTRIES
+def test_hint_loss_with_unscored_entries_equals_that_of_dm_clrs(reference, location, type_):
+    probe = make_probe(location, type_, Stage.HINT)
+    logits, truth = random_logits(probe, T - 1, B), with_unscored_entries(probe, random_truth(probe, T, B))
+    assert (truth == MASKED).any()
+    assert hint_loss(probe, logits, truth) == pytest.approx(hint_loss_of_dm_clrs(reference, probe, logits, truth))
+
+
+@EVERY_KIND
+def test_hints_after_a_samples_end_have_no_effect(location, type_):
+    probe = make_probe(location, type_, Stage.HINT)
+    logits, truth = random_logits(probe, T - 1, B), random_truth(probe, T, B)
+    other = random_truth(probe, T, B)
+    for graph, length in enumerate(LENGTHS):
+        other[:length, graph] = truth[:length, graph]
+    assert not torch.equal(other, truth)
+    assert hint_loss(probe, logits, other) == pytest.approx(hint_loss(probe, logits, truth))
+
+
+def test_the_first_hint_has_no_effect():
+    probe = make_probe(Location.NODE, Type.SCALAR, Stage.HINT)
+    logits, truth = random_logits(probe, T - 1, B), random_truth(probe, T, B)
+    other = truth.clone()
+    other[0] += 1
+    assert hint_loss(probe, logits, other) == pytest.approx(hint_loss(probe, logits, truth))
+
+
+def test_losses_are_of_every_predicted_probe_and_of_no_other():
+    hint, output = make_probe(Location.NODE, Type.SCALAR, Stage.HINT), make_probe(Location.NODE, Type.POINTER)
+    spec = {"x": make_probe(Location.NODE, Type.SCALAR, Stage.INPUT), "h": hint, "unpredicted": hint, "y": output}
+    time, graph = valid_pairs()
+    predictions = Predictions({"y": random_logits(output, B)}, {"h": random_logits(hint, len(time))}, time, graph)
+    hints = {name: random_truth(hint, T, B) for name in ("h", "unpredicted")}
+    features = Features({"x": torch.randn(B, N)}, hints, torch.tensor(LENGTHS))
+    assert set(losses(spec, predictions, Feedback(features, {"y": random_truth(output, B)}))) == {"h", "y"}
+
+
+def test_loss_of_an_output_is_that_of_its_probe():
+    probe = make_probe(Location.NODE, Type.POINTER)
+    logits, truth = random_logits(probe, B), random_truth(probe, B)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    feedback = Feedback(Features({}, {}, torch.tensor(LENGTHS)), {"y": truth})
+    given = losses({"y": probe}, Predictions({"y": logits}, {}, nothing, nothing), feedback)["y"]
+    torch.testing.assert_close(given, probe_loss(probe, logits, truth))

@@ -1,0 +1,330 @@
+"""PGN, MPNN and TripletGMPNN, and the triplets and the gate they are made of."""
+# Axes: B graphs, N nodes, H hidden. What belongs to an edge is [B, sender, receiver, ...].
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from nar.processor import Processor
+from nar.processors import MPNN, PGN, TripletGMPNN
+
+Make = Callable[[int], PGN]
+
+
+class Inputs(NamedTuple):
+    """What a processor receives."""
+
+    node_fts: Tensor
+    edge_fts: Tensor
+    graph_fts: Tensor
+    adj: Tensor
+    hidden: Tensor
+
+
+def random_inputs(hidden_dim: int, num_graphs: int = 2, num_nodes: int = 5, dtype: Any = torch.float64) -> Inputs:
+    """Graphs with one-way edges and self-loops."""
+    b, n, h = num_graphs, num_nodes, hidden_dim
+    adj = (torch.rand(b, n, n) < 0.4) | torch.eye(n, dtype=torch.bool)
+    shapes = [(b, n, h), (b, n, n, h), (b, h), (b, n, h)]
+    node_fts, edge_fts, graph_fts, hidden = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    return Inputs(node_fts, edge_fts, graph_fts, adj, hidden)
+
+
+def variants() -> dict[str, Make]:
+    """Every processor with every combination of its options, made from a width; all weights are random."""
+    options: dict[type[PGN], dict[str, tuple[Any, ...]]] = {
+        PGN: {"senders": ("neighbours", "all"), "triplet_dim": (0, 3), "gated": (False, True)},
+        MPNN: {"triplet_dim": (0, 3), "gated": (False, True)},
+        TripletGMPNN: {"triplet_dim": (0, 8), "gated": (False, True)},
+    }
+    makers: dict[str, Make] = {}
+    for kind, values in options.items():
+        for chosen in product(*values.values(), (False, True)):
+            arguments = dict(zip([*values, "layer_norm"], chosen, strict=True))
+            name = ", ".join(f"{key}={value}" for key, value in arguments.items())
+            makers[f"{kind.__name__}({name})"] = maker(kind, arguments)
+    return makers
+
+
+def maker(kind: type[PGN], arguments: dict[str, Any]) -> Make:
+    """Builds `kind` in double precision; no weight keeps a start at 0 or 1, where a mix-up would not be seen."""
+
+    def make(hidden_dim: int) -> PGN:
+        processor = kind(hidden_dim, **arguments).double()
+        for parameter in processor.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        return processor
+
+    return make
+
+
+VARIANTS = variants()
+every_variant = pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
+
+
+def renamed(inputs: Inputs, order: Tensor) -> Inputs:
+    """The same graphs with node ``order[i]`` called i."""
+    edge_fts, adj = (of_edges[:, order][:, :, order] for of_edges in (inputs.edge_fts, inputs.adj))
+    return Inputs(inputs.node_fts[:, order], edge_fts, inputs.graph_fts, adj, inputs.hidden[:, order])
+
+
+def assert_permutation_equivariant(processor: Processor, inputs: Inputs, order: Tensor) -> None:
+    """Fail, saying in which result and by how much, if renaming the nodes does more than to rename the results."""
+    nodes, edges = processor(*inputs)
+    new_nodes, new_edges = processor(*renamed(inputs, order))
+    assert (edges is None) == (new_edges is None)
+    results = [("node states", nodes[:, order], new_nodes)]
+    if edges is not None:
+        results.append(("edge states", edges[:, order][:, :, order], new_edges))
+    for name, expected, found in results:
+        error = (expected - found).abs().max().item()
+        assert error < 1e-12, f"{name} do not commute with renaming the nodes: off by {error}"
+
+
+class Flawed(Processor):
+    """A PGN of which one result depends on how the nodes are called."""
+
+    def __init__(self, hidden_dim: int, flaw: str) -> None:
+        super().__init__()
+        self.pgn = PGN(hidden_dim, triplet_dim=2).double()
+        self.flaw = flaw
+
+    def forward(
+        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """States of a PGN, to one kind of which the name of the node, or of the sender, is added."""
+        nodes, edges = self.pgn(node_fts, edge_fts, graph_fts, adj, hidden)
+        names = torch.arange(node_fts.shape[1])[:, None]
+        return (nodes + names, edges) if self.flaw == "node" else (nodes, edges + names[:, None])
+
+
+@every_variant
+def test_commutes_with_renaming_the_nodes(make: Make) -> None:
+    assert_permutation_equivariant(make(4), random_inputs(4), torch.tensor([3, 0, 4, 1, 2]))
+
+
+@pytest.mark.parametrize("flaw", ["node", "edge"])
+def test_the_check_of_renaming_says_which_states_fail(flaw: str) -> None:
+    with pytest.raises(AssertionError, match=f"{flaw} states do not commute.* off by [1-4]"):
+        assert_permutation_equivariant(Flawed(4, flaw), random_inputs(4), torch.tensor([3, 0, 4, 1, 2]))
+
+
+@every_variant
+def test_gradient_equals_finite_differences(make: Make) -> None:
+    processor = make(3)
+    inputs = random_inputs(3, num_graphs=1, num_nodes=3)
+    names = [name for name, _ in processor.named_parameters()]
+
+    def states(node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, hidden: Tensor, *parameters: Tensor) -> Any:
+        arguments = (node_fts, edge_fts, graph_fts, inputs.adj, hidden)
+        nodes, edges = torch.func.functional_call(processor, dict(zip(names, parameters, strict=True)), arguments)
+        return nodes if edges is None else (nodes, edges)
+
+    floating = [x.requires_grad_() for x in inputs if x.is_floating_point()]
+    assert torch.autograd.gradcheck(states, (*floating, *processor.parameters()), fast_mode=True)
+
+
+def node_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
+    """The equations of PGN, one receiver j after another."""
+    p = processor
+    states = torch.empty_like(inputs.hidden)
+    num_graphs, num_nodes = states.shape[:2]
+    z = torch.cat([inputs.node_fts, inputs.hidden], dim=-1)
+    for b, j in product(range(num_graphs), range(num_nodes)):
+        messages = []
+        for i in range(num_nodes):
+            if p.senders == "neighbours" and not inputs.adj[b, i, j]:
+                continue
+            x = p.message_receiver(z[b, j]) + p.message_sender(z[b, i])
+            x = x + p.message_edge(inputs.edge_fts[b, i, j]) + p.message_graph(inputs.graph_fts[b])
+            messages.append(p.message_mlp[3](p.message_mlp[1](x.clamp(min=0)).clamp(min=0)))
+        received = torch.stack(messages).max(dim=0).values
+        state = (p.update_node(z[b, j]) + p.update_message(received)).clamp(min=0)
+        if isinstance(p.norm, torch.nn.LayerNorm):
+            scale = (state.var(correction=0) + 1e-5).sqrt()
+            state = (state - state.mean()) / scale * p.norm.weight + p.norm.bias
+        if p.gate is not None:
+            opening = p.gate.output((p.gate.node(z[b, j]) + p.gate.message(received)).clamp(min=0))
+            gate = 1 / (1 + (-opening).exp())
+            state = gate * state + (1 - gate) * inputs.hidden[b, j]
+        states[b, j] = state
+    return states
+
+
+def edge_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
+    """The equation of triplets, one edge from j to k after another."""
+    t = processor.triplets
+    assert t is not None
+    edges = inputs.edge_fts
+    states = torch.empty_like(edges)
+    num_graphs, num_nodes = edges.shape[:2]
+    z = torch.cat([inputs.node_fts, inputs.hidden], dim=-1)
+    for b, j, k in product(range(num_graphs), range(num_nodes), range(num_nodes)):
+        triplets = [
+            t.node_1(z[b, i])
+            + t.node_2(z[b, j])
+            + t.node_3(z[b, k])
+            + t.edge_1(edges[b, i, j])
+            + t.edge_2(edges[b, i, k])
+            + t.edge_3(edges[b, j, k])
+            + t.graph(inputs.graph_fts[b])
+            for i in range(num_nodes)
+        ]
+        states[b, j, k] = t.output(torch.stack(triplets).max(dim=0).values).clamp(min=0)
+    return states
+
+
+@every_variant
+def test_node_states_equal_the_equation_written_as_loops(make: Make) -> None:
+    processor, inputs = make(4), random_inputs(4)
+    torch.testing.assert_close(processor(*inputs)[0], node_states_as_loops(processor, inputs))
+
+
+@every_variant
+def test_edge_states_equal_the_equation_written_as_loops(make: Make) -> None:
+    processor, inputs = make(4), random_inputs(4)
+    edges = processor(*inputs)[1]
+    if processor.has_edge_states:
+        torch.testing.assert_close(edges, edge_states_as_loops(processor, inputs))
+    else:
+        assert edges is None
+
+
+@every_variant
+def test_has_edge_states_exactly_if_it_has_triplets(make: Make) -> None:
+    processor = make(4)
+    assert processor.has_edge_states == any("triplets" in name for name, _ in processor.named_parameters())
+
+
+def changed_by(processor: PGN, inputs: Inputs, node: int) -> Tensor:
+    """Which nodes' states change with the features and the state of one node, and of its edges to others, [B, N]."""
+    node_fts, edge_fts, hidden = (x.clone() for x in (inputs.node_fts, inputs.edge_fts, inputs.hidden))
+    for x in (node_fts, edge_fts, hidden):
+        x[:, node] += 10 * torch.randn_like(x[:, node])
+    others = inputs._replace(node_fts=node_fts, edge_fts=edge_fts, hidden=hidden)
+    return (processor(*inputs)[0] != processor(*others)[0]).any(dim=-1)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_node_hears_only_its_senders(gated: bool) -> None:
+    processor, inputs = PGN(16, gated=gated, triplet_dim=2).double(), random_inputs(16)
+    changed = torch.stack([changed_by(processor, inputs, i) for i in range(5)], dim=1)
+    assert changed.equal(inputs.adj)
+
+
+@pytest.mark.parametrize("make", [PGN, MPNN, TripletGMPNN])
+def test_the_senders_all_are_heard_whatever_the_adjacency(make: type[PGN]) -> None:
+    processor = (PGN(16, senders="all") if make is PGN else make(16)).double()
+    inputs = random_inputs(16)._replace(adj=torch.eye(5, dtype=torch.bool).expand(2, 5, 5))
+    changed = torch.stack([changed_by(processor, inputs, i) for i in range(5)], dim=1)
+    assert changed.all()
+
+
+@pytest.mark.parametrize("make", [MPNN, TripletGMPNN])
+def test_adjacency_changes_nothing_where_all_are_heard(make: type[PGN]) -> None:
+    processor, inputs = make(8).double(), random_inputs(8)
+    other = processor(*inputs._replace(adj=~inputs.adj))[0]
+    assert other.equal(processor(*inputs)[0])
+
+
+def test_the_gate_starts_with_a_last_bias_of_minus_three() -> None:
+    gate = TripletGMPNN(8).gate
+    assert gate is not None
+    assert (gate.output.bias == -3).all()
+
+
+def with_gate_at(opening: float, hidden_dim: int = 8) -> PGN:
+    """A gated MPNN whose gate is σ(opening) everywhere."""
+    processor = MPNN(hidden_dim, gated=True).double()
+    assert processor.gate is not None
+    torch.nn.init.zeros_(processor.gate.output.weight)
+    torch.nn.init.constant_(processor.gate.output.bias, opening)
+    return processor
+
+
+def test_a_closed_gate_keeps_the_state() -> None:
+    inputs = random_inputs(8)
+    assert with_gate_at(-1e4)(*inputs)[0].equal(inputs.hidden)
+
+
+def test_an_open_gate_takes_the_state_of_an_ungated_processor() -> None:
+    inputs, gated, ungated = random_inputs(8), with_gate_at(1e4), MPNN(8).double()
+    ungated.load_state_dict({name: x for name, x in gated.state_dict().items() if not name.startswith("gate.")})
+    assert gated(*inputs)[0].equal(ungated(*inputs)[0])
+
+
+def test_the_layer_norm_comes_before_the_gate() -> None:
+    inputs = random_inputs(8)
+    normalised = 2 * with_gate_at(0.0)(*inputs)[0] - inputs.hidden
+    torch.testing.assert_close(normalised.mean(dim=-1), torch.zeros(2, 5, dtype=torch.float64))
+    torch.testing.assert_close(
+        normalised.var(dim=-1, correction=0), torch.ones(2, 5, dtype=torch.float64), rtol=1e-3, atol=0
+    )
+
+
+def test_without_layer_norm_states_keep_their_scale() -> None:
+    inputs, processor = random_inputs(8), MPNN(8, layer_norm=False).double()
+    with torch.no_grad():
+        for layer in (processor.update_node, processor.update_message):
+            layer.weight *= 100
+    assert processor(*inputs)[0].std() > 10
+
+
+def test_the_processor_of_the_published_model_has_258872_parameters() -> None:
+    assert sum(parameter.numel() for parameter in TripletGMPNN(128).parameters()) == 258872
+
+
+def equal_inputs(hidden_dim: int) -> Inputs:
+    """A complete graph in which all nodes and all edges are alike, so that all messages are."""
+    node, edge, graph, hidden = torch.randn(4, hidden_dim, dtype=torch.float64)
+    return Inputs(
+        node.expand(1, 5, -1),
+        edge.repeat(1, 5, 5, 1).requires_grad_(),
+        graph[None],
+        torch.ones(1, 5, 5, dtype=torch.bool),
+        hidden.expand(1, 5, -1),
+    )
+
+
+@pytest.mark.parametrize("result", [0, 1], ids=["node states", "edge states"])
+@pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
+def test_ties_split_the_gradient_evenly(kind: type[PGN], result: int) -> None:
+    inputs = equal_inputs(8)
+    kind(8, triplet_dim=8, layer_norm=False).double()(*inputs)[result].sum().backward()
+    gradient = inputs.edge_fts.grad
+    assert gradient is not None
+    assert gradient.any()
+    torch.testing.assert_close(gradient, gradient.mean(dim=(1, 2), keepdim=True).expand_as(gradient))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden_dim": 0}, "expected hidden_dim ≥ 1 .*given 0"),
+        ({"triplet_dim": -1}, "expected .*triplet_dim ≥ 0, given .*-1"),
+    ],
+)
+@pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
+def test_a_bad_width_is_refused_by_name(kind: type[PGN], arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**arguments)
+
+
+def test_unknown_senders_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"expected senders .*neighbours.*all.*given .*neighbors"):
+        PGN(8, senders="neighbors")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
+def test_states_and_gradients_are_finite_in_low_precision(kind: type[PGN], dtype: torch.dtype) -> None:
+    inputs, processor = random_inputs(16, dtype=torch.float32), kind(16, triplet_dim=8, gated=True)
+    with torch.autocast("cpu", dtype=dtype):
+        nodes, edges = processor(*inputs)
+    (nodes.float().sum() + edges.float().sum()).backward()
+    gradients = [parameter.grad for parameter in processor.parameters()]
+    assert all(x is not None and x.isfinite().all() for x in (nodes, edges, *gradients))

@@ -1,0 +1,155 @@
+"""Who may import whom, and what importing costs."""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+
+# A module of `nar` itself imports modules of the lines above its own; `nar.cli` imports what it likes.
+LAYERS = [
+    ["__init__", "errors", "linear", "processor", "report", "specs"],
+    ["batch", "checkpoint", "decoders", "encoders"],
+    ["metrics", "model"],
+    ["losses"],
+    ["module"],
+]
+# What the other packages import of the library, besides themselves.
+MAY_IMPORT = {
+    "nar.processors": ["nar.processor", "nar.linear"],
+    "nar.datasets": ["nar.specs", "nar.batch", "nar.errors"],
+}
+# Who alone imports these.
+IMPORTERS = {
+    "lightning": ["nar.module", "nar.cli", "nar.checkpoint", "nar.datasets.datamodule"],
+    "clrs": ["nar.datasets.samplers"],
+}
+# The file of every module by its dotted name.
+LIBRARY = {
+    ".".join([package, *path.relative_to(ROOT / folder).with_suffix("").parts]): path
+    for package, folder in FOLDERS.items()
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The dotted name of everything that a file imports; a relative import begins with a dot."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module, names, level):
+                yield from ("." * level + f"{module or ''}.{alias.name}".lstrip(".") for alias in names)
+            case ast.Call(ast.Name("import_module" | "__import__"), [ast.Constant(str(name)), *_]):
+                yield name
+            case ast.Call(ast.Attribute(_, "import_module"), [ast.Constant(str(name)), *_]):
+                yield name
+
+
+def is_allowed(module: str, name: str) -> bool:
+    """Whether `module` may import `name`."""
+    for package, importers in IMPORTERS.items():
+        if is_in(name, package):
+            return module in importers
+    if module == "nar.cli" or not is_in(name, "nar"):
+        return not name.startswith(".")
+    package, own_name = module.rsplit(".", maxsplit=1)
+    if package != "nar":
+        return any(is_in(name, other) for other in [package, *MAY_IMPORT[package]])
+    height = next(i for i, layer in enumerate(LAYERS) if own_name in layer)
+    return any(is_in(name, f"nar.{lower}") for layer in LAYERS[:height] for lower in layer)
+
+
+def is_in(name: str, package: str) -> bool:
+    """Whether a dotted name is `package` or something in it."""
+    return name == package or name.startswith(f"{package}.")
+
+
+def violations(module: str, path: Path) -> list[str]:
+    """What the file of `module` imports and must not."""
+    return [name for name in imported(path) if not is_allowed(module, name)]
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_a_module_imports_only_what_it_may(module: str) -> None:
+    assert violations(module, LIBRARY[module]) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("nar.model", "import nar.processors"),
+        ("nar.model", "from nar import processors"),
+        ("nar.model", "import nar"),
+        ("nar.module", "from nar.datasets import CLRS30"),
+        ("nar.module", "from nar.hybrid import TransNAR"),
+        ("nar.model", "import lightning"),
+        ("nar.datasets.splits", "from lightning.pytorch import LightningDataModule"),
+        ("nar.processors.pgn", "from nar.specs import Spec"),
+        ("nar.processors.pgn", "from nar.processors_of_others import GAT"),
+        ("nar.datasets.cache", "from nar.model import EncodeProcessDecode"),
+        ("nar.datasets.cache", "from nar.processors import PGN"),
+        ("nar.processor", "from nar.linear import Linear"),
+        ("nar.specs", "from nar.errors import UserError"),
+        ("nar.encoders", "from nar.decoders import Decoder"),
+        ("nar.model", "from nar.losses import losses"),
+        ("nar.losses", "from nar.module import Reasoner"),
+        ("nar.module", "import nar.cli"),
+        ("nar.processors.mpnn", "from .pgn import PGN"),
+        ("nar.processors.mpnn", "from . import pgn"),
+        ("nar.cli", "from .module import Reasoner"),
+        ("nar.cli", "import clrs"),
+        ("nar.datasets.clrs30", "def specs():\n    from clrs import SPECS\n    return SPECS"),
+        ("nar.datasets.recipe", "import importlib\nclrs = importlib.import_module('clrs')"),
+        ("nar.datasets.recipe", "from importlib import import_module\nclrs = import_module('clrs._src')"),
+        ("nar.datasets.recipe", "clrs = __import__('clrs')"),
+    ],
+)
+def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(f"import torch\n{source}\n")
+    assert len(violations(module, path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("nar.cli", "import lightning, nar.processors\nfrom nar.datasets import CLRS30"),
+        ("nar.module", "from lightning.pytorch import LightningModule\nfrom nar import model"),
+        ("nar.processors.pgn", "from nar.processors.triplets import Triplets\nfrom nar.processor import Processor"),
+        ("nar.datasets.samplers", "import importlib\nimportlib.import_module('clrs')"),
+        ("nar.datasets.splits", "from nar.specs import Spec\nfrom nar.batch import Batch\nimport torch"),
+    ],
+)
+def test_what_is_allowed_is_no_violation(module: str, source: str, tmp_path: Path) -> None:
+    path = tmp_path / "allowed.py"
+    path.write_text(source)
+    assert violations(module, path) == []
+
+
+def test_every_folder_of_the_library_is_walked() -> None:
+    assert {"nar.cli", "nar.processors.pgn", "nar.datasets.samplers"} <= LIBRARY.keys()
+
+
+def test_the_folder_datasets_cannot_be_imported_in_place_of_hugging_faces() -> None:
+    unsafe = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, "-c", "import datasets"]
+    result = subprocess.run(command, cwd=ROOT, env=unsafe, capture_output=True, text=True, check=False)
+    assert "ImportError: this folder is nar.datasets" in result.stderr
+
+
+def test_no_test_runs_with_the_repository_on_its_path() -> None:
+    assert ROOT not in [Path(entry).resolve() for entry in sys.path]
+
+
+def test_importing_the_library_loads_neither_dm_clrs_nor_what_it_needs(tmp_path: Path) -> None:
+    code = "import sys, nar.cli, nar.datasets; print([m for m in ('clrs', 'jax', 'tensorflow') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
