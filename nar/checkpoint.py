@@ -1,4 +1,4 @@
-"""What a checkpoint tells of the run that wrote it."""
+"""Checkpoints that know their algorithms and their processor."""
 
 import pickle
 from collections.abc import Mapping
@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nar.errors import UserError
+from nar.module import Reasoner
+from nar.processor import Processor
+from nar.specs import Location, Probe, Stage, Type
 
 _KEY = "nar_config"
 
@@ -24,8 +28,33 @@ class KeepConfig(Callback):
         self.config = dict(config)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration."""
-        checkpoint[_KEY] = self.config
+        """Add the configuration, and the specs as lists of strings."""
+        assert isinstance(pl_module, Reasoner)
+        specs = {
+            algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
+            for algorithm, spec in pl_module.specs.items()
+        }
+        checkpoint[_KEY] = {**self.config, "specs": specs}
+
+
+def load_reasoner(path: str | Path) -> Reasoner:
+    """The model of a checkpoint with its weights, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: If there is no file, or it is damaged, or another program's.
+    """
+    checkpoint = read_checkpoint(path)
+    config = config_of(checkpoint)
+    specs = {
+        algorithm: {name: Probe(Stage(s), Location(loc), Type(t), n) for name, (s, loc, t, n) in spec.items()}
+        for algorithm, spec in config["specs"].items()
+    }
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--processor", type=Processor)
+    processor = parser.instantiate(parser.parse_object({"processor": config["model"]["processor"]})).processor
+    reasoner = Reasoner(specs, **{**config["model"], "processor": processor})
+    reasoner.load_state_dict(checkpoint["state_dict"])
+    return reasoner.eval()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -46,6 +75,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the run that wrote a checkpoint: ``model`` and ``data``, as plain values."""
+    """What the run that wrote a checkpoint was given, as plain values: ``model`` and ``data``; and its ``specs``."""
     config: dict[str, Any] = checkpoint[_KEY]
     return config

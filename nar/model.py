@@ -92,9 +92,11 @@ class EncodeProcessDecode(nn.Module):
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
         # Longest first, so that the graphs still running are always the first `count`.
-        num_steps = (features.lengths - 1).clamp(min=1)
-        order = num_steps.argsort(descending=True, stable=True)
-        counts = [int((num_steps > step).sum()) for step in range(int(num_steps.max()))]
+        lengths: list[int] = features.lengths.tolist()
+        num_steps = [max(1, length - 1) for length in lengths]
+        longest_first = sorted(range(len(lengths)), key=lambda graph: -num_steps[graph])
+        order = torch.tensor(longest_first, device=features.lengths.device)
+        counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
         ranges = list(zip([*counts[1:], 0], counts, strict=True))  # of those that end, by step
 
         num_nodes = heads.num_nodes(features)
@@ -126,9 +128,11 @@ class EncodeProcessDecode(nn.Module):
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
         graph = torch.cat([order[:count] for count in counts])
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
-        has_hint = time < features.lengths[graph]  # a trajectory of one hint has a step, but none to compare it with
-        hints = {name: logits[has_hint] for name, logits in hints.items()}
-        return Predictions(outputs, hints, time[has_hint], graph[has_hint])
+        if min(lengths) == 1:  # a trajectory of one hint has a step, but no second hint to compare it with
+            has_hint = features.lengths[graph] > time
+            hints = {name: logits[has_hint] for name, logits in hints.items()}
+            time, graph = time[has_hint], graph[has_hint]
+        return Predictions(outputs, hints, time, graph)
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicted hints as the next step is given them."""

@@ -80,7 +80,8 @@ class PGN(Processor):
             sent + self.message_edge(edge_fts) + self.message_graph(graph_fts)[:, None, None]
         )
         if self.senders == "neighbours":
-            messages = messages.masked_fill(~adj[..., None], UNHEARD)
+            lowest = max(UNHEARD, torch.finfo(messages.dtype).min)  # half precision does not go as low
+            messages = messages.masked_fill(~adj[..., None], lowest)
         return messages.amax(dim=1)
 
 

@@ -3,11 +3,14 @@
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from nar.cli import main
 
 # On the path, the repository's folder `datasets` would hide Hugging Face's package of that name.
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,3 +28,27 @@ def clrs() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("clrs")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """Settings that make a run short."""
+    return [
+        *("--model.processor.hidden_dim", "4", "--data.train_sizes", "[4,5]", "--data.num_workers", "0"),
+        *("--data.cache_dir", str(tmp_path / "cache"), "--data.batch_size", "2"),
+        *("--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"),
+        *("--trainer.max_steps", "4", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
+        *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
+    ]
+
+
+@pytest.fixture
+def run(clrs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """The command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["nar", *args])
+        main()
+
+    return run

@@ -15,39 +15,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import nar.module
-from nar.checkpoint import config_of, read_checkpoint
-from nar.cli import main
-from nar.datasets import sample
+from nar.checkpoint import config_of, load_reasoner, read_checkpoint
+from nar.datasets import CLRS30, sample
 from nar.module import Reasoner
 
 CONFIGS = sorted((Path(__file__).parents[2] / "scripts" / "configs").glob("*.yaml"))
 NAR = Path(sys.executable).with_name("nar")
 
 Run = Callable[..., None]
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> list[str]:
-    """Settings that make a run short."""
-    return [
-        *("--model.processor.hidden_dim", "4", "--data.train_sizes", "[4,5]", "--data.num_workers", "0"),
-        *("--data.cache_dir", str(tmp_path / "cache"), "--data.batch_size", "2"),
-        *("--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"),
-        *("--trainer.max_steps", "4", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
-        *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
-    ]
-
-
-@pytest.fixture
-def run(clrs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """The command line in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["nar", *args])
-        main()
-
-    return run
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -111,6 +86,17 @@ def test_the_score_is_that_of_the_predictions(run: Run, small: list[str], tmp_pa
     assert float(rows(tmp_path / "run" / "ood.csv")[0]["score"]) == pytest.approx(np.mean(predicted == truth))
 
 
+def test_a_loaded_model_scores_what_the_command_line_prints(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", "--model.processor", "PGN", "--model.use_lstm", "true", *small)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[6]")
+    reasoner = load_reasoner("run/best.ckpt")
+    data = CLRS30("bfs", test_sizes=[6], num_workers=0, cache_dir=str(tmp_path / "cache"))
+    (batch,) = data.test_dataloader()
+    with torch.no_grad():
+        right = reasoner(batch).outputs["pi"].argmax(dim=-1) == batch.feedback.outputs["pi"]
+    assert float(rows(tmp_path / "run" / "ood.csv")[0]["score"]) == pytest.approx(right.double().mean().item())
+
+
 def test_a_processor_is_found_by_its_import_path(run: Run, small: list[str]) -> None:
     run("fit", "--model.processor", "custom_processor.MeanProcessor", *small)
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]")
@@ -146,7 +132,9 @@ def test_a_killed_run_resumes_as_if_it_had_never_stopped(small: list[str], tmp_p
     args = [*small, "--data.algorithms", "insertion_sort", "--data.num_workers", "1", "--trainer.max_steps", "40"]
     whole = ["--trainer.default_root_dir", "whole"]
     subprocess.run([NAR, "fit", *args, *whole], cwd=tmp_path, check=True, capture_output=True)
-    with subprocess.Popen([NAR, "fit", *args], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as fit:
+    with subprocess.Popen(
+        [NAR, "fit", *args], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    ) as fit:
         last = tmp_path / "run" / "last.ckpt"
         deadline = time.monotonic() + 120
         while not last.exists() and fit.poll() is None and time.monotonic() < deadline:

@@ -1,0 +1,63 @@
+"""What the README shows is run, on small models."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture
+def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that looks like a checkout in which the demo has been run."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    run("fit", *small, "--trainer.default_root_dir", "runs/quickstart")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the cache is
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+@pytest.mark.usefixtures("in_checkout")
+def test_python_examples_print_what_their_comments_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed
+    for shape in re.findall(r"# .*?(\[[\d, ]+\])", code):
+        assert shape in printed
+
+
+@pytest.mark.usefixtures("in_checkout")
+def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None], small: list[str]) -> None:
+    root = small.index("--trainer.default_root_dir")
+    anywhere = small[:root] + small[root + 2 :]
+    for program, *args in COMMANDS:
+        if program == "nar":
+            run(*args, *(anywhere if args[0] == "fit" else ["--data.test_sizes", "[4]"]))
+    assert Path("runs/dijkstra/ood.png").exists()
+
+
+@pytest.mark.parametrize("target", [args[0] for program, *args in COMMANDS if program == "make"])
+def test_make_has_the_targets(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_project_names_every_argument_that_the_readme_names(
+    run: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = set(re.findall(r"--[a-z_.]+[a-z]", README))
+    for help_for in ("--help", "--model.processor.help"):
+        with pytest.raises(SystemExit, match="0"):
+            run("fit", help_for, *(["nar.processors.PGN"] if "processor" in help_for else []))
+    known = set(re.findall(r"--[a-z_.]+[a-z]", capsys.readouterr().out)) | {"--trainer.default_root_dir"}
+    assert named <= known | {"--model.processor.hidden_dim"}
