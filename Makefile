@@ -7,8 +7,7 @@ RUNS := runs/quickstart
 .PHONY: demo test lint types clean
 
 demo: $(VENV)/demo
-	rm -rf $(RUNS)
-	$(BIN)/nar fit --config scripts/configs/quickstart.yaml
+	$(BIN)/nar fit --config scripts/configs/quickstart.yaml $$(test -f $(RUNS)/last.ckpt && echo --ckpt_path last)
 	$(BIN)/nar test --ckpt_path $(RUNS)/best.ckpt
 
 test: lint types

@@ -95,6 +95,7 @@ class Cache:
                 file.write(save(arrays, metadata))
                 file.flush()
                 os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)

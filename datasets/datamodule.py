@@ -126,9 +126,10 @@ class CLRS30(LightningDataModule):
 
     def _eval_dataloader(self, splits: Sequence[Split]) -> Iterable[Batch]:
         """The batches that fall to this process: every trajectory is seen by exactly one."""
-        batches = SplitBatches([(split, split.load(self.cache)) for split in splits], self.eval_batch_size)
         rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DataLoader(batches, batch_size=None, sampler=range(rank, len(batches), num_ranks))
+        loaded = [(split, split.load(self.cache)) for split in splits]
+        batches = SplitBatches(loaded, self.eval_batch_size, rank=rank, num_ranks=num_ranks)
+        return DataLoader(batches, batch_size=None)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count training batches as they are used, so that a resumed run goes on with the next one."""

@@ -70,12 +70,22 @@ class SplitBatches(Dataset[Batch]):
     Args:
         splits: Each with its trajectories.
         batch_size: Trajectories in a batch; the last of a split may have fewer.
+        rank: Which of `num_ranks` equal parts of every split to take: each trajectory is in exactly one.
+        num_ranks: How many parts.
     """
 
-    def __init__(self, splits: Sequence[tuple[Split, Feedback[NumpyArray]]], batch_size: int) -> None:
+    def __init__(
+        self,
+        splits: Sequence[tuple[Split, Feedback[NumpyArray]]],
+        batch_size: int,
+        *,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        parts = [(split, _rows(feedback, slice(rank, None, num_ranks))) for split, feedback in splits]
         self.starts = [
             (split, feedback, start)
-            for split, feedback in splits
+            for split, feedback in parts
             for start in range(0, len(feedback.features.lengths), batch_size)
         ]
         self.batch_size = batch_size
@@ -92,7 +102,7 @@ class SplitBatches(Dataset[Batch]):
 def _rows(feedback: Feedback[NumpyArray], rows: slice) -> Feedback[NumpyArray]:
     """Some of the trajectories, without the padding that only others needed."""
     (inputs, hints, lengths), outputs = feedback
-    longest = int(lengths[rows].max())
+    longest = int(lengths[rows].max(initial=1))
     features = Features(
         {name: data[rows] for name, data in inputs.items()},
         {name: data[:longest, rows] for name, data in hints.items()},

@@ -1,6 +1,6 @@
 """Checkpoints that know their algorithms and their processor."""
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class KeepConfig(Callback):
 def load_reasoner(path: str | Path) -> Reasoner:
     """The model of a checkpoint with its weights, in evaluation mode on the CPU.
 
+    The processor's class is imported by the name that the checkpoint gives: load only checkpoints that you trust.
+
     Raises:
         UserError: If there is no file, or it is damaged, or another program's.
     """
@@ -66,8 +68,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}; expected a file such as runs/quickstart/best.ckpt")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # what a file of any other kind makes the unpickler raise has no end
         raise UserError(f"{path} is damaged or no checkpoint at all: expected one written by nar fit") from error
     if not isinstance(checkpoint, dict) or _KEY not in checkpoint:
         raise UserError(f"{path} is another program's checkpoint: expected one written by nar fit")

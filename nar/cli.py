@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import nar.processors
 from nar.checkpoint import KeepConfig, config_of, read_checkpoint
-from nar.datasets import CLRS30
+from nar.datasets import ALGORITHMS, CLRS30
 from nar.errors import UserError
 from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
@@ -34,7 +34,9 @@ RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
     "check_val_every_n_epoch": None,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
+    "devices": 1,  # more of them make the batch larger, which is for the user to say
     "num_sanity_val_steps": 0,
+    "reload_dataloaders_every_n_epochs": 1,  # the stream goes on where the last epoch, if it was cut short, ended
     "use_distributed_sampler": False,  # the data module deals out batches itself, none twice
 }
 FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout")
@@ -50,6 +52,16 @@ class Parser(LightningArgumentParser):
             known = ", ".join(nar.processors.__all__)
             line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
         raise UserError(line) from ex
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Saves after every validation, and the steps since the last one when training ends."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if there is anything new."""
+        super().on_train_end(trainer, pl_module)
+        if trainer.global_step != self._last_global_step_saved:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class CLI(LightningCLI):
@@ -71,7 +83,7 @@ class CLI(LightningCLI):
             return
         path = given.ckpt_path
         if path == "last":
-            path = str(Path(given.trainer.default_root_dir or ".") / "last.ckpt")
+            path = str(self._root() / "last.ckpt")
         self.checkpoint = read_checkpoint(path)
         written = config_of(self.checkpoint)
         subparser = self._parser(self.command)
@@ -84,18 +96,18 @@ class CLI(LightningCLI):
     def _compare(self, path: str, written: dict[str, Any]) -> None:
         """Raise a :class:`UserError` if what was asked for is not what the checkpoint has."""
         asked = self._plain_config()
-        if asked["data"]["algorithms"] != written["data"]["algorithms"]:
+        if sorted(asked["data"]["algorithms"]) != sorted(written["data"]["algorithms"]):
             raise UserError(
                 f"{path} is a checkpoint for {written['data']['algorithms']}, but the configuration asks for "
                 f"{asked['data']['algorithms']}"
             )
-        for name, value in asked["model"].items():
-            free = self.command != "fit" and name in FREE_IN_EVALUATION
-            if not free and value != written["model"].get(name):
-                raise UserError(
-                    f"{path} was made with model.{name} {written['model'].get(name)}, but the configuration asks for "
-                    f"{value}"
-                )
+        resumes = self.command == "fit"
+        names = [("model", name) for name in asked["model"] if resumes or name not in FREE_IN_EVALUATION]
+        names += [("data", name) for name in ("train_sizes", "batch_size") if resumes]
+        for group, name in names:
+            value, old = asked[group][name], written[group].get(name)
+            if value != old:
+                raise UserError(f"{path} was made with {group}.{name} {old}, but the configuration asks for {value}")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint override the command line; `parse_arguments` sees to it."""
@@ -104,20 +116,27 @@ class CLI(LightningCLI):
         """``model`` and ``data`` as plain values."""
         config = self.config[self.command]
         plain: dict[str, Any] = {group: config[group].as_dict() for group in ("model", "data")}
-        algorithms = plain["data"]["algorithms"]
-        plain["data"]["algorithms"] = [algorithms] if isinstance(algorithms, str) else algorithms
+        names = plain["data"]["algorithms"]
+        names = [names] if isinstance(names, str) else names
+        plain["data"]["algorithms"] = list(ALGORITHMS) if names == ["all"] else names
         return plain
+
+    def _root(self) -> Path:
+        """The run's folder: that of the checkpoint in evaluation, or named after the algorithm, unless it is given."""
+        config = self.config[self.command]
+        if config.trainer.default_root_dir is not None:
+            return Path(config.trainer.default_root_dir)
+        if self.command != "fit":
+            return Path(config.ckpt_path).parent
+        names = self._plain_config()["data"]["algorithms"]
+        return Path("runs") / (names[0] if len(names) == 1 else "several")
 
     def before_instantiate_classes(self) -> None:
         """Fill in what follows from other settings."""
         config = self.config[self.command]
         if config.data.seed is None and not isinstance(config.seed_everything, bool):
             config.data.seed = config.seed_everything
-        trainer = config.trainer
-        if trainer.default_root_dir is None:
-            names = self._plain_config()["data"]["algorithms"]
-            own = f"runs/{names[0] if len(names) == 1 else 'several'}"
-            trainer.default_root_dir = str(Path(config.ckpt_path).parent) if config.ckpt_path else own
+        config.trainer.default_root_dir = str(self._root())
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
@@ -135,7 +154,10 @@ class CLI(LightningCLI):
             kwargs["logger"] = [csv, TensorBoardLogger(root, name="logs", version=csv.version)]
         if config.trainer.limit_train_batches is None and config.trainer.max_steps > 0:
             # The stream of training data has no end: this tells the progress bar where training does.
-            kwargs["limit_train_batches"] = config.trainer.max_steps * config.trainer.accumulate_grad_batches
+            num_batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
+            kwargs["limit_train_batches"] = num_batches
+            if isinstance(config.trainer.val_check_interval, int):
+                kwargs["val_check_interval"] = min(config.trainer.val_check_interval, num_batches)
         given = config.trainer.callbacks or []
         callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         extra: list[Callback] = []
@@ -144,7 +166,8 @@ class CLI(LightningCLI):
         if self.command != "fit":
             kwargs["enable_checkpointing"] = False
         else:
-            if config.ckpt_path is None and any((root / name).exists() for name in ("best.ckpt", "last.ckpt")):
+            is_taken = any((root / name).exists() for name in ("best.ckpt", "last.ckpt"))
+            if is_taken and (config.ckpt_path is None or Path(config.ckpt_path).parent.resolve() != root.resolve()):
                 raise UserError(
                     f"{root} holds the checkpoints of another run: go on with it by --ckpt_path last, or choose "
                     "another --trainer.default_root_dir"
@@ -153,7 +176,7 @@ class CLI(LightningCLI):
             extra += [
                 KeepConfig(self._plain_config()),
                 ModelCheckpoint(monitor="val/score", mode="max", filename="best", **where),
-                ModelCheckpoint(filename="last", **where),
+                LastCheckpoint(filename="last", **where),
             ]
         return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
 
@@ -183,6 +206,8 @@ class CLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Write the predicted outputs, one safetensors file for each algorithm and size."""
+        if self.trainer.world_size > 1:
+            raise UserError(f"nar predict runs in one process, given {self.trainer.world_size}: --trainer.devices 1")
         parts: dict[tuple[str, int], dict[str, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
         for key, outputs in self.trainer.predict(**kwargs) or []:
             for name, value in outputs.items():
@@ -199,7 +224,7 @@ def main() -> None:
     """Run the command line.
 
     Raises:
-        SystemExit: With status 2 after a :class:`UserError`, whose message is printed as one line.
+        SystemExit: With status 2 after an error that is the user's to mend, whose message is printed as one line.
     """
     # Splits are in memory and need no workers; the training stream continues where it was (Lightning cannot know).
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -213,10 +238,12 @@ def main() -> None:
             parser_class=Parser,
             trainer_defaults=RECIPE,
             seed_everything_default=42,
+            save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
         )
-    except UserError as error:
-        print(f"nar: error: {error}", file=sys.stderr)
+    except (UserError, MisconfigurationException, OSError) as error:
+        message = str(error).strip().splitlines()[-1]  # of an error in a data worker all but this is its traceback
+        print(f"nar: error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -96,6 +96,7 @@ class NodePointerDecoder(nn.Module):
         logits: Tensor = self.output(torch.maximum(source, target)).squeeze(-1)
         if not self.permutation:
             return logits
+        logits = at_least_float32(logits)
         noisy = logits + gumbel_noise(logits) if self.training else logits
         return log_sinkhorn(noisy, SINKHORN_STEPS_DECODING)
 
@@ -132,7 +133,7 @@ class EdgePointerDecoder(nn.Module):
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
         source = self.source.pairs(states)
-        # One target at a time, so that no [B, N, N, N, H] is ever held.
+        # One target at a time: without gradients no [B, N, N, N, H] is ever held.
         targets = self.target(states.node).unbind(dim=1)
         logits = [self.output(torch.maximum(source, target[:, None, None])) for target in targets]
         return torch.cat(logits, dim=-1)
@@ -174,6 +175,11 @@ def _drop_single_class(logits: Tensor) -> Tensor:
     return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x`, not in half precision: there the noise and the diagonal of a permutation's logits would be infinite."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def gumbel_noise(like: Tensor) -> Tensor:
     """Standard Gumbel noise in the shape of `like` (Mena et al., "Learning Latent Permutations", ICLR 2018)."""
     return -torch.log(-torch.log(torch.rand_like(like) + 1e-12) + 1e-12)
@@ -186,8 +192,7 @@ def log_sinkhorn(logits: Tensor, num_steps: int) -> Tensor:
         logits: [B, N, N].
         num_steps: How often rows, then columns, are normalised.
     """
-    # In half precision the diagonal below would be infinite, and its product with 0 in the loss undefined.
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / SINKHORN_TEMPERATURE
+    logits = at_least_float32(logits) / SINKHORN_TEMPERATURE
     logits = logits - 1e6 * torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
     for _ in range(num_steps):
         logits = functional.log_softmax(logits, dim=-1)

@@ -83,8 +83,8 @@ class EncodeProcessDecode(nn.Module):
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
 
-    def forward(self, algorithm: str, features: Features[Tensor]) -> Predictions:
-        """Predictions for a batch of one algorithm's graphs of equal size.
+    def forward(self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True) -> Predictions:
+        """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
         In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
         the first hint of `features` is looked at.
@@ -120,11 +120,15 @@ class EncodeProcessDecode(nn.Module):
                 encoding = heads.hint_encoder(hints, encoding)
             states, hidden, cell = self._step(encoding, hidden[:count], cell[:count])
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
+            if not with_hints:
+                del all_logits[:-1]
             final_states.append(States(*(part[end:count] for part in states)))
 
         by_graph = torch.cat([order[end:count] for end, count in ranges]).argsort()
         final = States(*(torch.cat(parts)[by_graph] for parts in zip(*final_states, strict=True)))
         outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
+        if not with_hints:
+            return Predictions(outputs, {}, order[:0], order[:0])
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
         graph = torch.cat([order[:count] for count in counts])
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}

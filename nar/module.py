@@ -84,9 +84,9 @@ class Reasoner(LightningModule):
         """Adam."""
         return Adam(self.parameters(), lr=self.learning_rate)
 
-    def forward(self, batch: Batch) -> Predictions:
-        """Logits of outputs and hints."""
-        predictions: Predictions = self.model(batch.algorithm, batch.feedback.features)
+    def forward(self, batch: Batch, *, with_hints: bool = True) -> Predictions:
+        """Logits of outputs, and of hints if asked for."""
+        predictions: Predictions = self.model(batch.algorithm, batch.feedback.features, with_hints=with_hints)
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -94,21 +94,27 @@ class Reasoner(LightningModule):
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
         by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback)
         loss = torch.stack(list(by_probe.values())).sum()
-        self._stop_unless_finite(batch.algorithm, by_probe)
+        self._stop_unless_finite(batch.algorithm, by_probe, loss)
         named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
         self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
         return loss
 
-    def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float]) -> None:
-        for name, loss in by_probe.items():
-            value = float(loss.detach() if isinstance(loss, Tensor) else loss)
-            if not math.isfinite(value):
-                raise UserError(
-                    f"the loss of {algorithm}'s probe {name} is {value} after step {self.global_step}; "
-                    "expected a finite number: training stops, checkpoints stay as they were last saved"
-                )
+    def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float], loss: Tensor) -> None:
+        """Raise a :class:`UserError` that names the probe if the loss is not finite in some process."""
+        finite = loss.detach().isfinite().float()
+        if _is_distributed():
+            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+        if finite:
+            return
+        values = {name: float(torch.as_tensor(value).detach()) for name, value in by_probe.items()}
+        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        raise UserError(
+            f"the loss of {algorithm}'s probe {' and of '.join(bad) or '(in another process) is not a number'} "
+            f"after step {self.global_step}; expected a finite number: training stops, checkpoints stay as they were "
+            "last saved"
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores and losses of its algorithm."""
@@ -123,9 +129,10 @@ class Reasoner(LightningModule):
         """Log scores and losses."""
         tally = self._finished_tally()
         for (algorithm, _), by_probe in tally.mean_losses().items():
-            self._stop_unless_finite(algorithm, by_probe)
+            total = torch.tensor(sum(by_probe.values()), device=self.device)
+            self._stop_unless_finite(algorithm, by_probe, total)
             self.log_dict({f"val/{algorithm}/loss/{name}": value for name, value in by_probe.items()})
-            self.log(f"val/{algorithm}/loss", sum(by_probe.values()))
+            self.log(f"val/{algorithm}/loss", total)
         for (algorithm, _), by_output in self.scores.items():
             self.log_dict({f"val/{algorithm}/{name}": value for name, value in by_output.items()})
         mean = sum(by_output["score"] for by_output in self.scores.values()) / len(self.scores)
@@ -133,7 +140,7 @@ class Reasoner(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores of its algorithm and size."""
-        logits = self(batch).outputs
+        logits = self(batch, with_hints=False).outputs
         new = counts(self.specs[batch.algorithm], logits, batch.feedback.outputs)
         self.tally.add_counts((batch.algorithm, batch.num_nodes), new)
 
@@ -145,7 +152,7 @@ class Reasoner(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Key, dict[str, Tensor]]:
         """The definite outputs of a batch by name, and whose they are."""
-        outputs = predicted_outputs(self.specs[batch.algorithm], self(batch).outputs)
+        outputs = predicted_outputs(self.specs[batch.algorithm], self(batch, with_hints=False).outputs)
         return (batch.algorithm, batch.num_nodes), outputs
 
     def _finished_tally(self) -> "Tally":
@@ -187,7 +194,7 @@ class Tally:
 
     def over_all_ranks(self) -> "Tally":
         """The sum over all processes, the same in each."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not _is_distributed():
             return self
         tallies: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(tallies, self)
@@ -199,5 +206,8 @@ class Tally:
                 for name, (value, number) in by_probe.items():
                     old, old_number = total.losses[key].get(name, (0.0, 0))
                     total.losses[key][name] = (old + value, old_number + number)
-        total.counts = {key: total.counts[key] for key in sorted(total.counts)}
         return total
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -81,7 +81,7 @@ class PGN(Processor):
         )
         if self.senders == "neighbours":
             lowest = max(UNHEARD, torch.finfo(messages.dtype).min)  # half precision does not go as low
-            messages = messages.masked_fill(~adj[..., None], lowest)
+            messages = messages.masked_fill(~adj.bool()[..., None], lowest)
         return messages.amax(dim=1)
 
 

@@ -3,8 +3,8 @@
     python scripts/results.py --steps 300 --out scripts/results.csv bfs insertion_sort minimum dijkstra
 
 Everything goes through the command line of the library, as a user would run it. Validation is every 100 steps on at
-most 512 trajectories, and a test has at most 256: that is the whole official split of all algorithms but the seven
-whose splits are larger, because they have few outputs.
+most 512 trajectories, and a test has at most 64: that is the whole official split of all algorithms but the seven whose
+splits are larger, because they have few outputs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def measure(algorithm: str, steps: int, root: Path) -> dict[str, str]:
     subprocess.run([*fit, "--trainer.val_check_interval", "100", "--trainer.limit_val_batches", "16"], check=True)
     row = {"algorithm": algorithm, "steps": str(steps), "seconds": f"{time.monotonic() - start:.0f}"}
     for size in SIZES:
-        sizes = ["--data.test_sizes", f"[{size}]", "--trainer.limit_test_batches", "8"]
+        sizes = ["--data.test_sizes", f"[{size}]", "--trainer.limit_test_batches", "2"]
         subprocess.run([NAR, "test", "--ckpt_path", root / algorithm / "best.ckpt", *sizes], check=True)
         with (root / algorithm / "ood.csv").open() as file:
             score = next(line["score"] for line in csv.DictReader(file) if line["output"] == "score")
