@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,23 @@ class Cache:
             UserError: If the folder cannot be written or the disk is full.
         """
         path = self.path(key)
-        try:
+        with self._names_folder():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
+            lock = FileLock(f"{path}.lock").acquire()
+        with lock:  # released at its end
+            with self._names_folder():
                 feedback = self._read(path)
-                if feedback is None:
-                    feedback = generate()
+            if feedback is None:
+                feedback = generate()
+                with self._names_folder():
                     self._write(path, key, feedback)
-                return feedback
+            return feedback
+
+    @contextmanager
+    def _names_folder(self) -> Iterator[None]:
+        """Turn what the file system refuses into a :class:`UserError`."""
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"cannot use the cache folder {self.folder}: {error.strerror or error}; "

@@ -4,6 +4,7 @@ Source: ``clrs/_src/samplers.py`` of dm-clrs 2.0.3.
 """
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ def sample(
         Dicts of arrays by probe name: inputs and outputs [B, ...], hints [T, B, ...], all as dm-clrs makes them.
 
     Raises:
-        UserError: If the algorithm is not known or the size too small for it.
+        UserError: If the algorithm is not known, the size too small for it, or an argument not one of its sampler's.
 
     Source:
         ``clrs.build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **sampler_args)``.
@@ -43,8 +44,12 @@ def sample(
     check_size(algorithm, num_nodes)
     if num_samples < 1:
         raise UserError(f"expected at least 1 sample of {algorithm}, given {num_samples}")
-    seed = seed if isinstance(seed, int) else list(seed)
-    sampler, _ = _dm_clrs().build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **sampler_args)
+    words = list(seed) if isinstance(seed, Sequence) else int(seed)
+    sampler, _ = _dm_clrs().build_sampler(algorithm, num_samples, seed=words, length=num_nodes, **sampler_args)
+    known = [*inspect.signature(sampler._sample_data).parameters, "truncate_decimals"]
+    unknown = sampler_args.keys() - set(known)  # dm-clrs leaves them out
+    if unknown:
+        raise UserError(f"the sampler of {algorithm} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     (inputs, hints, lengths), outputs = sampler.next()
     return Feedback(Features(_by_name(inputs), _by_name(hints), lengths), _by_name(outputs))
 

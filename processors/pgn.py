@@ -45,6 +45,8 @@ class PGN(Processor):
         super().__init__()
         if hidden_dim < 1 or triplet_dim < 0:
             raise ValueError(f"expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given {hidden_dim} and {triplet_dim}")
+        if senders not in ("neighbours", "all"):
+            raise ValueError(f"expected senders 'neighbours' or 'all', given {senders!r}")
         self.hidden_dim = hidden_dim
         self.senders = senders
         self.has_edge_states = triplet_dim > 0

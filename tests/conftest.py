@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from nar.cli import main
-
 # On the path, the repository's folder `datasets` would hide Hugging Face's package of that name.
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
@@ -45,6 +43,8 @@ def small(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def run(clrs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """The command line in this process, in an empty folder."""
+    from nar.cli import main
+
     monkeypatch.chdir(tmp_path)
 
     def run(*args: str) -> None:

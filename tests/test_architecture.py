@@ -16,10 +16,11 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 # A module of `nar` itself imports modules of the lines above its own; `nar.cli` imports what it likes.
 LAYERS = [
     ["__init__", "errors", "linear", "processor", "report", "specs"],
-    ["batch", "checkpoint", "decoders", "encoders"],
+    ["batch", "decoders", "encoders"],
     ["metrics", "model"],
     ["losses"],
     ["module"],
+    ["checkpoint"],
 ]
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {

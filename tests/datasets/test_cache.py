@@ -147,6 +147,14 @@ def test_a_failed_write_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 
+def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    existed: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: existed.append(cache.path(KEY).exists()))
+    cache.get(KEY, feedback)
+    assert existed == [False]
+
+
 def test_after_a_failed_write_the_next_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(UserError):
@@ -229,3 +237,11 @@ def test_of_two_processes_that_ask_at_once_one_generates_for_both(tmp_path: Path
     results = [process.communicate(timeout=120)[0].strip() for process in processes]
     generated = (tmp_path / "calls").read_text()
     assert results == [f"{generated}.0"] * 2
+
+
+def test_a_failure_to_generate_is_not_blamed_on_the_folder(tmp_path: Path) -> None:
+    def generate() -> Feedback[NumpyArray]:
+        raise FileNotFoundError("libfoo.so")
+
+    with pytest.raises(FileNotFoundError, match=r"libfoo\.so"):
+        Cache(tmp_path).get({"algorithm": "bfs", "num_nodes": 4}, generate)

@@ -8,8 +8,6 @@ from nar.datasets import ALGORITHMS, SPECS, sample
 from nar.datasets.clrs30 import samples_multiplier
 from nar.specs import Type
 
-pytestmark = pytest.mark.filterwarnings("ignore:Arrays of 2-dimensional vectors:DeprecationWarning:clrs")
-
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 

@@ -14,8 +14,6 @@ from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30 import STRING_MATCHERS
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
 
-pytestmark = pytest.mark.filterwarnings("ignore:Arrays of 2-dimensional vectors:DeprecationWarning:clrs")
-
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 SIZES = [4, 7, 11, 13, 16]
 

@@ -11,8 +11,6 @@ from nar.datasets.clrs30 import STRING_MATCHERS, min_num_nodes
 from nar.errors import UserError
 from nar.specs import Location, Stage, at_stage
 
-pytestmark = pytest.mark.filterwarnings("ignore:Arrays of 2-dimensional vectors:DeprecationWarning:clrs")
-
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
@@ -114,3 +112,14 @@ def test_draws_from_a_random_state_of_the_seed(seed: Any) -> None:
 
 def test_equals_dm_clrs_with_a_seed_of_several_words(clrs: Any) -> None:
     assert_equals_dm_clrs(clrs, "dijkstra", 5, 3, seed=[1, 2, 3])
+
+
+def test_an_argument_that_the_sampler_lacks_is_refused(clrs: Any) -> None:
+    with pytest.raises(UserError, match="the sampler of bfs has no density; it has length, p"):
+        sample("bfs", num_nodes=5, num_samples=2, seed=0, density=(0.9,))
+
+
+def test_a_numpy_seed_is_the_same_number() -> None:
+    one = sample("minimum", num_nodes=5, num_samples=2, seed=3).features.inputs["key"]
+    other = sample("minimum", num_nodes=5, num_samples=2, seed=np.int64(3)).features.inputs["key"]
+    np.testing.assert_array_equal(one, other)

@@ -224,7 +224,9 @@ def test_noise_has_the_moments_of_a_standard_gumbel_distribution(power, expected
 @pytest.mark.parametrize("num_steps", [1, 10, 25])
 def test_log_sinkhorn_equals_that_of_dm_clrs(reference, num_steps):
     logits = torch.randn(B, N, N)
-    theirs = reference.log_sinkhorn(reference.jnp.asarray(logits), num_steps, 0.1, zero_diagonal=True, noise_rng_key=None)
+    theirs = reference.log_sinkhorn(
+        reference.jnp.asarray(logits), num_steps, 0.1, zero_diagonal=True, noise_rng_key=None
+    )
     torch.testing.assert_close(log_sinkhorn(logits, num_steps), torch.from_numpy(np.array(theirs)))
 
 

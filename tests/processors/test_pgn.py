@@ -117,15 +117,18 @@ def test_the_check_of_renaming_says_which_states_fail(flaw: str) -> None:
 def test_gradient_equals_finite_differences(make: Make) -> None:
     processor = make(3)
     inputs = random_inputs(3, num_graphs=1, num_nodes=3)
-    names = [name for name, _ in processor.named_parameters()]
+    shapes = {name: parameter.shape for name, parameter in processor.named_parameters()}
 
-    def states(node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, hidden: Tensor, *parameters: Tensor) -> Any:
+    def states(node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, hidden: Tensor, weights: Tensor) -> Any:
+        parts = weights.split([shape.numel() for shape in shapes.values()])
+        parameters = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
         arguments = (node_fts, edge_fts, graph_fts, inputs.adj, hidden)
-        nodes, edges = torch.func.functional_call(processor, dict(zip(names, parameters, strict=True)), arguments)
+        nodes, edges = torch.func.functional_call(processor, parameters, arguments)
         return nodes if edges is None else (nodes, edges)
 
-    floating = [x.requires_grad_() for x in inputs if x.is_floating_point()]
-    assert torch.autograd.gradcheck(states, (*floating, *processor.parameters()), fast_mode=True)
+    weights = torch.nn.utils.parameters_to_vector(processor.parameters()).detach()
+    floating = [x for x in inputs if x.is_floating_point()]
+    assert torch.autograd.gradcheck(states, [x.requires_grad_() for x in (*floating, weights)], fast_mode=True)
 
 
 def node_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
@@ -159,20 +162,15 @@ def edge_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
     """The equation of triplets, one edge from j to k after another."""
     t = processor.triplets
     assert t is not None
-    edges = inputs.edge_fts
-    states = torch.empty_like(edges)
-    num_graphs, num_nodes = edges.shape[:2]
     z = torch.cat([inputs.node_fts, inputs.hidden], dim=-1)
+    t1, t2, t3 = t.node_1(z), t.node_2(z), t.node_3(z)
+    u1, u2, u3 = t.edge_1(inputs.edge_fts), t.edge_2(inputs.edge_fts), t.edge_3(inputs.edge_fts)
+    v = t.graph(inputs.graph_fts)
+    states = torch.empty_like(inputs.edge_fts)
+    num_graphs, num_nodes = states.shape[:2]
     for b, j, k in product(range(num_graphs), range(num_nodes), range(num_nodes)):
         triplets = [
-            t.node_1(z[b, i])
-            + t.node_2(z[b, j])
-            + t.node_3(z[b, k])
-            + t.edge_1(edges[b, i, j])
-            + t.edge_2(edges[b, i, k])
-            + t.edge_3(edges[b, j, k])
-            + t.graph(inputs.graph_fts[b])
-            for i in range(num_nodes)
+            t1[b, i] + t2[b, j] + t3[b, k] + u1[b, i, j] + u2[b, i, k] + u3[b, j, k] + v[b] for i in range(num_nodes)
         ]
         states[b, j, k] = t.output(torch.stack(triplets).max(dim=0).values).clamp(min=0)
     return states
@@ -229,6 +227,13 @@ def test_adjacency_changes_nothing_where_all_are_heard(make: type[PGN]) -> None:
     processor, inputs = make(8).double(), random_inputs(8)
     other = processor(*inputs._replace(adj=~inputs.adj))[0]
     assert other.equal(processor(*inputs)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_an_adjacency_of_zeros_and_ones_is_one_of_truth_values(dtype: torch.dtype) -> None:
+    processor, inputs = PGN(8).double(), random_inputs(8)
+    numbers = inputs._replace(adj=inputs.adj.to(dtype))
+    assert processor(*numbers)[0].equal(processor(*inputs)[0])
 
 
 def test_the_gate_starts_with_a_last_bias_of_minus_three() -> None:
@@ -317,6 +322,14 @@ def test_a_bad_width_is_refused_by_name(kind: type[PGN], arguments: dict[str, in
 def test_unknown_senders_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"expected senders .*neighbours.*all.*given .*neighbors"):
         PGN(8, senders="neighbors")  # type: ignore[arg-type]
+
+
+def test_a_node_that_hears_nobody_has_finite_states_and_gradients() -> None:
+    inputs, processor = random_inputs(8, dtype=torch.float32), PGN(8, gated=True)
+    nodes, _ = processor(*inputs._replace(adj=torch.zeros(2, 5, 5, dtype=torch.bool)))
+    nodes.sum().backward()
+    assert nodes.isfinite().all()
+    assert all(x.grad is None or x.grad.isfinite().all() for x in processor.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
