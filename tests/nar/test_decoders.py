@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kinds import KINDS
 from torch import Tensor, nn
 
 import nar.decoders
@@ -25,22 +26,6 @@ from nar.specs import Location, Probe, Stage, Type
 B, N, H, C = 2, 4, 3, 5
 EDGE_DIM = 2 * H
 
-KINDS = [
-    (Location.NODE, Type.SCALAR),
-    (Location.NODE, Type.MASK),
-    (Location.NODE, Type.MASK_ONE),
-    (Location.NODE, Type.CATEGORICAL),
-    (Location.NODE, Type.POINTER),
-    (Location.NODE, Type.PERMUTATION_POINTER),
-    (Location.EDGE, Type.SCALAR),
-    (Location.EDGE, Type.MASK),
-    (Location.EDGE, Type.CATEGORICAL),
-    (Location.EDGE, Type.POINTER),
-    (Location.GRAPH, Type.SCALAR),
-    (Location.GRAPH, Type.MASK),
-    (Location.GRAPH, Type.CATEGORICAL),
-    (Location.GRAPH, Type.POINTER),
-]
 EVERY_KIND = pytest.mark.parametrize(("location", "type_"), KINDS)
 
 
@@ -248,6 +233,13 @@ def test_sinkhorn_matrix_of_half_precision_is_finite(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sinkhorn_matrix_keeps_full_precision(dtype):
     assert log_sinkhorn(torch.randn(B, N, N).to(dtype), 2).dtype is dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noisy_permutation_logits_of_half_precision_are_finite(dtype):
+    decoder = random_decoder(Location.NODE, Type.PERMUTATION_POINTER).train().to(dtype)
+    states = States(*(part.repeat(1000, *[1] * (part.dim() - 1)).to(dtype) for part in random_states()))
+    assert decoder(states).isfinite().all()
 
 
 def postprocess(reference: Any, probe: Probe, logits: Tensor, *, num_steps: int, hard: bool) -> Tensor:

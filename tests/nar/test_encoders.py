@@ -1,6 +1,7 @@
 # Axes: B graphs, N nodes, H hidden, C classes. What belongs to an edge is [B, sender, receiver, ...].
 import pytest
 import torch
+from kinds import KINDS
 from torch import Tensor
 
 from nar.encoders import Encoder, Encoding, dense
@@ -9,22 +10,6 @@ from nar.specs import Location, Probe, Spec, Stage, Type
 
 B, N, H, C = 2, 4, 5, 3
 
-KINDS = [
-    (Location.NODE, Type.SCALAR),
-    (Location.NODE, Type.MASK),
-    (Location.NODE, Type.MASK_ONE),
-    (Location.NODE, Type.CATEGORICAL),
-    (Location.NODE, Type.POINTER),
-    (Location.NODE, Type.PERMUTATION_POINTER),
-    (Location.EDGE, Type.SCALAR),
-    (Location.EDGE, Type.MASK),
-    (Location.EDGE, Type.CATEGORICAL),
-    (Location.EDGE, Type.POINTER),
-    (Location.GRAPH, Type.SCALAR),
-    (Location.GRAPH, Type.MASK),
-    (Location.GRAPH, Type.CATEGORICAL),
-    (Location.GRAPH, Type.POINTER),
-]
 CONNECTING_KINDS = [
     (Location.NODE, Type.POINTER),
     (Location.NODE, Type.PERMUTATION_POINTER),

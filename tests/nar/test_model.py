@@ -400,6 +400,20 @@ def test_decoded_hints_are_predicted(trajectories, hint_mode):
     assert set(predictions.hints) == set(at_stage(recipe_spec("dijkstra"), Stage.HINT))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_predictions_asked_for_without_hints_have_the_same_outputs(trajectories, training):
+    features = trajectories("dijkstra").features
+    model = make_model("dijkstra").train(training)
+    with_hints, without = model("dijkstra", features), model("dijkstra", features, with_hints=False)
+    torch.testing.assert_close(without.outputs, with_hints.outputs)
+
+
+def test_predictions_asked_for_without_hints_have_none(trajectories):
+    predictions = make_model("dijkstra")("dijkstra", trajectories("dijkstra").features, with_hints=False)
+    assert predictions.hints == {}
+    assert len(predictions.time) == len(predictions.graph) == 0
+
+
 def test_without_hints_none_is_predicted(trajectories):
     predictions = make_model("dijkstra", hint_mode="none")("dijkstra", trajectories("dijkstra").features)
     assert predictions.hints == {}
