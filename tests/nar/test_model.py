@@ -16,7 +16,7 @@ from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30 import STRING_MATCHERS
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
 from nar.losses import losses
-from nar.model import EncodeProcessDecode, Predictions
+from nar.model import LSTM, EncodeProcessDecode, Predictions
 from nar.processor import Processor
 from nar.processors import MPNN, PGN, TripletGMPNN
 from nar.specs import Location, Spec, Stage, Type, at_stage
@@ -570,6 +570,27 @@ def test_dropout_in_training_drops_states_and_scales_up_the_rest(trajectories):
 def test_dropout_has_no_effect_in_evaluation(trajectories):
     _, seen = states_of_each_step(cut_off(trajectories("dijkstra").features, 4), dropout=0.2)
     assert [node.chunk(3, dim=-1)[2].unique().tolist() for node in seen] == [[1], [2], [3]]
+
+
+def test_lstm_equals_its_equation():
+    lstm = LSTM(3)
+    torch.nn.init.normal_(lstm.gates.bias)
+    x, hidden, cell = torch.randn(3, 2, 4, 3)
+    z = lstm.gates(torch.cat([x, hidden], dim=-1))
+    enter, candidate, keep, leave = z[..., 0:3], z[..., 3:6], z[..., 6:9], z[..., 9:12]
+    new_cell = torch.sigmoid(keep + 1) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+    new_hidden = torch.sigmoid(leave) * torch.tanh(new_cell)
+    torch.testing.assert_close(lstm(x, hidden, cell), (new_hidden, new_cell))
+
+
+def test_every_step_starts_from_the_lstm_states_of_the_last(trajectories):
+    model = make_model("dijkstra", use_lstm=True)
+    steps: list[tuple[Any, Any]] = []
+    model.lstm.register_forward_hook(lambda _, args, result: steps.append((args[1:], result)))
+    model("dijkstra", cut_off(trajectories("dijkstra").features, 4))
+    given, returned = zip(*steps, strict=True)
+    assert all(x.abs().max() > 0 for states in returned for x in states)
+    torch.testing.assert_close(list(given), [tuple(torch.zeros(2, 6, 5, 8)), *returned[:-1]])
 
 
 # The model as a whole.
