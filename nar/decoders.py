@@ -26,20 +26,23 @@ class States(NamedTuple):
         node: Node features beside the last and the new node states, [B, N, 3H].
         edge: Edge features, beside the edge states of a processor that has them, [B, N, N, H or 2H].
         graph: Graph features, [B, H].
+        adj: As the processor saw it, [B, N, N].
     """
 
     node: Tensor
     edge: Tensor
     graph: Tensor
+    adj: Tensor
 
 
-def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int) -> nn.Module:
+def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> nn.Module:
     """A module from :class:`States` to the logits of `probe`, shaped as :class:`nar.specs.Type` says.
 
     Args:
         probe: What to decode.
         hidden_dim: H.
         edge_dim: Width of ``States.edge``.
+        masked: Whether pointers of nodes and masks of edges are predicted along ``States.adj`` alone.
     """
     num_logits = probe.num_classes or 1
     is_pointer = probe.type in (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -47,9 +50,11 @@ def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int) -> nn.Module:
         case Location.NODE, False:
             return NodeDecoder(hidden_dim, num_logits)
         case Location.NODE, True:
-            return NodePointerDecoder(hidden_dim, edge_dim, permutation=probe.type is Type.PERMUTATION_POINTER)
+            permutation = probe.type is Type.PERMUTATION_POINTER
+            return NodePointerDecoder(hidden_dim, edge_dim, permutation=permutation, masked=masked)
         case Location.EDGE, False:
-            return EdgeDecoder(hidden_dim, edge_dim, num_logits)
+            masked = masked and probe.type in (Type.MASK, Type.MASK_ONE)
+            return EdgeDecoder(hidden_dim, edge_dim, num_logits, masked=masked)
         case Location.EDGE, True:
             return EdgePointerDecoder(hidden_dim, edge_dim)
         case Location.GRAPH, False:
@@ -79,11 +84,13 @@ class NodePointerDecoder(nn.Module):
         edge_dim: Width of e.
         permutation: Whether the pointers form one cycle: the logits then are the logarithm of a nearly doubly
             stochastic matrix, with Gumbel noise in training.
+        masked: Whether i can point at j only if adj_ij.
     """
 
-    def __init__(self, hidden_dim: int, edge_dim: int, *, permutation: bool) -> None:
+    def __init__(self, hidden_dim: int, edge_dim: int, *, permutation: bool, masked: bool = False) -> None:
         super().__init__()
         self.permutation = permutation
+        self.masked = masked
         self.source = Linear(3 * hidden_dim, hidden_dim)
         self.target = Linear(3 * hidden_dim, hidden_dim)
         self.edge = Linear(edge_dim, hidden_dim)
@@ -94,6 +101,8 @@ class NodePointerDecoder(nn.Module):
         source: Tensor = self.source(states.node)[:, :, None]
         target: Tensor = (self.target(states.node)[:, :, None] + self.edge(states.edge)).transpose(1, 2)
         logits: Tensor = self.output(torch.maximum(source, target)).squeeze(-1)
+        if self.masked:
+            logits = below_all_off_edges(logits, states.adj)
         if not self.permutation:
             return logits
         logits = at_least_float32(logits)
@@ -102,10 +111,11 @@ class NodePointerDecoder(nn.Module):
 
 
 class EdgeDecoder(nn.Module):
-    """``W1 s_i + W2 s_j + W3 e_ij``, [B, N, N] or [B, N, N, C]."""
+    """``W1 s_i + W2 s_j + W3 e_ij``, [B, N, N] or [B, N, N, C]; if `masked`, (i, j) is predicted only if adj_ij."""
 
-    def __init__(self, hidden_dim: int, edge_dim: int, num_logits: int) -> None:
+    def __init__(self, hidden_dim: int, edge_dim: int, num_logits: int, *, masked: bool = False) -> None:
         super().__init__()
+        self.masked = masked
         self.sender = Linear(3 * hidden_dim, num_logits)
         self.receiver = Linear(3 * hidden_dim, num_logits)
         self.edge = Linear(edge_dim, num_logits)
@@ -118,7 +128,8 @@ class EdgeDecoder(nn.Module):
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        return _drop_single_class(self.pairs(states))
+        logits = _drop_single_class(self.pairs(states))
+        return below_all_off_edges(logits, states.adj) if self.masked else logits
 
 
 class EdgePointerDecoder(nn.Module):
@@ -173,6 +184,15 @@ class GraphPointerDecoder(nn.Module):
 
 def _drop_single_class(logits: Tensor) -> Tensor:
     return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
+
+
+def below_all_off_edges(logits: Tensor, adj: Tensor) -> Tensor:
+    """Logits [B, N, N] that are negative, and below all others of their graph, where `adj` has no edge.
+
+    Source: ``inf_bias`` in ``clrs/_src/decoders.py`` of dm-clrs 2.0.3.
+    """
+    lowest = logits.amin(dim=(1, 2), keepdim=True)
+    return torch.where(adj.bool(), logits, (lowest - 1).clamp(max=-1))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

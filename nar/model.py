@@ -155,7 +155,7 @@ class EncodeProcessDecode(nn.Module):
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)
         node = torch.cat([node_fts, hidden, new_hidden], dim=-1)
         edge = edge_fts if edge_states is None else torch.cat([edge_fts, edge_states], dim=-1)
-        return States(node, edge, graph_fts), new_hidden, cell
+        return States(node, edge, graph_fts, adj), new_hidden, cell
 
 
 class Heads(nn.Module):
@@ -177,7 +177,10 @@ class Heads(nn.Module):
         self.hint_encoder = Encoder(self.hints if hint_mode == "encoded_decoded" else {}, hidden_dim)
 
         def decoders(probes: Spec) -> nn.ModuleDict:
-            return nn.ModuleDict({name: make_decoder(probe, hidden_dim, edge_dim) for name, probe in probes.items()})
+            masked = processor.masks_decoders
+            return nn.ModuleDict(
+                {name: make_decoder(probe, hidden_dim, edge_dim, masked=masked) for name, probe in probes.items()}
+            )
 
         self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)
         self.output_decoders = decoders(at_stage(spec, Stage.OUTPUT))

@@ -12,10 +12,12 @@ class Processor(nn.Module, ABC):
     Attributes:
         hidden_dim: H, the width of every feature and state.
         has_edge_states: Whether `forward` returns states for the edges.
+        masks_decoders: Whether pointers of nodes and masks of edges are to be decoded along `adj` alone.
     """
 
     hidden_dim: int
     has_edge_states: bool = False
+    masks_decoders: bool = False
 
     @abstractmethod
     def forward(

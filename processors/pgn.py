@@ -1,11 +1,11 @@
-"""Pointer graph network: message passing by maximum, with optional triplets and gate.
+"""Pointer graph network: the family of message passing layers of which most of dm-clrs's processors are settings.
 
-Source: Veličković et al., "Pointer Graph Networks", NeurIPS 2020; ``PGN`` in ``clrs/_src/processors.py`` of dm-clrs
-2.0.3.
+Source: Veličković et al., "Pointer Graph Networks", NeurIPS 2020; ``PGN``, ``PGNMask``, ``MPNN`` and ``DeepSets`` in
+``clrs/_src/processors.py`` of dm-clrs 2.0.3.
 """
 # Axes: B graphs, N nodes, H hidden; S sender, R receiver. What belongs to an edge is [B, S, R, ...].
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from nar.linear import Linear
 from nar.processor import Processor
 from nar.processors.triplets import Triplets
+
+Senders = Literal["neighbours", "all", "self"]
+Reduction = Literal["max", "mean", "dm-clrs mean"]
 
 UNHEARD = -1e6  # stands for the message of a sender that is not heard
 
@@ -25,9 +28,21 @@ class PGN(Processor):
         h'_j = γ_j h'_j + (1 - γ_j) h_j                             if gated
         γ_j  = σ(V3 ReLU(V1 z_j + V2 max_i m_ij))                   V3 starts with bias -3
 
+    What dm-clrs's ``get_processor_factory`` calls by other names are settings of this class:
+
+    =======================================  =====================================================
+    ``pgn``, ``mpnn``, ``deepsets``          ``senders="neighbours"``, ``"all"``, ``"self"``
+    ``pgn_mask``                             ``mask_decoders=True``
+    ``triplet_…``                            ``triplet_dim=8``
+    ``g…`` (``gpgn``, ``triplet_gmpnn``, …)  ``gated=True``
+    =======================================  =====================================================
+
     Args:
         hidden_dim: H, the width of every feature and state.
-        senders: Whom a node hears: its ``"neighbours"`` in `adj`, or ``"all"`` nodes.
+        senders: Whom a node hears: its ``"neighbours"`` in `adj`, ``"all"`` nodes, or it``"self"`` alone.
+        mask_decoders: Whether a model may decode pointers and masks of edges along `adj` alone.
+        reduction: ``"mean"`` in place of the ``"max"``; ``"dm-clrs mean"`` is the reference's mean, in which the sum
+            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker).
         triplet_dim: Width of triplet messages, 8 in the reference; 0 for none, and then there are no edge states.
         gated: Whether a gate lets a node keep its state.
         layer_norm: Whether states are normalised (before the gate).
@@ -37,7 +52,9 @@ class PGN(Processor):
         self,
         hidden_dim: int = 128,
         *,
-        senders: Literal["neighbours", "all"] = "neighbours",
+        senders: Senders = "neighbours",
+        mask_decoders: bool = False,
+        reduction: Reduction = "max",
         triplet_dim: int = 0,
         gated: bool = False,
         layer_norm: bool = True,
@@ -45,10 +62,16 @@ class PGN(Processor):
         super().__init__()
         if hidden_dim < 1 or triplet_dim < 0:
             raise ValueError(f"expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given {hidden_dim} and {triplet_dim}")
-        if senders not in ("neighbours", "all"):
-            raise ValueError(f"expected senders 'neighbours' or 'all', given {senders!r}")
+        for name, value, known in (
+            ("senders", senders, get_args(Senders)),
+            ("reduction", reduction, get_args(Reduction)),
+        ):
+            if value not in known:
+                raise ValueError(f"expected {name} {' or '.join(map(repr, known))}, given {value!r}")
         self.hidden_dim = hidden_dim
         self.senders = senders
+        self.masks_decoders = mask_decoders
+        self.reduction = reduction
         self.has_edge_states = triplet_dim > 0
         self.message_receiver = Linear(2 * hidden_dim, hidden_dim)
         self.message_sender = Linear(2 * hidden_dim, hidden_dim)
@@ -76,15 +99,31 @@ class PGN(Processor):
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts)
 
     def received(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor) -> Tensor:
-        """What every node receives: the maximum of the messages sent to it, [B, R, H]."""
-        sent = self.message_sender(z)[:, :, None] + self.message_receiver(z)[:, None]
+        """What every node receives: the reduction of the messages sent to it, [B, R, H]."""
+        sent, heard = self.message_sender(z), self.message_receiver(z)
+        if self.senders == "self":
+            own_edge = self.message_edge(edge_fts.diagonal(dim1=1, dim2=2).mT)
+            received: Tensor = self.message_mlp(sent + heard + own_edge + self.message_graph(graph_fts)[:, None])
+            return received
         messages: Tensor = self.message_mlp(
-            sent + self.message_edge(edge_fts) + self.message_graph(graph_fts)[:, None, None]
+            sent[:, :, None]
+            + heard[:, None]
+            + self.message_edge(edge_fts)
+            + self.message_graph(graph_fts)[:, None, None]
         )
-        if self.senders == "neighbours":
-            lowest = max(UNHEARD, torch.finfo(messages.dtype).min)  # half precision does not go as low
-            messages = messages.masked_fill(~adj.bool()[..., None], lowest)
-        return messages.amax(dim=1)
+        is_heard = torch.ones_like(adj) if self.senders == "all" else adj
+        return self.reduced(messages, is_heard.bool())
+
+    def reduced(self, messages: Tensor, is_heard: Tensor) -> Tensor:
+        """The reduction over senders, [B, R, H], of messages [B, S, R, H] where `is_heard` [B, S, R]."""
+        if self.reduction == "max":
+            if self.senders == "neighbours":
+                lowest = max(UNHEARD, torch.finfo(messages.dtype).min)  # half precision does not go as low
+                messages = messages.masked_fill(~is_heard[..., None], lowest)
+            return messages.amax(dim=1)
+        # dm-clrs counts along the other axis: the receivers of a node in place of its senders.
+        number = is_heard.sum(dim=2 if self.reduction == "dm-clrs mean" else 1)
+        return messages.masked_fill(~is_heard[..., None], 0).sum(dim=1) / number.clamp(min=1)[..., None]
 
 
 class Gate(nn.Module):

@@ -14,6 +14,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
+torch.set_num_threads(1)  # the models of the tests are too small for threads, which would only wait for one another
+
 
 @pytest.fixture(autouse=True)
 def _same_seed() -> None:

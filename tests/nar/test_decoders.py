@@ -58,7 +58,9 @@ def logits_shape(probe: Probe) -> list[int]:
 
 
 def random_states() -> States:
-    return States(torch.randn(B, N, 3 * H), torch.randn(B, N, N, EDGE_DIM), torch.randn(B, H))
+    """States on graphs with one-way edges and self-loops."""
+    adj = (torch.rand(B, N, N) < 0.3) | torch.eye(N, dtype=torch.bool)
+    return States(torch.randn(B, N, 3 * H), torch.randn(B, N, N, EDGE_DIM), torch.randn(B, H), adj)
 
 
 def random_decoder(location: Location, type_: Type) -> nn.Module:
@@ -89,13 +91,13 @@ def test_logits_have_the_shape_that_the_type_says(location, type_):
 
 @pytest.mark.parametrize("type_", [Type.SCALAR, Type.MASK, Type.MASK_ONE])
 def test_node_logits_equal_the_equation_written_as_loops(type_):
-    decoder, (node, edge, graph) = random_decoder(Location.NODE, type_), random_states()
-    assert_equals_loops(decoder, States(node, edge, graph), 1, lambda b, i: decoder.node(node[b, i])[0])
+    decoder, (node, edge, graph, adj) = random_decoder(Location.NODE, type_), random_states()
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 1, lambda b, i: decoder.node(node[b, i])[0])
 
 
 def test_node_categorical_logits_equal_the_equation_written_as_loops():
-    decoder, (node, edge, graph) = random_decoder(Location.NODE, Type.CATEGORICAL), random_states()
-    assert_equals_loops(decoder, States(node, edge, graph), 1, lambda b, i: decoder.node(node[b, i]), tail=(C,))
+    decoder, (node, edge, graph, adj) = random_decoder(Location.NODE, Type.CATEGORICAL), random_states()
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 1, lambda b, i: decoder.node(node[b, i]), tail=(C,))
 
 
 def node_pointer_logit(decoder: nn.Module, states: States, b: int, i: int, j: int) -> Tensor:
@@ -119,61 +121,61 @@ def test_permutation_logits_are_pointer_logits_after_ten_sinkhorn_steps():
 
 @pytest.mark.parametrize("type_", [Type.SCALAR, Type.MASK])
 def test_edge_logits_equal_the_equation_written_as_loops(type_):
-    decoder, (node, edge, graph) = random_decoder(Location.EDGE, type_), random_states()
+    decoder, (node, edge, graph, adj) = random_decoder(Location.EDGE, type_), random_states()
 
     def equation(b: int, i: int, j: int) -> Tensor:
         return (decoder.sender(node[b, i]) + decoder.receiver(node[b, j]) + decoder.edge(edge[b, i, j]))[0]
 
-    assert_equals_loops(decoder, States(node, edge, graph), 2, equation)
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 2, equation)
 
 
 def test_edge_categorical_logits_equal_the_equation_written_as_loops():
-    decoder, (node, edge, graph) = random_decoder(Location.EDGE, Type.CATEGORICAL), random_states()
+    decoder, (node, edge, graph, adj) = random_decoder(Location.EDGE, Type.CATEGORICAL), random_states()
 
     def equation(b: int, i: int, j: int) -> Tensor:
         return decoder.sender(node[b, i]) + decoder.receiver(node[b, j]) + decoder.edge(edge[b, i, j])
 
-    assert_equals_loops(decoder, States(node, edge, graph), 2, equation, tail=(C,))
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 2, equation, tail=(C,))
 
 
 def test_edge_pointer_logits_equal_the_equation_written_as_loops():
-    decoder, (node, edge, graph) = random_decoder(Location.EDGE, Type.POINTER), random_states()
+    decoder, (node, edge, graph, adj) = random_decoder(Location.EDGE, Type.POINTER), random_states()
 
     def equation(b: int, i: int, j: int, k: int) -> Tensor:
         ends = decoder.source.sender(node[b, i]) + decoder.source.receiver(node[b, j])
         source = ends + decoder.source.edge(edge[b, i, j])
         return decoder.output(torch.maximum(source, decoder.target(node[b, k])))[0]
 
-    assert_equals_loops(decoder, States(node, edge, graph), 3, equation)
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 3, equation)
 
 
 @pytest.mark.parametrize("type_", [Type.SCALAR, Type.MASK])
 def test_graph_logits_equal_the_equation_written_as_loops(type_):
-    decoder, (node, edge, graph) = random_decoder(Location.GRAPH, type_), random_states()
+    decoder, (node, edge, graph, adj) = random_decoder(Location.GRAPH, type_), random_states()
 
     def equation(b: int) -> Tensor:
         return (decoder.node(node[b].max(dim=0).values) + decoder.graph(graph[b]))[0]
 
-    assert_equals_loops(decoder, States(node, edge, graph), 0, equation)
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 0, equation)
 
 
 def test_graph_categorical_logits_equal_the_equation_written_as_loops():
-    decoder, (node, edge, graph) = random_decoder(Location.GRAPH, Type.CATEGORICAL), random_states()
+    decoder, (node, edge, graph, adj) = random_decoder(Location.GRAPH, Type.CATEGORICAL), random_states()
 
     def equation(b: int) -> Tensor:
         return decoder.node(node[b].max(dim=0).values) + decoder.graph(graph[b])
 
-    assert_equals_loops(decoder, States(node, edge, graph), 0, equation, tail=(C,))
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 0, equation, tail=(C,))
 
 
 def test_graph_pointer_logits_equal_the_equation_written_as_loops():
-    decoder, (node, edge, graph) = random_decoder(Location.GRAPH, Type.POINTER), random_states()
+    decoder, (node, edge, graph, adj) = random_decoder(Location.GRAPH, Type.POINTER), random_states()
 
     def equation(b: int, j: int) -> Tensor:
         read_out = decoder.source.node(node[b].max(dim=0).values) + decoder.source.graph(graph[b])
         return (read_out + decoder.target(node[b, j]))[0]
 
-    assert_equals_loops(decoder, States(node, edge, graph), 1, equation)
+    assert_equals_loops(decoder, States(node, edge, graph, adj), 1, equation)
 
 
 def test_permutation_logits_are_noisy_in_training():
@@ -238,8 +240,58 @@ def test_sinkhorn_matrix_keeps_full_precision(dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_noisy_permutation_logits_of_half_precision_are_finite(dtype):
     decoder = random_decoder(Location.NODE, Type.PERMUTATION_POINTER).train().to(dtype)
-    states = States(*(part.repeat(1000, *[1] * (part.dim() - 1)).to(dtype) for part in random_states()))
+    states = States(*(part.repeat(1000, *[1] * (part.dim() - 1)) for part in random_states()))
+    states = States(*(part if part.dtype is torch.bool else part.to(dtype) for part in states))
     assert decoder(states).isfinite().all()
+
+
+MASKED_KINDS = [(Location.NODE, Type.POINTER), (Location.EDGE, Type.MASK), (Location.EDGE, Type.MASK_ONE)]
+
+
+def masked_and_not(location: Location, type_: Type) -> tuple[nn.Module, nn.Module]:
+    """A decoder that looks at `adj`, and one that does not, with the same weights."""
+    probe = make_probe(location, type_)
+    masked, plain = (make_decoder(probe, H, EDGE_DIM, masked=masked).eval() for masked in (True, False))
+    plain.load_state_dict(masked.state_dict())
+    return masked, plain
+
+
+@pytest.mark.parametrize(("location", "type_"), MASKED_KINDS)
+def test_masked_logits_on_edges_are_those_of_an_unmasked_decoder(location, type_):
+    masked, plain = masked_and_not(location, type_)
+    states = random_states()
+    assert torch.equal(masked(states)[states.adj], plain(states)[states.adj])
+
+
+@pytest.mark.parametrize(("location", "type_"), MASKED_KINDS)
+@pytest.mark.parametrize("shift", [-20.0, 20.0])
+def test_masked_logits_off_edges_are_negative_and_below_all_of_their_graph(location, type_, shift):
+    masked, plain = masked_and_not(location, type_)
+    for decoder in (masked, plain):
+        nn.init.constant_((decoder.output if location is Location.NODE else decoder.edge).bias, shift)
+    states = random_states()
+    for graph, (logits, all_logits) in enumerate(zip(masked(states), plain(states), strict=True)):
+        off_edges = logits[~states.adj[graph]]
+        torch.testing.assert_close(off_edges, (all_logits.min() - 1).clamp(max=-1).expand_as(off_edges))
+
+
+def test_masked_permutation_hardly_leaves_the_edges():
+    masked, plain = masked_and_not(Location.NODE, Type.PERMUTATION_POINTER)
+    states = random_states()
+    cycle = torch.eye(N, dtype=torch.bool).roll(1, dims=1)
+    states = states._replace(adj=(cycle | torch.eye(N, dtype=torch.bool)).expand(B, N, N))
+    assert (masked(states).exp()[:, cycle] > 0.99).all()
+    assert not (plain(states).exp()[:, cycle] > 0.99).all()
+
+
+@pytest.mark.parametrize(
+    ("location", "type_"),
+    [kind for kind in KINDS if kind not in (*MASKED_KINDS, (Location.NODE, Type.PERMUTATION_POINTER))],
+)
+def test_a_mask_has_no_effect_on_other_probes(location, type_):
+    masked, plain = masked_and_not(location, type_)
+    states = random_states()
+    assert torch.equal(masked(states), plain(states))
 
 
 def postprocess(reference: Any, probe: Probe, logits: Tensor, *, num_steps: int, hard: bool) -> Tensor:

@@ -1,88 +1,46 @@
-"""PGN, MPNN and TripletGMPNN, and the triplets and the gate they are made of."""
+"""PGN, DeepSets, MPNN and TripletGMPNN, and the triplets and the gate they are made of."""
 # Axes: B graphs, N nodes, H hidden. What belongs to an edge is [B, sender, receiver, ...].
 
+import importlib
 from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from layers import (
+    Inputs,
+    assert_equals_dm_clrs,
+    assert_finite_with_gradients,
+    assert_gradient_equals_finite_differences,
+    assert_permutation_equivariant,
+    influences,
+    normalised,
+    numbered,
+    random_inputs,
+    randomised,
+    results,
+    variants,
+)
 from torch import Tensor
 
 from nar.processor import Processor
-from nar.processors import MPNN, PGN, TripletGMPNN
+from nar.processors import MPNN, PGN, DeepSets, TripletGMPNN
+from nar.processors.pgn import Reduction, Senders
 
 Make = Callable[[int], PGN]
 
-
-class Inputs(NamedTuple):
-    """What a processor receives."""
-
-    node_fts: Tensor
-    edge_fts: Tensor
-    graph_fts: Tensor
-    adj: Tensor
-    hidden: Tensor
-
-
-def random_inputs(hidden_dim: int, num_graphs: int = 2, num_nodes: int = 5, dtype: Any = torch.float64) -> Inputs:
-    """Graphs with one-way edges and self-loops."""
-    b, n, h = num_graphs, num_nodes, hidden_dim
-    adj = (torch.rand(b, n, n) < 0.4) | torch.eye(n, dtype=torch.bool)
-    shapes = [(b, n, h), (b, n, n, h), (b, h), (b, n, h)]
-    node_fts, edge_fts, graph_fts, hidden = (torch.randn(shape, dtype=dtype) for shape in shapes)
-    return Inputs(node_fts, edge_fts, graph_fts, adj, hidden)
-
-
-def variants() -> dict[str, Make]:
-    """Every processor with every combination of its options, made from a width; all weights are random."""
-    options: dict[type[PGN], dict[str, tuple[Any, ...]]] = {
-        PGN: {"senders": ("neighbours", "all"), "triplet_dim": (0, 3), "gated": (False, True)},
-        MPNN: {"triplet_dim": (0, 3), "gated": (False, True)},
-        TripletGMPNN: {"triplet_dim": (0, 8), "gated": (False, True)},
-    }
-    makers: dict[str, Make] = {}
-    for kind, values in options.items():
-        for chosen in product(*values.values(), (False, True)):
-            arguments = dict(zip([*values, "layer_norm"], chosen, strict=True))
-            name = ", ".join(f"{key}={value}" for key, value in arguments.items())
-            makers[f"{kind.__name__}({name})"] = maker(kind, arguments)
-    return makers
-
-
-def maker(kind: type[PGN], arguments: dict[str, Any]) -> Make:
-    """Builds `kind` in double precision; no weight keeps a start at 0 or 1, where a mix-up would not be seen."""
-
-    def make(hidden_dim: int) -> PGN:
-        processor = kind(hidden_dim, **arguments).double()
-        for parameter in processor.parameters():
-            torch.nn.init.normal_(parameter, std=0.5)
-        return processor
-
-    return make
-
-
-VARIANTS = variants()
+BOTH = (False, True)
+SENDERS = ("neighbours", "all", "self")
+MEANS = ("mean", "dm-clrs mean")
+VARIANTS: dict[str, Make] = {
+    **variants(PGN, {"senders": SENDERS, "triplet_dim": (0, 3), "gated": BOTH, "layer_norm": BOTH}),
+    **variants(PGN, {"senders": SENDERS[:2], "reduction": MEANS, "layer_norm": BOTH}),
+    **variants(MPNN, {"triplet_dim": (0, 3), "gated": BOTH, "layer_norm": BOTH}),
+    **variants(TripletGMPNN, {"triplet_dim": (0, 8), "gated": BOTH, "layer_norm": BOTH}),
+    **variants(DeepSets, {"layer_norm": BOTH}),
+}
 every_variant = pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
-
-
-def renamed(inputs: Inputs, order: Tensor) -> Inputs:
-    """The same graphs with node ``order[i]`` called i."""
-    edge_fts, adj = (of_edges[:, order][:, :, order] for of_edges in (inputs.edge_fts, inputs.adj))
-    return Inputs(inputs.node_fts[:, order], edge_fts, inputs.graph_fts, adj, inputs.hidden[:, order])
-
-
-def assert_permutation_equivariant(processor: Processor, inputs: Inputs, order: Tensor) -> None:
-    """Fail, saying in which result and by how much, if renaming the nodes does more than to rename the results."""
-    nodes, edges = processor(*inputs)
-    new_nodes, new_edges = processor(*renamed(inputs, order))
-    assert (edges is None) == (new_edges is None)
-    results = [("node states", nodes[:, order], new_nodes)]
-    if edges is not None:
-        results.append(("edge states", edges[:, order][:, :, order], new_edges))
-    for name, expected, found in results:
-        error = (expected - found).abs().max().item()
-        assert error < 1e-12, f"{name} do not commute with renaming the nodes: off by {error}"
 
 
 class Flawed(Processor):
@@ -104,31 +62,29 @@ class Flawed(Processor):
 
 @every_variant
 def test_commutes_with_renaming_the_nodes(make: Make) -> None:
-    assert_permutation_equivariant(make(4), random_inputs(4), torch.tensor([3, 0, 4, 1, 2]))
+    assert_permutation_equivariant(make(4), random_inputs(4))
 
 
 @pytest.mark.parametrize("flaw", ["node", "edge"])
 def test_the_check_of_renaming_says_which_states_fail(flaw: str) -> None:
     with pytest.raises(AssertionError, match=f"{flaw} states do not commute.* off by [1-4]"):
-        assert_permutation_equivariant(Flawed(4, flaw), random_inputs(4), torch.tensor([3, 0, 4, 1, 2]))
+        assert_permutation_equivariant(Flawed(4, flaw), random_inputs(4))
 
 
 @every_variant
 def test_gradient_equals_finite_differences(make: Make) -> None:
-    processor = make(3)
-    inputs = random_inputs(3, num_graphs=1, num_nodes=3)
-    shapes = {name: parameter.shape for name, parameter in processor.named_parameters()}
+    assert_gradient_equals_finite_differences(make(3), random_inputs(3, num_graphs=1, num_nodes=3))
 
-    def states(node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, hidden: Tensor, weights: Tensor) -> Any:
-        parts = weights.split([shape.numel() for shape in shapes.values()])
-        parameters = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
-        arguments = (node_fts, edge_fts, graph_fts, inputs.adj, hidden)
-        nodes, edges = torch.func.functional_call(processor, parameters, arguments)
-        return nodes if edges is None else (nodes, edges)
 
-    weights = torch.nn.utils.parameters_to_vector(processor.parameters()).detach()
-    floating = [x for x in inputs if x.is_floating_point()]
-    assert torch.autograd.gradcheck(states, [x.requires_grad_() for x in (*floating, weights)], fast_mode=True)
+def hears(processor: PGN, inputs: Inputs, graph: int, sender: int, receiver: int) -> bool:
+    """Whether a message of the sender reaches the receiver."""
+    match processor.senders:
+        case "all":
+            return True
+        case "self":
+            return sender == receiver
+        case _:
+            return bool(inputs.adj[graph, sender, receiver])
 
 
 def node_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
@@ -140,16 +96,17 @@ def node_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
     for b, j in product(range(num_graphs), range(num_nodes)):
         messages = []
         for i in range(num_nodes):
-            if p.senders == "neighbours" and not inputs.adj[b, i, j]:
+            if not hears(p, inputs, b, i, j):
                 continue
             x = p.message_receiver(z[b, j]) + p.message_sender(z[b, i])
             x = x + p.message_edge(inputs.edge_fts[b, i, j]) + p.message_graph(inputs.graph_fts[b])
             messages.append(p.message_mlp[3](p.message_mlp[1](x.clamp(min=0)).clamp(min=0)))
         received = torch.stack(messages).max(dim=0).values
-        state = (p.update_node(z[b, j]) + p.update_message(received)).clamp(min=0)
-        if isinstance(p.norm, torch.nn.LayerNorm):
-            scale = (state.var(correction=0) + 1e-5).sqrt()
-            state = (state - state.mean()) / scale * p.norm.weight + p.norm.bias
+        if p.reduction == "mean" or p.senders == "self":
+            received = sum(messages) / len(messages)
+        elif p.reduction == "dm-clrs mean":
+            received = sum(messages) / sum(hears(p, inputs, b, j, k) for k in range(num_nodes))
+        state = normalised((p.update_node(z[b, j]) + p.update_message(received)).clamp(min=0), p.norm)
         if p.gate is not None:
             opening = p.gate.output((p.gate.node(z[b, j]) + p.gate.message(received)).clamp(min=0))
             gate = 1 / (1 + (-opening).exp())
@@ -198,28 +155,38 @@ def test_has_edge_states_exactly_if_it_has_triplets(make: Make) -> None:
     assert processor.has_edge_states == any("triplets" in name for name, _ in processor.named_parameters())
 
 
-def changed_by(processor: PGN, inputs: Inputs, node: int) -> Tensor:
-    """Which nodes' states change with the features and the state of one node, and of its edges to others, [B, N]."""
-    node_fts, edge_fts, hidden = (x.clone() for x in (inputs.node_fts, inputs.edge_fts, inputs.hidden))
-    for x in (node_fts, edge_fts, hidden):
-        x[:, node] += 10 * torch.randn_like(x[:, node])
-    others = inputs._replace(node_fts=node_fts, edge_fts=edge_fts, hidden=hidden)
-    return (processor(*inputs)[0] != processor(*others)[0]).any(dim=-1)
-
-
+@pytest.mark.parametrize("reduction", ["max", "mean", "dm-clrs mean"])
 @pytest.mark.parametrize("gated", [False, True])
-def test_a_node_hears_only_its_senders(gated: bool) -> None:
-    processor, inputs = PGN(16, gated=gated, triplet_dim=2).double(), random_inputs(16)
-    changed = torch.stack([changed_by(processor, inputs, i) for i in range(5)], dim=1)
-    assert changed.equal(inputs.adj)
+def test_a_node_hears_only_its_senders(gated: bool, reduction: Reduction) -> None:
+    processor, inputs = PGN(16, gated=gated, triplet_dim=2, reduction=reduction).double(), random_inputs(16)
+    assert influences(processor, inputs).equal(inputs.adj)
 
 
 @pytest.mark.parametrize("make", [PGN, MPNN, TripletGMPNN])
 def test_the_senders_all_are_heard_whatever_the_adjacency(make: type[PGN]) -> None:
     processor = (PGN(16, senders="all") if make is PGN else make(16)).double()
     inputs = random_inputs(16)._replace(adj=torch.eye(5, dtype=torch.bool).expand(2, 5, 5))
-    changed = torch.stack([changed_by(processor, inputs, i) for i in range(5)], dim=1)
-    assert changed.all()
+    assert influences(processor, inputs).all()
+
+
+@pytest.mark.parametrize("make", [PGN, DeepSets])
+def test_of_the_senders_self_a_node_hears_itself_alone(make: type[PGN]) -> None:
+    processor = (PGN(16, senders="self") if make is PGN else make(16)).double()
+    inputs = random_inputs(16)
+    assert influences(processor, inputs).equal(torch.eye(5, dtype=torch.bool).expand(2, 5, 5))
+
+
+@pytest.mark.parametrize("senders", ["neighbours", "all"])
+def test_the_mean_of_dm_clrs_is_that_of_dm_clrs_and_not_a_mean(clrs: Any, senders: Senders) -> None:
+    theirs = {"neighbours": clrs._src.processors.PGN, "all": clrs._src.processors.MPNN}[senders]
+    ours, inputs = randomised(PGN(8, senders=senders, reduction="dm-clrs mean", layer_norm=False)), random_inputs(8)
+    linears = ("message_receiver", "message_sender", "message_edge", "message_graph", "update_node", "update_message")
+    mlp = {"message_mlp.1": "mlp/~/linear_0", "message_mlp.3": "mlp/~/linear_1"}
+    settings = {"reduction": importlib.import_module("jax.numpy").mean, "msgs_mlp_sizes": [8, 8]}
+    assert_equals_dm_clrs(ours, inputs, lambda *x: theirs(8, **settings)(*x)[0], numbered(*linears) | mlp)
+    found = ours(*inputs)[0]
+    ours.reduction = "mean"
+    assert torch.allclose(ours(*inputs)[0], found) == (senders == "all")
 
 
 @pytest.mark.parametrize("make", [MPNN, TripletGMPNN])
@@ -314,22 +281,25 @@ def test_ties_split_the_gradient_evenly(kind: type[PGN], result: int) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
-def test_a_bad_width_is_refused_by_name(kind: type[PGN], arguments: dict[str, int], message: str) -> None:
+def test_a_bad_width_is_refused_by_name(kind: type[PGN], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**arguments)
 
 
 def test_unknown_senders_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"expected senders .*neighbours.*all.*given .*neighbors"):
+    with pytest.raises(ValueError, match=r"expected senders .*neighbours.*all.*self.*given .*neighbors"):
         PGN(8, senders="neighbors")  # type: ignore[arg-type]
+
+
+def test_an_unknown_reduction_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"expected reduction .*max.*mean.*given .*median"):
+        PGN(8, reduction="median")  # type: ignore[arg-type]
 
 
 def test_a_node_that_hears_nobody_has_finite_states_and_gradients() -> None:
     inputs, processor = random_inputs(8, dtype=torch.float32), PGN(8, gated=True)
-    nodes, _ = processor(*inputs._replace(adj=torch.zeros(2, 5, 5, dtype=torch.bool)))
-    nodes.sum().backward()
-    assert nodes.isfinite().all()
-    assert all(x.grad is None or x.grad.isfinite().all() for x in processor.parameters())
+    states = results(processor, inputs._replace(adj=torch.zeros_like(inputs.adj)))
+    assert_finite_with_gradients(processor, states)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -337,7 +307,6 @@ def test_a_node_that_hears_nobody_has_finite_states_and_gradients() -> None:
 def test_states_and_gradients_are_finite_in_low_precision(kind: type[PGN], dtype: torch.dtype) -> None:
     inputs, processor = random_inputs(16, dtype=torch.float32), kind(16, triplet_dim=8, gated=True)
     with torch.autocast("cpu", dtype=dtype):
-        nodes, edges = processor(*inputs)
-    (nodes.float().sum() + edges.float().sum()).backward()
-    gradients = [parameter.grad for parameter in processor.parameters()]
-    assert all(x is not None and x.isfinite().all() for x in (nodes, edges, *gradients))
+        states = results(processor, inputs)
+    assert len(states) == 2
+    assert_finite_with_gradients(processor, states)

@@ -1,0 +1,152 @@
+"""Graph attention network, version 2, and its form for features seen under the symmetries of a rectangle.
+
+Source: Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022; ``GATv2``, ``GATv2Full`` and
+``GATv2FullD2`` in ``clrs/_src/processors.py`` of dm-clrs 2.0.3.
+"""
+# Axes: B graphs, N nodes, H hidden, A attention heads. What belongs to an edge is [B, sender, receiver, ...].
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nar.linear import Linear
+from nar.processor import Processor
+from nar.processors.gat import attend, leaky_relu
+
+D2_ORDER = 4  # elements of D2, the symmetries of a rectangle
+
+
+class GATv2(Processor):
+    """A :class:`nar.processors.GAT` whose features meet before they are scored; with ``z_i = x_i ‖ h_i``::
+
+        h'_i = LayerNorm(ReLU(Σ_j a_ij V z_j + S z_i))
+        a_ij = softmax_j (w LeakyReLU(Q z_i + K z_j + E e_ij + G g) + c)      over those j that i sends to
+
+    Each head has w, c and weights a of its own, and an equal share of the width of all else. As in
+    :class:`nar.processors.GAT`, a node attends along its outgoing edges, which is a peculiarity of the reference.
+
+    Args:
+        hidden_dim: H, the width of every feature and state.
+        num_heads: A, a divisor of `hidden_dim`.
+        senders: Whom a node hears: its ``"neighbours"``, which are those that it sends to, or ``"all"`` nodes.
+        layer_norm: Whether states are normalised.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int = 128,
+        *,
+        num_heads: int = 1,
+        senders: Literal["neighbours", "all"] = "neighbours",
+        layer_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if senders not in ("neighbours", "all"):
+            raise ValueError(f"expected senders 'neighbours' or 'all', given {senders!r}")
+        self.hidden_dim = hidden_dim
+        self.senders = senders
+        self.attention = Attention(2 * hidden_dim, hidden_dim, hidden_dim, num_heads=num_heads, layer_norm=layer_norm)
+
+    def forward(
+        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, None]:
+        """See :meth:`nar.processor.Processor.forward`."""
+        z = torch.cat([node_fts, hidden], dim=-1)
+        heard = torch.ones_like(adj) if self.senders == "all" else adj
+        return self.attention(z, edge_fts, graph_fts, heard), None
+
+
+class GATv2D2(nn.Module):
+    """A :class:`GATv2` for four views of a graph, one per element of D2; with ``z_gki = x_gi ‖ x_ki ‖ h_i``::
+
+        h'_g = 1/4 Σ_k attention(z_gk, e_g ‖ e_k, g_g ‖ g_k)
+
+    All 16 pairs of views share the weights of one attention, in which every node hears every node. The reference
+    takes the pairs of g and ``g⁻¹ k``; that reorders the sum and no more, so the group's product is not needed.
+
+    Args:
+        hidden_dim: H, the width of every feature and state.
+        num_heads: A, a divisor of `hidden_dim`.
+        layer_norm: Whether states are normalised, before the mean over pairs.
+    """
+
+    def __init__(self, hidden_dim: int = 128, *, num_heads: int = 1, layer_norm: bool = True) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.attention = Attention(
+            3 * hidden_dim, 2 * hidden_dim, hidden_dim, num_heads=num_heads, layer_norm=layer_norm
+        )
+
+    def forward(self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor) -> Tensor:
+        """The next node states of every view.
+
+        Args:
+            node_fts: [4, B, N, H].
+            edge_fts: [4, B, N, N, H].
+            graph_fts: [4, B, H].
+            adj: Not looked at, [B, N, N].
+            hidden: The previous node states, which the views have in common, [B, N, H].
+
+        Returns:
+            [4, B, N, H].
+
+        Raises:
+            ValueError: If there are not four views.
+        """
+        views = (len(node_fts), len(edge_fts), len(graph_fts))
+        if views != (D2_ORDER,) * 3:
+            raise ValueError(f"expected {D2_ORDER} views in node_fts, edge_fts and graph_fts, given {views}")
+        heard = torch.ones_like(adj)
+
+        def pair(g: int, k: int) -> Tensor:
+            z = torch.cat([node_fts[g], node_fts[k], hidden], dim=-1)
+            edges, graphs = (torch.cat([fts[g], fts[k]], dim=-1) for fts in (edge_fts, graph_fts))
+            states: Tensor = self.attention(z, edges, graphs, heard)
+            return states
+
+        group = range(D2_ORDER)
+        return torch.stack([torch.stack([pair(g, k) for k in group]).mean(dim=0) for g in group])
+
+
+class Attention(nn.Module):
+    """The equations of :class:`GATv2`, for z and features of any width.
+
+    Args:
+        node_dim: Width of z.
+        feature_dim: Width of e and g.
+        hidden_dim: H, width of the states.
+        num_heads: A, a divisor of `hidden_dim`.
+        layer_norm: Whether states are normalised.
+    """
+
+    def __init__(
+        self, node_dim: int, feature_dim: int, hidden_dim: int, *, num_heads: int = 1, layer_norm: bool = True
+    ) -> None:
+        super().__init__()
+        if hidden_dim < 1 or num_heads < 1 or hidden_dim % num_heads:
+            raise ValueError(
+                f"expected hidden_dim ≥ 1 and num_heads ≥ 1 that divides it, given {hidden_dim} and {num_heads}"
+            )
+        self.num_heads = num_heads
+        self.value = Linear(node_dim, hidden_dim)
+        self.skip = Linear(node_dim, hidden_dim)
+        self.key = Linear(node_dim, hidden_dim)
+        self.query = Linear(node_dim, hidden_dim)
+        self.edge = Linear(feature_dim, hidden_dim)
+        self.graph = Linear(feature_dim, hidden_dim)
+        self.scores = nn.ModuleList(Linear(hidden_dim // num_heads, 1) for _ in range(num_heads))
+        self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
+
+    def forward(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, heard: Tensor) -> Tensor:
+        """Node states [B, N, H]; `heard` [B, N, N] is True where the node of the row hears that of the column."""
+        logits = self.logits(z, edge_fts, graph_fts)
+        states: Tensor = self.norm((attend(logits, self.value(z), heard) + self.skip(z)).relu())
+        return states
+
+    def logits(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor) -> Tensor:
+        """Of the weights with which the node of the row hears that of the column, [B, N, N, A]."""
+        pairs = self.query(z)[:, :, None] + self.key(z)[:, None]
+        mixed = leaky_relu(pairs + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None])
+        parts = mixed.chunk(self.num_heads, dim=-1)
+        return torch.cat([score(part) for score, part in zip(self.scores, parts, strict=True)], dim=-1)
