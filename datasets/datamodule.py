@@ -32,11 +32,13 @@ class CLRS30(LightningDataModule):
         algorithms: Names of algorithms, or ``all`` of the 30. One model learns all that are given.
         train_sizes: Numbers of nodes, taken in turn (string matchers train at 5/4 of the largest alone).
         test_sizes: Numbers of nodes.
-        batch_size: Trajectories in a training batch, on each device.
+        batch_size: Trajectories in a training batch, on each device; with a `chunk_length`, windows of that length.
         eval_batch_size: Trajectories in a validation or test batch; scores do not depend on it, memory does.
         num_workers: Processes that draw trajectories ahead of training; 0 to draw them in between.
         cache_dir: Folder for validation and test splits, which are drawn once.
         seed: Of the training data; that of ``seed_everything`` if not given.
+        chunk_length: Time slices of a window. Training is then on windows of trajectories that follow one another, 16
+            slices long in the multi-task recipe; on whole trajectories if not given. Validation and test always are.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class CLRS30(LightningDataModule):
         num_workers: int = 1,
         cache_dir: str = "~/.cache/nar",
         seed: int | None = None,
+        chunk_length: int | None = None,
     ) -> None:
         super().__init__()
         names = [algorithms] if isinstance(algorithms, str) else list(algorithms)
@@ -60,6 +63,7 @@ class CLRS30(LightningDataModule):
         self.num_workers = num_workers
         self.cache = Cache(Path(cache_dir))
         self.seed = 0 if seed is None else seed
+        self.chunk_length = chunk_length
         self.num_batches_seen = 0
         self._check()
 
@@ -78,6 +82,7 @@ class CLRS30(LightningDataModule):
             ("eval_batch_size", self.eval_batch_size, 1),
             ("num_workers", self.num_workers, 0),
             ("seed", self.seed, 0),
+            ("chunk_length", 2 if self.chunk_length is None else self.chunk_length, 2),
         ):
             if value < least:
                 raise UserError(f"expected {name} ≥ {least}, given {value}")
@@ -107,7 +112,13 @@ class CLRS30(LightningDataModule):
         """Batches from where the run is, without end."""
         rank = self.trainer.global_rank if self.trainer else 0
         stream = TrainStream(
-            self.algorithms, self.sizes, self.batch_size, seed=self.seed, rank=rank, start=self.num_batches_seen
+            self.algorithms,
+            self.sizes,
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            start=self.num_batches_seen,
+            chunk_length=self.chunk_length,
         )
         prefetch = PREFETCHED_BATCHES if self.num_workers else None
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers, prefetch_factor=prefetch)

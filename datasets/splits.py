@@ -9,10 +9,12 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from nar.batch import Batch, Features, Feedback, NumpyArray, to_tensors
 from nar.datasets.cache import Cache
+from nar.datasets.chunks import chunks, join
 from nar.datasets.clrs30 import samples_multiplier
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
 from nar.datasets.samplers import sample
@@ -119,10 +121,11 @@ class TrainStream(IterableDataset[Batch]):
     Args:
         algorithms: Names, in the order in which they take turns.
         sizes: Training sizes (see :func:`train_sizes`).
-        batch_size: Trajectories in a batch.
+        batch_size: Trajectories in a batch, or windows of them.
         seed: Of everything that is drawn.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
+        chunk_length: Time slices of a window (see :func:`nar.datasets.chunks.chunks`); None for whole trajectories.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class TrainStream(IterableDataset[Batch]):
         seed: int,
         rank: int = 0,
         start: int = 0,
+        chunk_length: int | None = None,
     ) -> None:
         self.algorithms = list(algorithms)
         self.sizes = list(sizes)
@@ -141,6 +145,7 @@ class TrainStream(IterableDataset[Batch]):
         self.seed = seed
         self.rank = rank
         self.start = start
+        self.chunk_length = chunk_length
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -156,14 +161,28 @@ class TrainStream(IterableDataset[Batch]):
         algorithm = self.algorithms[position]
         sizes = train_sizes(algorithm, self.sizes)
         num_nodes = sizes[turn % len(sizes)]
-        words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(18).tolist()
-        raw = sample(
-            algorithm,
-            num_nodes=num_nodes,
-            num_samples=self.batch_size,
-            seed=words[:8],
-            **train_sampler_args(algorithm, num_nodes),
-        )
-        feedback = randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(words[8:16]))
+        seeds = np.random.SeedSequence([self.seed, index, self.rank])
+        words = seeds.generate_state(18).tolist()
+        feedback = self._draw(algorithm, num_nodes, words[:16])
+        ended = None
+        if self.chunk_length is not None:
+            rounds = [feedback]
+            while sum(part.features.lengths.sum() for part in rounds) < self.batch_size * self.chunk_length:
+                rounds.append(self._draw(algorithm, num_nodes, _words(seeds, 16)))
+            rng = np.random.RandomState(_words(seeds, 8))
+            feedback, marks = chunks(join(rounds), self.chunk_length, self.batch_size, rng)
+            ended = torch.as_tensor(marks)
         noise_seed = words[16] << 32 | words[17]
-        return Batch(algorithm, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)))
+        return Batch(algorithm, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
+
+    def _draw(self, algorithm: str, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
+        """A batch of fresh trajectories; `words` are 16 of 32 random bits."""
+        args = train_sampler_args(algorithm, num_nodes)
+        raw = sample(algorithm, num_nodes=num_nodes, num_samples=self.batch_size, seed=words[:8], **args)
+        return randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(words[8:]))
+
+
+def _words(seeds: np.random.SeedSequence, number: int) -> list[int]:
+    """So many words that no other call of this function on `seeds` gives."""
+    words: list[int] = seeds.spawn(1)[0].generate_state(number).tolist()
+    return words

@@ -46,12 +46,14 @@ class Batch(NamedTuple):
         num_nodes: The size that was asked of the sampler.
         seed: Of the noise that a training step draws.
         feedback: The trajectories.
+        ended: Whether each trajectory is there up to its end, where its outputs are, [B]; None if all are.
     """
 
     algorithm: str
     num_nodes: int
     seed: int
     feedback: Feedback[Tensor]
+    ended: Tensor | None = None
 
 
 def to_tensors(feedback: Feedback[NumpyArray], spec: Spec) -> Feedback[Tensor]:

@@ -1,9 +1,12 @@
 """Checkpoints that know their algorithms and their processor."""
 
+import io
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from jsonargparse import ArgumentParser
@@ -28,13 +31,59 @@ class KeepConfig(Callback):
         self.config = dict(config)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, and the specs as lists of strings."""
+        """Add the configuration and the specs."""
         assert isinstance(pl_module, Reasoner)
-        specs = {
-            algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
-            for algorithm, spec in pl_module.specs.items()
-        }
-        checkpoint[_KEY] = {**self.config, "specs": specs}
+        checkpoint[_KEY] = _kept(self.config, pl_module)
+
+
+def _kept(config: Mapping[str, Any], reasoner: Reasoner) -> dict[str, Any]:
+    """The configuration with the specs as lists of strings."""
+    specs = {
+        algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
+        for algorithm, spec in reasoner.specs.items()
+    }
+    return {**config, "specs": specs}
+
+
+def write_checkpoint(file: IO[bytes], reasoner: Reasoner, config: Mapping[str, Any]) -> None:
+    """Write a checkpoint that holds the weights of `reasoner` and nothing to train it further with.
+
+    Args:
+        file: Where to.
+        reasoner: The model.
+        config: As in :class:`KeepConfig`.
+    """
+    content = io.BytesIO()  # of a full disk torch.save would say nothing that could be understood
+    torch.save({"state_dict": reasoner.state_dict(), _KEY: _kept(config, reasoner)}, content)
+    file.write(content.getvalue())
+
+
+def holds_weights_only(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether it is of :func:`write_checkpoint`, so that no run can go on from it."""
+    return "optimizer_states" not in checkpoint
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write what is to be at `path`: it takes its place when it is whole, and is gone if that fails.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    path = Path(path).resolve()  # what a link leads to is replaced, and not the link
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot write {path}: it is there already and is no file")
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
 
 
 def load_reasoner(path: str | Path) -> Reasoner:
@@ -74,9 +123,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # what a file of any other kind makes the unpickler raise has no end
-        raise UserError(f"{path} is damaged or no checkpoint at all: expected one written by nar fit") from error
+        raise UserError(
+            f"{path} is damaged or no checkpoint at all: expected one written by nar fit or nar convert"
+        ) from error
     if not isinstance(checkpoint, dict) or _KEY not in checkpoint:
-        raise UserError(f"{path} is another program's checkpoint: expected one written by nar fit")
+        raise UserError(f"{path} is another program's checkpoint: expected one written by nar fit or nar convert")
     return checkpoint
 
 

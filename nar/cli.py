@@ -1,4 +1,4 @@
-"""The command line: ``nar fit``, ``nar validate``, ``nar test`` and ``nar predict``."""
+"""The command line: ``nar fit``, ``nar validate``, ``nar test``, ``nar predict`` and ``nar convert``."""
 
 import os
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
@@ -21,9 +22,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
 import nar.processors
-from nar.checkpoint import KeepConfig, config_of, read_checkpoint
+from nar.checkpoint import KeepConfig, config_of, holds_weights_only, read_checkpoint, replacing, write_checkpoint
 from nar.datasets import ALGORITHMS, CLRS30
 from nar.errors import UserError
+from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
 
@@ -38,6 +40,14 @@ RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
     "num_sanity_val_steps": 0,
     "reload_dataloaders_every_n_epochs": 1,  # the stream goes on where the last epoch, if it was cut short, ended
     "use_distributed_sampler": False,  # the data module deals out batches itself, none twice
+}
+CONVERT = {
+    "usage": """nar convert --from-haiku best.pkl --config scripts/configs/clrs30.yaml --out model.ckpt
+       nar convert --to-haiku best.pkl --ckpt_path model.ckpt""",
+    "description": """Turn weights that dm-clrs saved into a checkpoint (--from-haiku), or a checkpoint into weights
+    that dm-clrs restores (--to-haiku). The weights do not tell the model: with --from-haiku it is configured as for
+    `nar fit`, by --config and by flags. The order of data.algorithms is that of the algorithms in dm-clrs's model.
+    Nothing is trained; what is said of the trainer has no effect.""",
 }
 FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout")
 
@@ -68,23 +78,42 @@ class CLI(LightningCLI):
     """LightningCLI whose checkpoints know their algorithms and their processor."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The recipe's defaults, and the specs of the data for the model."""
-        parser.set_defaults({"model.processor": "TripletGMPNN"})
+        """The specs of the data for the model."""
         parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lightning's, which are methods of its trainer, and ``convert``."""
+        super()._add_subcommands(parser, **kwargs)
+        convert = self.init_parser(**CONVERT)
+        self._add_arguments(convert)
+        convert.add_argument("--from-haiku", type=str | None, help="The file to read, which dm-clrs saved.")
+        convert.add_argument("--out", type=str | None, help="The checkpoint to write, with --from-haiku.")
+        convert.add_argument("--to-haiku", type=str | None, help="The file to write, for dm-clrs to restore.")
+        convert.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read, with --to-haiku.")
+        # Whatever else the YAML of a run may hold.
+        convert.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"], "ckpt_path"})
+        self._subcommand_parsers["convert"] = convert
+        commands = parser._subcommands_action
+        assert commands is not None
+        commands.add_subcommand("convert", convert, help="Turn weights of dm-clrs into a checkpoint, or back.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; where a checkpoint is named, again with its configuration as the defaults."""
-        super().parse_arguments(parser, args)
+        super().parse_arguments(parser, with_default_processor(args))
         self.command = self.config["subcommand"]
         given = self.config[self.command]
+        if self.command == "convert":
+            check_conversion(given)
         if given.get("ckpt_path") is None:
-            if self.command != "fit":
+            if self.command not in ("fit", "convert"):
                 raise UserError(f"nar {self.command} needs a checkpoint: --ckpt_path runs/quickstart/best.ckpt")
             return
         path = given.ckpt_path
         if path == "last":
             path = str(self._root() / "last.ckpt")
         self.checkpoint = read_checkpoint(path)
+        if self.command == "fit" and holds_weights_only(self.checkpoint):
+            raise UserError(f"{path} holds weights alone, from which no training can go on; expected one of nar fit")
         written = config_of(self.checkpoint)
         subparser = self._parser(self.command)
         for group in ("model", "data"):
@@ -103,7 +132,7 @@ class CLI(LightningCLI):
             )
         resumes = self.command == "fit"
         names = [("model", name) for name in asked["model"] if resumes or name not in FREE_IN_EVALUATION]
-        names += [("data", name) for name in ("train_sizes", "batch_size") if resumes]
+        names += [("data", name) for name in ("train_sizes", "batch_size", "chunk_length") if resumes]
         for group, name in names:
             value, old = asked[group][name], written[group].get(name)
             if value != old:
@@ -136,12 +165,18 @@ class CLI(LightningCLI):
         config = self.config[self.command]
         if config.data.seed is None and not isinstance(config.seed_everything, bool):
             config.data.seed = config.seed_everything
-        config.trainer.default_root_dir = str(self._root())
+        if self.command == "convert":
+            del config["trainer"]  # or the loggers and callbacks in it would be instantiated
+        else:
+            config.trainer.default_root_dir = str(self._root())
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
         try:
-            super().instantiate_classes()
+            if self.command == "convert":  # without a trainer
+                self.model = self.parser.instantiate_classes(self.config)[self.command].model
+            else:
+                super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
             raise UserError(" ".join(str(error).split())) from error
 
@@ -179,6 +214,30 @@ class CLI(LightningCLI):
                 LastCheckpoint(filename="last", **where),
             ]
         return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command."""
+        if subcommand == "convert":
+            self.convert()
+        else:
+            super()._run_subcommand(subcommand)
+
+    def convert(self) -> None:
+        """Turn weights of dm-clrs into a checkpoint, or back."""
+        config = self.config[self.command]
+        reads_haiku = config.from_haiku is not None
+        source, target = (config.from_haiku, config.out) if reads_haiku else (config.ckpt_path, config.to_haiku)
+        if Path(source).resolve() == Path(target).resolve():
+            raise UserError(f"nar convert expects two different files, given {target} to read and to write")
+        if reads_haiku:
+            self.model.model.load_state_dict(from_haiku(read_pickle(source), self.model.model))
+            with replacing(target) as file:
+                write_checkpoint(file, self.model, self._plain_config())
+        else:
+            self.model.load_state_dict(self.checkpoint["state_dict"])
+            with replacing(target) as file:
+                write_pickle(file, to_haiku(self.model.model))
+        print(f"written: {target}")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """In evaluation the weights are all that a checkpoint is needed for."""
@@ -220,6 +279,31 @@ class CLI(LightningCLI):
             print(f"written: {path}")
 
 
+def with_default_processor(args: Any) -> Any:
+    """The arguments of the command line, preceded by the default processor.
+
+    As a default of the parser it would leave its own arguments to any other processor that is asked for.
+    """
+    words = sys.argv[1:] if args is None else args
+    if not isinstance(words, list) or not words or words[0].startswith("-"):
+        return args
+    return [words[0], "--model.processor", "TripletGMPNN", *words[1:]]
+
+
+def check_conversion(given: Namespace) -> None:
+    """Raise a :class:`UserError` unless one direction is asked for, with what it needs and nothing else."""
+    if (given.from_haiku is None) == (given.to_haiku is None):
+        number = "neither" if given.from_haiku is None else "both"
+        raise UserError(f"nar convert expects one of --from-haiku and --to-haiku, given {number}")
+    flag, needed, excess = "--from-haiku", "out", "ckpt_path"
+    if given.from_haiku is None:
+        flag, needed, excess = "--to-haiku", excess, needed
+    if given[needed] is None:
+        raise UserError(f"nar convert {flag} needs a checkpoint: --{needed} model.ckpt")
+    if given[excess] is not None:
+        raise UserError(f"nar convert {flag} expects --{needed} and no --{excess}, given {given[excess]}")
+
+
 def main() -> None:
     """Run the command line.
 
@@ -230,6 +314,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # Lightning's, beside torch 2.13
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
     try:
         CLI(

@@ -1,10 +1,8 @@
 """The losses of outputs and hints.
 
-Source: ``clrs/_src/losses.py`` of dm-clrs 2.0.3. Hints are compared at exactly the steps that samples have, so neither
-loss needs a mask over time.
+Source: ``clrs/_src/losses.py`` of dm-clrs 2.0.3, those of full samples and of chunks. Hints are compared at exactly the
+steps that trajectories have, so neither loss needs a mask over time.
 """
-
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -15,17 +13,21 @@ from nar.model import Predictions
 from nar.specs import MASKED, Probe, Spec, Type
 
 
-def losses(spec: Spec, predictions: Predictions, feedback: Feedback[Tensor]) -> dict[str, Tensor]:
+def losses(
+    spec: Spec, predictions: Predictions, feedback: Feedback[Tensor], ended: Tensor | None = None
+) -> dict[str, Tensor]:
     """The loss of every predicted probe by name; dm-clrs trains on their sum.
 
     Args:
         spec: The algorithm's probes.
         predictions: What the model made of ``feedback.features``.
         feedback: The true hints and outputs.
+        ended: Which graphs' outputs to score, [B]; None for all.
     """
     hints = {name: hint[predictions.time, predictions.graph] for name, hint in feedback.features.hints.items()}
-    logits: Mapping[str, Tensor] = predictions.hints | predictions.outputs
-    truth = hints | dict(feedback.outputs)
+    rows = slice(None) if ended is None else ended.nonzero().squeeze(1)
+    logits = predictions.hints | {name: output[rows] for name, output in predictions.outputs.items()}
+    truth = hints | {name: output[rows] for name, output in feedback.outputs.items()}
     return {name: probe_loss(spec[name], logits[name], truth[name]) for name in logits}
 
 

@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 from nar.batch import Batch
 from nar.errors import UserError
 from nar.losses import losses
-from nar.metrics import counts, predicted_outputs, scores
+from nar.metrics import counts, definite, scores
 from nar.model import EncodeProcessDecode, HintFeedback, HintMode, Predictions
 from nar.processor import Processor
 from nar.specs import Spec
@@ -92,7 +92,7 @@ class Reasoner(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of all output and hint losses."""
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
-        by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback)
+        by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback, batch.ended)
         loss = torch.stack(list(by_probe.values())).sum()
         self._stop_unless_finite(batch.algorithm, by_probe, loss)
         named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
@@ -152,7 +152,7 @@ class Reasoner(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Key, dict[str, Tensor]]:
         """The definite outputs of a batch by name, and whose they are."""
-        outputs = predicted_outputs(self.specs[batch.algorithm], self(batch, with_hints=False).outputs)
+        outputs = definite(self.specs[batch.algorithm], self(batch, with_hints=False).outputs)
         return (batch.algorithm, batch.num_nodes), outputs
 
     def _finished_tally(self) -> "Tally":

@@ -17,8 +17,8 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 LAYERS = [
     ["__init__", "errors", "linear", "processor", "report", "specs"],
     ["batch", "decoders", "encoders"],
-    ["metrics", "model"],
-    ["losses"],
+    ["model"],
+    ["haiku", "losses", "metrics"],
     ["module"],
     ["checkpoint"],
 ]

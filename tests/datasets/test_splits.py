@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from nar.batch import Batch, Feedback, NumpyArray
 from nar.datasets import splits
@@ -186,7 +187,7 @@ def test_pointers_and_lengths_are_whole_numbers_and_all_else_is_not(cache: Cache
 
 
 def stream(
-    algorithms: Sequence[str] = ("minimum", "bfs"), sizes: Sequence[int] = (4, 5, 7), batch_size: int = 3, **args: int
+    algorithms: Sequence[str] = ("minimum", "bfs"), sizes: Sequence[int] = (4, 5, 7), batch_size: int = 3, **args: Any
 ) -> TrainStream:
     """A stream of small batches of two algorithms."""
     return TrainStream(algorithms, sizes, batch_size, **{"seed": 0, **args})
@@ -196,19 +197,26 @@ def content(batch: Batch) -> Any:
     """A batch as plain values."""
     (inputs, hints, lengths), outputs = batch.feedback
     probes = [{name: x.tolist() for name, x in stage.items()} for stage in (inputs, hints, outputs)]
-    return batch.algorithm, batch.num_nodes, batch.seed, lengths.tolist(), probes
+    ended = None if batch.ended is None else batch.ended.tolist()
+    return batch.algorithm, batch.num_nodes, batch.seed, lengths.tolist(), probes, ended
 
 
-def test_batch_i_does_not_depend_on_what_was_drawn_before() -> None:
-    used = stream()
+whole_or_in_chunks = pytest.mark.parametrize("chunk_length", [None, 6])
+
+
+@whole_or_in_chunks
+def test_batch_i_does_not_depend_on_what_was_drawn_before(chunk_length: int | None) -> None:
+    used = stream(chunk_length=chunk_length)
     expected = [content(batch) for batch in islice(used, 4)]
     np.random.seed(5)
-    assert [content(used[3]), content(stream()[3]), content(used[0])] == [expected[3], expected[3], expected[0]]
+    again = [content(used[3]), content(stream(chunk_length=chunk_length)[3]), content(used[0])]
+    assert again == [expected[3], expected[3], expected[0]]
 
 
+@whole_or_in_chunks
 @pytest.mark.parametrize("change", [{"seed": 1}, {"rank": 1}, {"seed": 2**32}])
-def test_another_seed_or_rank_is_another_batch(change: dict[str, int]) -> None:
-    ours, other = stream()[0], stream(**change)[0]
+def test_another_seed_or_rank_is_another_batch(change: dict[str, int], chunk_length: int | None) -> None:
+    ours, other = stream(chunk_length=chunk_length)[0], stream(chunk_length=chunk_length, **change)[0]
     for name in ("key", "pos"):
         assert not torch.isin(ours.feedback.features.inputs[name], other.feedback.features.inputs[name]).any()
     assert ours.seed != other.seed
@@ -239,6 +247,15 @@ def test_algorithms_take_turns_and_sizes_change_when_all_had_theirs() -> None:
     assert found == [(name, size) for size in (4, 5, 7, 4) for name in ("minimum", "bfs")]
 
 
+@whole_or_in_chunks
+def test_all_ranks_have_the_same_algorithm_and_size_and_other_samples_in_every_batch(chunk_length: int | None) -> None:
+    ranks = [stream(rank=rank, chunk_length=chunk_length) for rank in (0, 1)]
+    for one, other in islice(zip(*ranks, strict=True), 12):
+        assert (one.algorithm, one.num_nodes) == (other.algorithm, other.num_nodes)
+        mine, theirs = one.feedback.features.inputs["pos"], other.feedback.features.inputs["pos"]
+        assert not torch.isin(mine, theirs).any()
+
+
 def test_string_matchers_are_drawn_at_their_own_size() -> None:
     batches = islice(stream(algorithms=["bfs", "kmp_matcher"], sizes=[4, 16]), 4)
     assert [batch.num_nodes for batch in batches] == [4, 20, 16, 20]
@@ -262,22 +279,70 @@ def test_a_batch_of_training_has_the_form_of_the_recipe() -> None:
     assert {**features.inputs, **features.hints, **outputs}.keys() == recipe_spec("insertion_sort").keys()
 
 
+def test_whole_trajectories_have_no_mark() -> None:
+    assert stream()[0].ended is None
+
+
+def test_chunks_are_of_the_samples_that_the_whole_batch_has() -> None:
+    # Four slices each: three windows of four take all of a batch.
+    whole, chunked = (stream(["minimum"], [4], chunk_length=length)[0] for length in (None, 4))
+    found, source = chunked.feedback.features.inputs["pos"], whole.feedback.features.inputs["pos"]
+    assert found.unique(dim=0).equal(source.unique(dim=0))
+
+
+def test_samples_are_drawn_until_the_windows_are_full() -> None:
+    # Six samples of seven slices, in rounds of two, hold two windows of twenty.
+    batch = stream(["bubble_sort"], [4], 2, chunk_length=20)[0]
+    features = batch.feedback.features
+    assert len(features.inputs["pos"].unique(dim=0)) == 6
+    assert 40 - 4 <= features.lengths.sum() <= 40
+
+
+def test_no_sample_of_a_batch_is_drawn_twice() -> None:
+    pos = stream(["minimum"], [4], 2, chunk_length=64)[0].feedback.features.inputs["pos"]
+    assert 32 <= len(pos.unique(dim=0)) == len(pos[:, 0].unique())
+
+
+def test_segments_that_end_have_the_last_hint_of_their_sample() -> None:
+    # The last thing a minimum does is to look at the last node.
+    found = set()
+    for batch in islice(stream(["minimum"], [7], 8, chunk_length=5), 10):
+        (_, hints, lengths), _ = batch.feedback
+        last = hints["i"][lengths - 1, torch.arange(len(lengths))]
+        assert batch.ended is not None
+        assert (last[:, -1] == 1).equal(batch.ended)
+        found |= set(batch.ended.tolist())
+    assert found == {False, True}
+
+
+@whole_or_in_chunks
+def test_a_batch_is_moved_to_a_device_with_all_that_it_has(chunk_length: int | None) -> None:
+    batch = stream(chunk_length=chunk_length)[0]
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert type(moved) is Batch
+    assert moved.feedback.features.lengths.device.type == "meta"
+    assert (moved.ended is None) == (chunk_length is None)
+    assert moved.ended is None or moved.ended.device.type == "meta"
+
+
 # In a process of its own: to fork this one, in which jax may have been loaded, would warn.
 WORKERS = """
 from itertools import islice
 from torch.utils.data import DataLoader
 from nar.datasets.splits import TrainStream
 
-def keys(num_workers, start):
-    stream = TrainStream(["minimum"], [4, 5], 2, seed=0, start=start)
+def keys(num_workers, start, chunk_length=None):
+    stream = TrainStream(["minimum"], [4, 5], 2, seed=0, start=start, chunk_length=chunk_length)
     loader = iter(DataLoader(stream, batch_size=None, num_workers=num_workers))
-    return [batch.feedback.features.inputs["key"].tolist() for batch in islice(loader, 5)]
+    batches = list(islice(loader, 5))
+    ended = [None if batch.ended is None else batch.ended.tolist() for batch in batches]
+    return [batch.feedback.features.inputs["key"].tolist() for batch in batches], ended
 
-print(keys(0, 1) == keys(2, 1), keys(0, 1) == keys(0, 2))
+print(keys(0, 1) == keys(2, 1), keys(0, 1, 6) == keys(2, 1, 6), keys(0, 1) == keys(0, 2))
 """
 
 
 def test_batches_are_the_same_however_many_workers_draw_them(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WORKERS]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
-    assert result.stdout.split() == ["True", "False"]
+    assert result.stdout.split() == ["True", "True", "False"]

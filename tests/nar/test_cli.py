@@ -1,26 +1,32 @@
 import csv
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
 import nar.module
 from nar.batch import Batch
 from nar.checkpoint import config_of, load_reasoner, read_checkpoint
-from nar.datasets import CLRS30, sample
+from nar.datasets import ALGORITHMS, CLRS30, sample
+from nar.datasets.splits import TrainStream
 from nar.module import Reasoner
+from nar.processors import PGN
 
-CONFIGS = sorted((Path(__file__).parents[2] / "scripts" / "configs").glob("*.yaml"))
+CONFIG_FOLDER = Path(__file__).parents[2] / "scripts" / "configs"
+CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
 NAR = Path(sys.executable).with_name("nar")
 
 Run = Callable[..., None]
@@ -46,11 +52,49 @@ def assert_equal_weights(one: Path, other: Path) -> None:
 def test_every_shipped_config_trains_and_its_checkpoint_is_tested(
     config: Path, run: Run, small: list[str], tmp_path: Path
 ) -> None:
-    run("fit", "--config", str(config), *small)
+    few = ["bfs", "heapsort", "insertion_sort"] if config.stem == "generalist" else ["bfs"]
+    run("fit", "--config", str(config), *small, "--data.algorithms", f"[{','.join(few)}]")
     run("test", "--ckpt_path", str(tmp_path / "run" / "best.ckpt"), "--data.test_sizes", "[4,6]")
     scores = [row for row in rows(tmp_path / "run" / "ood.csv") if row["output"] == "score"]
-    assert [row["num_nodes"] for row in scores] == ["4", "6"]
+    assert [(row["algorithm"], row["num_nodes"]) for row in scores] == [(name, n) for name in few for n in ("4", "6")]
     assert all(0 <= float(row["score"]) <= 1 for row in scores)
+
+
+def test_the_generalist_learns_all_algorithms_in_as_many_steps_of_each_as_a_model_of_one() -> None:
+    one, generalist = (
+        yaml.safe_load((CONFIGS[0].parent / f"{name}.yaml").read_text()) for name in ("clrs30", "generalist")
+    )
+    for name in ("max_steps", "val_check_interval"):
+        assert generalist["trainer"].pop(name) == len(ALGORITHMS) * one["trainer"].pop(name)
+    assert (generalist["data"].pop("algorithms"), one["data"].pop("algorithms")) == ("all", "bfs")
+    assert generalist["data"].pop("chunk_length") == 16
+    gates = [config["model"]["processor"]["init_args"].pop("gated") for config in (generalist, one)]
+    assert gates == [False, True]
+    assert generalist == one
+
+
+def test_training_on_chunks_scores_outputs_where_a_sample_ends(
+    run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks: list[torch.Tensor | None] = []
+    original = nar.module.losses
+
+    def losses(
+        spec: Any, predictions: Any, feedback: Any, ended: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        marks.append(ended)
+        return original(spec, predictions, feedback, ended)
+
+    monkeypatch.setattr(nar.module, "losses", losses)
+    chunked = ["--data.algorithms", "heapsort", "--data.chunk_length", "6", "--trainer.val_check_interval", "4"]
+    run("fit", *small, *chunked, "--trainer.limit_val_batches", "1")
+    *training, validation = marks
+    stream = TrainStream(["heapsort"], [4, 5], 2, seed=42, chunk_length=6)
+    for mark, batch in zip(training, islice(stream, 4), strict=True):
+        assert mark is not None
+        assert batch.ended is not None
+        assert mark.equal(batch.ended)
+    assert validation is None
 
 
 def test_the_checkpoint_knows_its_algorithms_its_processor_and_its_sizes(
@@ -242,12 +286,24 @@ def error_of(run: Run, capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return lines[0]
 
 
+@pytest.mark.parametrize("config", [[], ["--config", str(CONFIG_FOLDER / "clrs30.yaml")]], ids=["", "clrs30.yaml"])
+def test_a_processor_that_is_asked_for_has_its_own_defaults(
+    config: list[str], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", *config, "--model.processor", "PGN", "--model.processor.hidden_dim", "4", "--print_config")
+    written = yaml.safe_load(capsys.readouterr().out)["model"]["processor"]
+    assert written["class_path"] == "nar.processors.PGN"
+    defaults = {name: p.default for name, p in inspect.signature(PGN).parameters.items()}
+    assert written["init_args"] == {**defaults, "hidden_dim": 4}
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
         (["--data.algorithms", "bsf"], "unknown algorithm bsf; known are articulation_points, activity_selector"),
         (["--data.algorithms", "[bfs,bfs]"], "different algorithms"),
-        (["--model.processor", "Triplet"], "known processors: MPNN, PGN, TripletGMPNN"),
+        (["--model.processor", "Triplet"], "known processors: GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN"),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
@@ -255,6 +311,7 @@ def error_of(run: Run, capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["--data.test_sizes", "[1]"], "bfs needs at least 2 nodes, given 1"),
         (["--data.train_sizes", "[]"], "expected at least one size in train_sizes"),
         (["--data.batch_size", "0"], "expected batch_size ≥ 1, given 0"),
+        (["--data.chunk_length", "1"], "expected chunk_length ≥ 2, given 1"),
         (["--data.cache_dir", "/dev/null/cache"], "cannot use the cache folder /dev/null/cache"),
         (["--trainer.accelerator", "cuda"], "accelerator"),
         (["--trainer.steps", "3"], "unrecognized arguments: --trainer.steps"),
@@ -322,6 +379,7 @@ def test_a_checkpoint_for_other_algorithms_is_refused(
         ("test", "model.use_lstm", "true"),
         ("fit", "model.learning_rate", "0.5"),
         ("fit", "data.batch_size", "7"),
+        ("fit", "data.chunk_length", "7"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(

@@ -222,6 +222,64 @@ def test_losses_are_of_every_predicted_probe_and_of_no_other():
     assert set(losses(spec, predictions, Feedback(features, {"y": random_truth(output, B)}))) == {"h", "y"}
 
 
+def output_loss(probe: Probe, logits: Tensor, truth: Tensor, ended: Tensor | None) -> Tensor:
+    """The loss of an output of which some graphs are scored."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    feedback = Feedback(Features({}, {}, torch.tensor(LENGTHS)), {"y": truth})
+    return losses({"y": probe}, Predictions({"y": logits}, {}, nothing, nothing), feedback, ended)["y"]
+
+
+ENDED = torch.tensor([True, False, False, True, True, False, True, False])
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("some_unscored", [False, True])
+def test_output_loss_of_those_that_ended_equals_that_of_dm_clrs_for_chunks(reference, location, type_, some_unscored):
+    probe = make_probe(location, type_)
+    logits, truth = random_logits(probe, len(ENDED)), random_truth(probe, len(ENDED))
+    if some_unscored and type_ in (Type.MASK, Type.CATEGORICAL):
+        truth = with_unscored_entries(probe, truth)
+    point = reference.DataPoint("y", str(location), str(type_), reference.array(truth[None]))
+    is_last = reference.array(ENDED[None].to(torch.int64))
+    expected = float(reference.losses.output_loss_chunked(point, reference.array(logits[None]), is_last, N))
+    assert output_loss(probe, logits, truth, ENDED).item() == pytest.approx(expected)
+
+
+@EVERY_KIND
+def test_output_loss_is_the_full_sample_loss_if_all_ended(location, type_):
+    probe = make_probe(location, type_)
+    logits, truth = random_logits(probe, B), random_truth(probe, B)
+    all_ended = torch.ones(B, dtype=torch.bool)
+    assert output_loss(probe, logits, truth, all_ended).equal(output_loss(probe, logits, truth, None))
+
+
+@EVERY_KIND
+def test_outputs_of_those_that_did_not_end_get_no_gradient(location, type_):
+    probe = make_probe(location, type_)
+    logits, truth = random_logits(probe, len(ENDED)).requires_grad_(), random_truth(probe, len(ENDED))
+    output_loss(probe, logits, truth, ENDED).backward()
+    assert logits.grad.view(len(ENDED), -1).any(dim=1).equal(ENDED)
+
+
+@EVERY_KIND
+def test_output_loss_and_its_gradient_are_zero_if_none_ended(location, type_):
+    probe = make_probe(location, type_)
+    logits, truth = random_logits(probe, B).requires_grad_(), random_truth(probe, B)
+    loss = output_loss(probe, logits, truth, torch.zeros(B, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_hints_are_scored_whether_or_not_their_sample_ended():
+    probe = make_probe(Location.NODE, Type.SCALAR, Stage.HINT)
+    time, graph = valid_pairs()
+    predictions = Predictions({}, {"h": random_logits(probe, len(time))}, time, graph)
+    feedback = Feedback(Features({}, {"h": random_truth(probe, T, B)}, torch.tensor(LENGTHS)), {})
+    some, all_ = (losses({"h": probe}, predictions, feedback, ended)["h"] for ended in (ENDED[:B], None))
+    assert some.equal(all_)
+
+
 def test_loss_of_an_output_is_that_of_its_probe():
     probe = make_probe(Location.NODE, Type.POINTER)
     logits, truth = random_logits(probe, B), random_truth(probe, B)
