@@ -43,7 +43,8 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
     anywhere = small[:root] + small[root + 2 :]
     for program, *args in COMMANDS:
         if program == "nar":
-            run(*args, *(anywhere if args[0] == "fit" else ["--data.test_sizes", "[4]"]))
+            extra = {"fit": anywhere, "test": ["--data.test_sizes", "[4]"]}.get(args[0], [])
+            run(*args, *(["--model.processor.hidden_dim", "4"] if "--from-haiku" in args else extra))
     assert Path("runs/dijkstra/ood.png").exists()
 
 
@@ -56,9 +57,9 @@ def test_the_project_names_every_argument_that_the_readme_names(
     run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_nar = re.sub(r"`python [^`]*`", "", README)  # scripts have arguments of their own
-    named = set(re.findall(r"--[a-z_.]+[a-z]", of_nar))
-    for help_for in ("--help", "--model.processor.help"):
+    named = set(re.findall(r"--[a-z_.-]+[a-z]", of_nar))
+    for help_for in (["fit", "--help"], ["fit", "--model.processor.help", "nar.processors.PGN"], ["convert", "--help"]):
         with pytest.raises(SystemExit, match="0"):
-            run("fit", help_for, *(["nar.processors.PGN"] if "processor" in help_for else []))
-    known = set(re.findall(r"--[a-z_.]+[a-z]", capsys.readouterr().out)) | {"--trainer.default_root_dir"}
+            run(*help_for)
+    known = set(re.findall(r"--[a-z_.-]+[a-z]", capsys.readouterr().out)) | {"--trainer.default_root_dir"}
     assert named <= known | {"--model.processor.hidden_dim"}

@@ -1,16 +1,14 @@
 # Axes: B graphs, N nodes, T time, H hidden, P (graph, step) pairs.
-import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-import nar.decoders
 from nar.batch import Features, Feedback, NumpyArray, to_tensors
 from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30 import STRING_MATCHERS
@@ -18,7 +16,7 @@ from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, 
 from nar.losses import losses
 from nar.model import LSTM, EncodeProcessDecode, Predictions
 from nar.processor import Processor
-from nar.processors import MPNN, PGN, TripletGMPNN
+from nar.processors import TripletGMPNN
 from nar.specs import Location, Spec, Stage, Type, at_stage
 
 Draw = Callable[..., Feedback[NumpyArray]]
@@ -112,149 +110,6 @@ def cut_off(features: Features[Tensor], num_hints: int) -> Features[Tensor]:
     """The same graphs as if every trajectory had ended after so many hints."""
     hints = {name: hint[:num_hints] for name, hint in features.hints.items()}
     return features._replace(hints=hints, lengths=torch.full_like(features.lengths, num_hints))
-
-
-# Parity with dm-clrs, weights copied.
-
-
-class Case(NamedTuple):
-    algorithm: str
-    kind: str
-    processor: type[Processor]
-    their_settings: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    our_settings: dict[str, Any] = {}  # noqa: RUF012
-
-
-CASES = {
-    "bfs": Case("bfs", "triplet_gmpnn", TripletGMPNN),
-    "insertion_sort": Case("insertion_sort", "triplet_gmpnn", TripletGMPNN),
-    "floyd_warshall": Case("floyd_warshall", "triplet_gmpnn", TripletGMPNN),
-    "PGN with teacher forcing": Case("bfs", "pgn", PGN, {"hint_teacher_forcing": 1.0}, {"hint_teacher_forcing": 1.0}),
-    "MPNN in two steps with LSTM": Case(
-        "bfs",
-        "mpnn",
-        MPNN,
-        {"nb_msg_passing_steps": 2, "use_lstm": True},
-        {"num_processor_steps": 2, "use_lstm": True},
-    ),
-}
-
-
-class Results(NamedTuple):
-    """What a model makes of a batch: loss and gradients in training mode, logits in evaluation mode."""
-
-    loss: float
-    gradients: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-    hints: dict[str, Tensor]
-
-
-class Both(NamedTuple):
-    ours: Results
-    theirs: Results
-    predictions: Predictions
-
-
-@pytest.fixture(scope="module", params=CASES)
-def both(request: pytest.FixtureRequest, clrs: Any, draw: Draw) -> Both:
-    """Our results and those of dm-clrs, in float64 and without noise."""
-    case = CASES[request.param]
-    jax = importlib.import_module("jax")
-    feedback = draw(case.algorithm, num_nodes=5, num_samples=5)
-    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings(), jax.enable_x64(True), in_float64():
-        warnings.simplefilter("ignore")
-        oracle = importlib.import_module("oracle")
-        oracle.without_noise(monkeypatch)
-        monkeypatch.setattr(clrs.models.BaselineModel, "init", init_without_running)
-        monkeypatch.setattr(nar.decoders, "gumbel_noise", torch.zeros_like)
-        their_feedback = oracle.their_feedback(case.algorithm, feedback)
-        theirs = oracle.their_model(case.algorithm, case.kind, 8, their_feedback, **case.their_settings)
-        params = jax.tree_util.tree_map(lambda x: np.asarray(x, np.float64), theirs.params)
-        ours = make_model(case.algorithm, case.processor(8), **case.our_settings)
-        names = oracle.copy_weights(params, ours, case.algorithm)
-        our_results, predictions = results_of_ours(ours, case.algorithm, feedback)
-        their_results = results_of_theirs(jax, theirs, params, their_feedback, predictions)
-        gradients = {
-            name: oracle.from_haiku(their_results.gradients[module][entry]) for name, (module, entry) in names.items()
-        }
-    return Both(our_results, their_results._replace(gradients=gradients), predictions)
-
-
-def init_without_running(model: Any, features: Any, seed: int) -> None:
-    """Give a dm-clrs model random weights; its own `init` runs it once, which takes most of the time."""
-    jax = importlib.import_module("jax")
-    settings = {"algorithm_index": -1, "return_hints": False, "return_all_outputs": False}
-    key = jax.random.PRNGKey(seed)
-    shapes = jax.eval_shape(lambda key: model.net_fn.init(key, [features], True, **settings), key)
-    rng = np.random.RandomState(seed)
-    model.params = jax.tree_util.tree_map(lambda x: rng.normal(size=x.shape) / np.sqrt(x.shape[0]), shapes)
-
-
-def results_of_ours(
-    model: EncodeProcessDecode, algorithm: str, numpy_feedback: Feedback[NumpyArray]
-) -> tuple[Results, Predictions]:
-    feedback = to_tensors(numpy_feedback, recipe_spec(algorithm))
-    loss = total_loss(model.train(), algorithm, feedback)
-    loss.backward()
-    gradients = {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
-    }
-    with torch.no_grad():
-        predictions = model.eval()(algorithm, feedback.features)
-    return Results(loss.item(), gradients, predictions.outputs, predictions.hints), predictions
-
-
-def results_of_theirs(jax: Any, model: Any, params: Any, feedback: Any, predictions: Predictions) -> Results:
-    """Their results, hints at the pairs of our predictions and gradients in their own tree."""
-    key = jax.random.PRNGKey(0)
-    settings = {"repred": True, "algorithm_index": 0, "return_hints": True, "return_all_outputs": False}
-
-    def run(params: Any) -> Any:
-        loss = jax.value_and_grad(model._loss)(params, key, feedback, 0)
-        return loss, model.net_fn.apply(params, key, [feedback.features], **settings)
-
-    # Without optimisation it compiles in half the time.
-    compiled = jax.jit(run).lower(params).compile({"xla_backend_optimization_level": "0"})
-    (loss, gradients), (outputs, hints) = compiled(params)
-    pairs = list(zip((predictions.time - 1).tolist(), predictions.graph.tolist(), strict=True))
-    return Results(
-        float(loss),
-        gradients,
-        {name: torch.from_numpy(np.array(logits)) for name, logits in outputs.items()},
-        {name: torch.from_numpy(np.stack([hints[step][name][graph] for step, graph in pairs])) for name in hints[0]},
-    )
-
-
-def assert_all_close(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
-    """No entry differs by more than 1e-5 of the largest; impossible logits, of -1e6, only have to be so in both."""
-    assert set(ours) == set(theirs)
-    errors = {}
-    for name, expected in theirs.items():
-        given, wanted = (x.clamp(min=-1e3) for x in (ours[name], expected))
-        assert given.shape == wanted.shape
-        errors[name] = ((given - wanted).abs().max() / wanted.abs().max()).item()
-    assert {name: error for name, error in errors.items() if not error <= 1e-5} == {}
-
-
-def test_loss_equals_that_of_dm_clrs_with_copied_weights(both):
-    assert both.ours.loss == pytest.approx(both.theirs.loss, rel=1e-6)
-
-
-def test_output_logits_equal_those_of_dm_clrs_with_copied_weights(both):
-    assert_all_close(both.ours.outputs, both.theirs.outputs)
-
-
-def test_hint_logits_equal_those_of_dm_clrs_with_copied_weights(both):
-    assert_all_close(both.ours.hints, both.theirs.hints)
-
-
-def test_gradients_equal_those_of_dm_clrs_with_copied_weights(both):
-    largest = max(gradient.abs().max() for gradient in both.theirs.gradients.values())
-    errors = {
-        name: ((both.ours.gradients[name] - expected).abs().max() / largest).item()
-        for name, expected in both.theirs.gradients.items()
-    }
-    assert {name: error for name, error in errors.items() if not error <= 1e-6} == {}
 
 
 # What of a trajectory has an effect, and on what.

@@ -1,22 +1,72 @@
-"""dm-clrs as the oracle: its model built on our settings, with its weights copied into ours."""
+"""dm-clrs as the oracle: what its model makes of a small batch, with its own random weights."""
+# Axes: B graphs, N nodes, T time.
 
+import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import clrs
 import jax
 import numpy as np
-import torch
-from torch import Tensor, nn
+import pytest
+from cases import HIDDEN_DIM, NUM_HEADS, TRIPLET_DIM, Case, Record, fixed_noise, moments
 
-from nar.batch import Feedback, NumpyArray
-from nar.datasets.recipe import recipe_spec
-from nar.model import EncodeProcessDecode
+from nar.batch import Features, Feedback, NumpyArray
+from nar.datasets import sample
+from nar.datasets.clrs30 import min_num_nodes
+from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
 
-PROCESSOR = "net/mpnn_aggr_clrs_processor"
-HEADS = "net/~_construct_encoders_decoders"
-PGN_LINEARS = ("message_receiver", "message_sender", "message_edge", "message_graph", "update_node", "update_message")
-TRIPLET_LINEARS = ("node_1", "node_2", "node_3", "edge_1", "edge_2", "edge_3", "graph", "output")
-GATE_LINEARS = ("node", "message", "output")
+decoders: Any = importlib.import_module("clrs._src.decoders")
+losses: Any = importlib.import_module("clrs._src.losses")
+evaluation: Any = importlib.import_module("clrs._src.evaluation")
+
+NUM_SAMPLES = 3
+MAX_HINTS = 8
+
+
+def record(case: Case, seed: int = 20) -> Record:
+    """The record of a case (see ``parity.py``): weights, a batch, and what dm-clrs makes of it."""
+    batch = draw(case.algorithm, seed)
+    their_batch = their_feedback(case.algorithm, batch)
+    spec = recipe_spec(case.algorithm)
+    model = their_model(case, their_batch)
+    params = their_weights(model, their_batch, seed)
+    (inputs, hints, lengths), outputs = batch
+    made: dict[str, Any] = {**keyed("params", by_entry(params)), "lengths": lengths}
+    made |= keyed("inputs", inputs) | keyed("hints", hints) | keyed("outputs", outputs)
+    with jax.enable_x64(True), fixed_their_noise():
+        gradients, train, test = run(model, jax.tree_util.tree_map(np.float64, params), their_batch)
+        by_probe = loss_by_probe(their_batch, *train)
+        made |= evaluated(case.algorithm, their_batch, *test)
+    jax.clear_caches()
+    pairs = [(t, b) for t in range(len(train[1] or ())) for b in range(len(lengths)) if t + 1 < lengths[b]]
+    hint_names = [name for name, probe in spec.items() if probe.stage == "hint"] if train[1] else []
+    by_name = {name: np.stack([train[1][t][name][b] for t, b in pairs]) for name in hint_names}
+    made |= keyed("train|loss", by_probe) | keyed("train|gradient", by_entry(gradients))
+    made |= keyed("train|outputs", train[0]) | keyed("train|hints", by_name) | keyed("test|outputs", test[0])
+    return {key: compact(np.asarray(value)) for key, value in made.items()}
+
+
+def draw(algorithm: str, seed: int, num_nodes: int = 5) -> Feedback[NumpyArray]:
+    """A few samples as training has them, but cut off so that no two are equally long if there are hints enough."""
+    num_nodes = max(num_nodes, min_num_nodes(algorithm))
+    args = train_sampler_args(algorithm, num_nodes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dm-clrs's samplers
+        raw = sample(algorithm, num_nodes=num_nodes, num_samples=NUM_SAMPLES, seed=seed, **args)
+    (inputs, hints, lengths), outputs = randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(0))
+    longest = min(MAX_HINTS, int(max(lengths)))
+    lengths = np.minimum(lengths, np.maximum(longest - np.arange(NUM_SAMPLES), 1)).astype(np.int64)
+    inputs, hints, outputs = ({n: compact(x) for n, x in probes.items()} for probes in (inputs, hints, outputs))
+    hints = {name: hint[: max(lengths)] for name, hint in hints.items()}
+    return Feedback(Features(inputs, hints, lengths), outputs)
+
+
+def compact(array: NumpyArray) -> NumpyArray:
+    """The array in single precision if it holds floats."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def data_points(algorithm: str, probes: dict[str, NumpyArray]) -> tuple[Any, ...]:
@@ -31,91 +81,135 @@ def data_points(algorithm: str, probes: dict[str, NumpyArray]) -> tuple[Any, ...
 def their_feedback(algorithm: str, feedback: Feedback[NumpyArray]) -> Any:
     """Our feedback in dm-clrs's form."""
     (inputs, hints, lengths), outputs = feedback
-    features = clrs.Features(data_points(algorithm, inputs), data_points(algorithm, hints), lengths)
-    return clrs.Feedback(features, data_points(algorithm, outputs))
-
-
-def their_model(algorithm: str, kind: str, hidden_dim: int, feedback: Any, **settings: Any) -> Any:
-    """A dm-clrs model of one algorithm with random weights."""
-    spec = {name: (str(p.stage), str(p.location), str(p.type)) for name, p in recipe_spec(algorithm).items()}
-    factory = clrs.get_processor_factory(kind, use_ln=True, nb_triplet_fts=8, nb_heads=1)
-    common = {"encode_hints": True, "decode_hints": True, "encoder_init": "xavier_on_scalars", **settings}
-    model = clrs.models.BaselineModel(
-        spec, feedback, processor_factory=factory, hidden_dim=hidden_dim, hint_repred_mode="soft", **common
+    features = clrs.Features(
+        data_points(algorithm, dict(inputs)), data_points(algorithm, dict(hints)), np.asarray(lengths)
     )
-    model.init(feedback.features, 1)
-    # Biases start at 0 and norms at 1, where a mix-up of two would not be seen.
-    rng = np.random.RandomState(0)
-    model.params = jax.tree_util.tree_map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), model.params)
-    return model
+    return clrs.Feedback(features, data_points(algorithm, dict(outputs)))
 
 
-def copy_weights(params: Any, model: EncodeProcessDecode, algorithm: str) -> dict[str, Tensor]:
-    """Copy dm-clrs's parameters into `model`; by our parameter name, their module and entry."""
-    names = haiku_names(model, algorithm)
-    ours = dict(model.named_parameters())
-    assert set(ours) == set(names), set(ours) ^ set(names)
-    theirs = {(module, entry) for module, entries in params.items() for entry in entries}
-    assert theirs == set(names.values()), theirs ^ set(names.values())
-    with torch.no_grad():
-        for name, (module, entry) in names.items():
-            ours[name].copy_(from_haiku(params[module][entry]))
-    return names
-
-
-def from_haiku(array: Any) -> Tensor:
-    """A parameter of dm-haiku in our layout."""
-    return torch.from_numpy(np.array(array).T.copy())
-
-
-def haiku_names(model: EncodeProcessDecode, algorithm: str) -> dict[str, tuple[str, str]]:
-    """Each parameter's module and entry in dm-haiku's tree."""
-    modules: dict[str, str] = {}
-    counter = iter(range(100))
-
-    def linear() -> str:
-        i = next(counter)
-        return f"{PROCESSOR}/linear" + (f"_{i}" if i else "")
-
-    processor = model.processor
-    for name in PGN_LINEARS:
-        modules[f"processor.{name}"] = linear()
-    if getattr(processor, "triplets", None) is not None:
-        for name in TRIPLET_LINEARS:
-            modules[f"processor.triplets.{name}"] = linear()
-    modules["processor.message_mlp.1"] = f"{PROCESSOR}/mlp/~/linear_0"
-    modules["processor.message_mlp.3"] = f"{PROCESSOR}/mlp/~/linear_1"
-    if getattr(processor, "gate", None) is not None:
-        for name in GATE_LINEARS:
-            modules[f"processor.gate.{name}"] = linear()
-    heads = model.heads[algorithm]
-    for part in ("input_encoder", "hint_encoder"):
-        for name, linears in getattr(heads, part).linears.items():
-            for i in range(len(linears)):
-                modules[f"heads.{algorithm}.{part}.linears.{name}.{i}"] = f"{HEADS}/algo_0_{name}_enc_linear" + "_1" * i
-    for part in ("hint_decoders", "output_decoders"):
-        for name, decoder in getattr(heads, part).items():
-            linears = [n for n, m in decoder.named_modules() if isinstance(m, nn.Linear)]
-            for i, layer in enumerate(linears):
-                path = f"{HEADS}/algo_0_{name}_dec_linear" + (f"_{i}" if i else "")
-                modules[f"heads.{algorithm}.{part}.{name}.{layer}"] = path
-    if model.lstm is not None:
-        modules["lstm.gates"] = "net/processor_lstm/linear"
-    names = {
-        f"{ours}.{a}": (theirs, b) for ours, theirs in modules.items() for a, b in (("weight", "w"), ("bias", "b"))
+def their_model(case: Case, feedback: Any) -> Any:
+    """dm-clrs's model of a case, without weights."""
+    settings = {
+        "encode_hints": True,
+        "decode_hints": True,
+        "hint_repred_mode": "soft",
+        "nb_msg_passing_steps": 1,
     }
-    names["processor.norm.weight"] = (f"{PROCESSOR}/layer_norm", "scale")
-    names["processor.norm.bias"] = (f"{PROCESSOR}/layer_norm", "offset")
-    return names
+    for name, value in case.settings.items():
+        match name:
+            case "hint_mode":
+                settings |= {"encode_hints": False, "decode_hints": value == "decoded_only"}
+            case "hint_feedback":
+                settings["hint_repred_mode"] = value
+            case "num_processor_steps":
+                settings["nb_msg_passing_steps"] = value
+            case _:
+                settings[name] = value
+    spec = {name: (str(p.stage), str(p.location), str(p.type)) for name, p in recipe_spec(case.algorithm).items()}
+    factory = clrs.get_processor_factory(case.kind, use_ln=True, nb_triplet_fts=TRIPLET_DIM, nb_heads=NUM_HEADS)
+    return clrs.models.BaselineModel(
+        spec,
+        feedback,
+        processor_factory=factory,
+        hidden_dim=HIDDEN_DIM,
+        encoder_init="xavier_on_scalars",
+        **settings,
+    )
 
 
-def without_noise(monkeypatch: Any) -> None:
-    """Make dm-clrs's Sinkhorn operator draw no noise."""
-    from clrs._src import decoders
+def their_weights(model: Any, feedback: Any, seed: int) -> Any:
+    """What dm-clrs initialises the model with, a little moved: biases start at 0 and norms at 1, where a mix-up of two
+    would not be seen.
+    """
+    params = compile_quickly(jax.jit(initialiser(model, feedback)), jax.random.PRNGKey(seed))
+    rng = np.random.RandomState(seed)
+    return jax.tree_util.tree_map(lambda x: np.asarray(x + 0.1 * rng.normal(size=x.shape), np.float32), params)
 
+
+def initialiser(model: Any, feedback: Any) -> Any:
+    """The function from a random key to initial weights."""
+    fixed = {"algorithm_index": -1, "return_hints": False, "return_all_outputs": False}
+    return lambda key: model.net_fn.init(key, [feedback.features], True, **fixed)
+
+
+def initial_moments(case: Case, num_draws: int = 1000) -> Record:
+    """The moments of every parameter at the start, over many draws."""
+    feedback = their_feedback(case.algorithm, draw(case.algorithm, seed=0))
+    initialise = jax.jit(jax.vmap(initialiser(their_model(case, feedback), feedback)))
+    params = compile_quickly(initialise, jax.random.split(jax.random.PRNGKey(0), num_draws))
+    return {key: moments(np.asarray(draws)) for key, draws in by_entry(params).items()}
+
+
+def compile_quickly(function: Any, *args: Any) -> Any:
+    """The value of a jitted function; without optimisation it compiles in half the time."""
+    return function.lower(*args).compile({"xla_backend_optimization_level": "0"})(*args)
+
+
+def run(model: Any, params: Any, feedback: Any) -> tuple[Any, tuple[Any, Any], tuple[Any, Any]]:
+    """Gradients of the loss, and outputs and hints in training and in evaluation mode."""
+    key = jax.random.PRNGKey(0)
+    fixed = {"algorithm_index": 0, "return_hints": True, "return_all_outputs": False}
+
+    def everything(params: Any) -> Any:
+        gradients = jax.grad(model._loss)(params, key, feedback, 0)
+        train = model.net_fn.apply(params, key, [feedback.features], repred=False, **fixed)
+        test = model.net_fn.apply(params, key, [feedback.features], repred=True, **fixed)
+        return gradients, train, test
+
+    return jax.tree_util.tree_map(np.asarray, compile_quickly(jax.jit(everything), params))
+
+
+def loss_by_probe(feedback: Any, outputs: Any, hints: Any) -> dict[str, NumpyArray]:
+    """The losses that dm-clrs adds up."""
+    num_nodes = next(x.data.shape[1] for x in feedback.features.inputs if x.location != "graph")
+    by_probe = {x.name: losses.output_loss(x, outputs[x.name], num_nodes) for x in feedback.outputs}
+    for hint in feedback.features.hints if hints else ():
+        predicted = [step[hint.name] for step in hints]
+        by_probe[hint.name] = losses.hint_loss(hint, predicted, feedback.features.lengths, num_nodes)
+    return by_probe
+
+
+def evaluated(algorithm: str, feedback: Any, outputs: Any, hints: Any) -> dict[str, Any]:
+    """What dm-clrs predicts, and its scores of outputs and hints."""
+    spec = {name: (str(p.stage), str(p.location), str(p.type)) for name, p in recipe_spec(algorithm).items()}
+
+    def definite(logits: Any, steps: int) -> Any:
+        logits = jax.tree_util.tree_map(jax.numpy.asarray, logits)
+        result = decoders.postprocess(spec, logits, sinkhorn_temperature=0.1, sinkhorn_steps=steps, hard=True)
+        return {name: clrs.DataPoint(name, x.location, x.type_, np.asarray(x.data)) for name, x in result.items()}
+
+    predicted = definite(outputs, 50)
+    made = keyed("score", evaluation.evaluate(feedback.outputs, predicted))
+    fused = evaluation._reduce_permutations_dict(predicted)
+    made |= keyed("predicted", {name: x.data for name, x in fused.items()})
+    if hints:
+        steps = [definite(step, 25) for step in hints]
+        for name, score in evaluation.evaluate_hints(feedback.features.hints, feedback.features.lengths, steps).items():
+            by_time = name.endswith("_along_time")
+            key = f"hint_score_by_time|{name.removesuffix('_along_time')}" if by_time else f"hint_score|{name}"
+            made[key] = score
+    return made
+
+
+def keyed(prefix: str, values: Any) -> dict[str, Any]:
+    return {f"{prefix}|{name}": value for name, value in values.items()}
+
+
+def by_entry(tree: Any) -> dict[str, Any]:
+    """A tree of dm-haiku with keys ``module|entry``."""
+    return {f"{module}|{entry}": array for module, entries in tree.items() for entry, array in entries.items()}
+
+
+@contextmanager
+def fixed_their_noise() -> Iterator[None]:
+    """Makes dm-clrs draw :func:`fixed_noise` in its Sinkhorn operator."""
     original = decoders.log_sinkhorn
 
-    def quiet(x: Any, steps: int, temperature: float, zero_diagonal: bool, noise_rng_key: Any) -> Any:
+    def log_sinkhorn(x: Any, steps: int, temperature: float, zero_diagonal: bool, noise_rng_key: Any) -> Any:
+        if noise_rng_key is not None:
+            x = x + fixed_noise(x.shape[-1]).astype(x.dtype)
         return original(x, steps, temperature, zero_diagonal, None)
 
-    monkeypatch.setattr(decoders, "log_sinkhorn", quiet)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(decoders, "log_sinkhorn", log_sinkhorn)
+        yield
