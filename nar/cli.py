@@ -53,7 +53,20 @@ FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", 
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line.
+
+    Attributes:
+        first_arguments: What is read before the command line. The default processor is among them: as a default of the
+            parser it would leave its own arguments to any other processor that is asked for.
+    """
+
+    first_arguments: tuple[str, ...] = ()
+
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        """Parse a command line."""
+        if isinstance(args, list):
+            args = [*self.first_arguments, *args]
+        return super().parse_args(args, *more, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a :class:`UserError` in place of printing usage and leaving."""
@@ -78,7 +91,9 @@ class CLI(LightningCLI):
     """LightningCLI whose checkpoints know their algorithms and their processor."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The specs of the data for the model."""
+        """The default processor, and the specs of the data for the model."""
+        assert isinstance(parser, Parser)
+        parser.first_arguments = ("--model.processor", "TripletGMPNN")
         parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
@@ -99,7 +114,7 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; where a checkpoint is named, again with its configuration as the defaults."""
-        super().parse_arguments(parser, with_default_processor(args))
+        super().parse_arguments(parser, args)
         self.command = self.config["subcommand"]
         given = self.config[self.command]
         if self.command == "convert":
@@ -116,6 +131,8 @@ class CLI(LightningCLI):
             raise UserError(f"{path} holds weights alone, from which no training can go on; expected one of nar fit")
         written = config_of(self.checkpoint)
         subparser = self._parser(self.command)
+        assert isinstance(subparser, Parser)
+        subparser.first_arguments = ()
         for group in ("model", "data"):
             subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
         super().parse_arguments(parser, args)
@@ -277,17 +294,6 @@ class CLI(LightningCLI):
             path = folder / f"{algorithm}_{num_nodes}.safetensors"
             save_file({name: torch.cat(values) for name, values in by_output.items()}, path)
             print(f"written: {path}")
-
-
-def with_default_processor(args: Any) -> Any:
-    """The arguments of the command line, preceded by the default processor.
-
-    As a default of the parser it would leave its own arguments to any other processor that is asked for.
-    """
-    words = sys.argv[1:] if args is None else args
-    if not isinstance(words, list) or not words or words[0].startswith("-"):
-        return args
-    return [words[0], "--model.processor", "TripletGMPNN", *words[1:]]
 
 
 def check_conversion(given: Namespace) -> None:
