@@ -6,8 +6,12 @@ if __name__ == "datasets":
         "take the root of this repository off sys.path (set PYTHONSAFEPATH=1, or run from another folder)"
     )
 
+from nar.datasets import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
+from nar.datasets.algorithm import Algorithm
 from nar.datasets.clrs30 import ALGORITHMS, SPECS
 from nar.datasets.datamodule import CLRS30
+from nar.datasets.dm_clrs import dense
 from nar.datasets.samplers import sample
+from nar.datasets.trace import Trace, record
 
-__all__ = ["ALGORITHMS", "CLRS30", "SPECS", "sample"]
+__all__ = ["ALGORITHMS", "CLRS30", "SPECS", "Algorithm", "Trace", "dense", "record", "sample"]

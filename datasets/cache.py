@@ -1,12 +1,13 @@
-"""Feedback on disk: written whole or not at all, verified when read."""
+"""Feedback on disk: written whole or not at all, verified when read, and done without where there is no room."""
 
 import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,24 @@ from safetensors.numpy import save
 from nar.batch import Features, Feedback, NumpyArray
 from nar.errors import UserError
 
-_FORMAT = 1
+FORMAT = 2
+"""Of the files; the first had choices as one-hot rows."""
+FILE_NAME = re.compile(r".+-\d+-(?P<digest>[0-9a-f]{16})\.safetensors")
 _log = logging.getLogger(__name__)
+_warned_of: set[Path] = set()
+"""Folders of which this process has said that it goes on without them."""
+
+
+class CacheError(UserError):
+    """The folder of a cache cannot be read or written."""
+
+    @classmethod
+    def of(cls, folder: Path, error: OSError) -> "CacheError":
+        """What the file system refuses, in one line that names the folder."""
+        return cls(
+            f"cannot use the cache folder {folder}: {error.strerror or error}; "
+            "make room or name a writable one with --data.cache_dir"
+        )
 
 
 class Cache:
@@ -30,67 +47,82 @@ class Cache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
+        self._unsaved: dict[Path, Feedback[NumpyArray]] = {}  # what could not be written
 
     def path(self, key: Mapping[str, Any]) -> Path:
         """Where the feedback of `key` is kept."""
-        digest = hashlib.sha256(_canonical(key).encode()).hexdigest()[:16]
-        return self.folder / f"{key['algorithm']}-{key['num_nodes']}-{digest}.safetensors"
+        return self.folder / f"{key['algorithm']}-{key['num_nodes']}-{_digest(_canonical(key))}.safetensors"
+
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether there is a file for `key`, sound or not."""
+        path = self.path(key)
+        return path in self._unsaved or os.path.exists(path)
 
     def get(self, key: Mapping[str, Any], generate: Callable[[], Feedback[NumpyArray]]) -> Feedback[NumpyArray]:
         """The feedback of `key`: read, or generated and written if it is missing or damaged.
 
-        Of several processes that ask at once one generates and the others wait.
+        Of several processes that ask at once one generates and the others wait. If the folder cannot be used, each
+        generates for itself, after one warning.
 
         Args:
             key: Everything that determines the feedback, JSON-serialisable; with `algorithm` and `num_nodes`.
             generate: Makes it.
-
-        Raises:
-            UserError: If the folder cannot be written or the disk is full.
         """
         path = self.path(key)
-        with self._names_folder():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{path}.lock").acquire()
-        with lock:  # released at its end
-            with self._names_folder():
-                feedback = self._read(path)
+        # What has its name is whole: no lock is needed, which could not be had in a folder that is read-only.
+        feedback = self._unsaved[path] if path in self._unsaved else read(path)
+        if feedback is not None:
+            return feedback
+        try:
+            return self.fill(key, generate)
+        except CacheError as error:
+            self.go_on_without(error)
+            if path not in self._unsaved:
+                self._unsaved[path] = generate()
+            return self._unsaved[path]
+
+    def fill(self, key: Mapping[str, Any], generate: Callable[[], Feedback[NumpyArray]]) -> Feedback[NumpyArray]:
+        """The same for a folder that is to have it afterwards.
+
+        Raises:
+            CacheError: If the folder cannot be written or the disk is full.
+        """
+        path = self.path(key)
+        with self._locked(path):
+            feedback = read(path)
             if feedback is None:
+                if os.path.exists(path):
+                    _log.warning("the cache file %s is damaged: generating it again", path)
                 feedback = generate()
-                with self._names_folder():
+                try:
                     self._write(path, key, feedback)
+                except OSError as error:
+                    self._unsaved[path] = feedback
+                    raise CacheError.of(self.folder, error) from error
             return feedback
 
+    def go_on_without(self, error: CacheError) -> None:
+        """Warn of a folder that cannot be used, once in a process."""
+        if self.folder not in _warned_of:
+            _warned_of.add(self.folder)
+            _log.warning("going on without a cache: %s", error)
+
     @contextmanager
-    def _names_folder(self) -> Iterator[None]:
-        """Turn what the file system refuses into a :class:`UserError`."""
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Be the only process that is about to write `path`."""
+        lock = FileLock(f"{path}.lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()  # where this fails, a lock may be waited for without end
+            lock.acquire()
+        except OSError as error:
+            raise CacheError.of(self.folder, error) from error
         try:
             yield
-        except OSError as error:
-            raise UserError(
-                f"cannot use the cache folder {self.folder}: {error.strerror or error}; "
-                "make room or name a writable one with --data.cache_dir"
-            ) from error
-
-    def _read(self, path: Path) -> Feedback[NumpyArray] | None:
-        """The feedback in a file; None if there is none or it is damaged."""
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except SafetensorError:
-            arrays, metadata = {}, {}
-        order = metadata.get("order", "")
-        if not order or metadata.get("checksum") != _checksum(order, arrays):
-            _log.warning("the cache file %s is damaged: generating it again", path)
-            return None
-        stages: dict[str, dict[str, NumpyArray]] = {"inputs": {}, "hints": {}, "outputs": {}}
-        for name in json.loads(order):
-            stage, probe = name.split("/")
-            stages[stage][probe] = arrays[name]
-        return Feedback(Features(stages["inputs"], stages["hints"], arrays["lengths"]), stages["outputs"])
+        finally:
+            with suppress(OSError):  # before it is released: who waits for it sees that it is gone, and makes another
+                os.unlink(lock.lock_file)
+            lock.release()
 
     def _write(self, path: Path, key: Mapping[str, Any], feedback: Feedback[NumpyArray]) -> None:
         (inputs, hints, lengths), outputs = feedback
@@ -108,12 +140,53 @@ class Cache:
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
 
 
+def read(path: Path) -> Feedback[NumpyArray] | None:
+    """The feedback in a file; None if there is none, or it is damaged, or under another file's name."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError):
+        return None
+    order = metadata.get("order", "")
+    if _key(path, metadata) is None or not order or metadata.get("checksum") != _checksum(order, arrays):
+        return None
+    stages: dict[str, dict[str, NumpyArray]] = {"inputs": {}, "hints": {}, "outputs": {}}
+    for stage_and_probe in json.loads(order):
+        stage, probe = stage_and_probe.split("/")
+        stages[stage][probe] = arrays[stage_and_probe]
+    return Feedback(Features(stages["inputs"], stages["hints"], arrays["lengths"]), stages["outputs"])
+
+
+def read_key(path: Path) -> dict[str, Any] | None:
+    """What determined the content of a file, and its ``format``; None if that is damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _key(path, file.metadata() or {})
+    except (SafetensorError, OSError):
+        return None
+
+
+def _key(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The key in a file's header, if it is the one of the file's name."""
+    name, text = FILE_NAME.fullmatch(path.name), metadata.get("key", "")
+    if not name or name["digest"] != _digest(text):
+        return None
+    key: dict[str, Any] = json.loads(text)
+    return key
+
+
 def _canonical(key: Mapping[str, Any]) -> str:
-    return json.dumps({**key, "format": _FORMAT}, sort_keys=True)
+    return json.dumps({**key, "format": FORMAT}, sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _checksum(order: str, arrays: Mapping[str, NumpyArray]) -> str:

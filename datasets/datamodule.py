@@ -1,5 +1,6 @@
 """CLRS-30 for Lightning."""
 
+import pickle
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -7,15 +8,16 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch.utils.data import DataLoader
 
 from nar.batch import Batch
-from nar.datasets.cache import Cache
+from nar.datasets.algorithm import Algorithm, check_algorithm
+from nar.datasets.cache import Cache, CacheError
 from nar.datasets.clrs30 import ALGORITHMS
+from nar.datasets.compilation import compile_ahead, progress_bar
 from nar.datasets.recipe import recipe_spec, train_sizes
-from nar.datasets.samplers import check_algorithms, check_size
-from nar.datasets.splits import Split, SplitBatches, TrainStream
+from nar.datasets.samplers import algorithm_of, check_size, sample
+from nar.datasets.splits import Source, Split, SplitBatches, TrainStream
 from nar.errors import UserError
 from nar.specs import Spec
 
@@ -29,7 +31,8 @@ class CLRS30(LightningDataModule):
     one of `test_sizes`, 64 being the official one.
 
     Args:
-        algorithms: Names of algorithms, or ``all`` of the 30. One model learns all that are given.
+        algorithms: Names of algorithms, or ``all`` of the 30, or the import path of a subclass of
+            :class:`nar.datasets.Algorithm`. One model learns all that are given.
         train_sizes: Numbers of nodes, taken in turn (string matchers train at 5/4 of the largest alone).
         test_sizes: Numbers of nodes.
         batch_size: Trajectories in a training batch, on each device; with a `chunk_length`, windows of that length.
@@ -39,11 +42,14 @@ class CLRS30(LightningDataModule):
         seed: Of the training data; that of ``seed_everything`` if not given.
         chunk_length: Time slices of a window. Training is then on windows of trajectories that follow one another, 16
             slices long in the multi-task recipe; on whole trajectories if not given. Validation and test always are.
+        source: What draws the trajectories of CLRS-30, which are the same: this library, or (slower) dm-clrs.
+        test_graphs: A family of graphs to test on, such as ``watts_strogatz``, in place of dm-clrs's.
+        test_graph_args: The family's parameters.
     """
 
     def __init__(
         self,
-        algorithms: list[str] | str = "bfs",
+        algorithms: list[Algorithm | str] | Algorithm | str = "bfs",
         train_sizes: list[int] = [4, 7, 11, 13, 16],  # noqa: B006 (never changed; a list shows its default in --help)
         test_sizes: list[int] = [64],  # noqa: B006
         batch_size: int = 32,
@@ -52,10 +58,13 @@ class CLRS30(LightningDataModule):
         cache_dir: str = "~/.cache/nar",
         seed: int | None = None,
         chunk_length: int | None = None,
+        source: Source = "nar",
+        test_graphs: str | None = None,
+        test_graph_args: dict[str, int | float] | None = None,
     ) -> None:
         super().__init__()
-        names = [algorithms] if isinstance(algorithms, str) else list(algorithms)
-        self.algorithms = list(ALGORITHMS) if names == ["all"] else names
+        given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
+        self.algorithms: list[str | Algorithm] = list(ALGORITHMS) if given == ["all"] else given
         self.sizes = list(train_sizes)
         self.test_sizes = list(test_sizes)
         self.batch_size = batch_size
@@ -64,19 +73,28 @@ class CLRS30(LightningDataModule):
         self.cache = Cache(Path(cache_dir))
         self.seed = 0 if seed is None else seed
         self.chunk_length = chunk_length
+        self.source = source
+        self.test_graphs = test_graphs
+        self.test_graph_args = test_graph_args or {}
         self.num_batches_seen = 0
         self._check()
 
     def _check(self) -> None:
-        if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
-            raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
-        check_algorithms(self.algorithms)
+        for algorithm in self.algorithms:
+            check_algorithm(algorithm_of(algorithm))
+        names = [algorithm_of(algorithm).name for algorithm in self.algorithms]
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"expected one or more different algorithms, given {names}")
         for name, sizes in (("train_sizes", self.sizes), ("test_sizes", self.test_sizes)):
             if not sizes:
                 raise UserError(f"expected at least one size in {name}, given none")
         for algorithm in self.algorithms:
             for size in (*train_sizes(algorithm, self.sizes), *self.test_sizes):
                 check_size(algorithm, size)
+            if self.test_graphs is not None:
+                for size in self.test_sizes:  # one, so that what is wrong with the family is said before anything runs
+                    args: dict[str, Any] = {"graphs": self.test_graphs, **self.test_graph_args}
+                    sample(algorithm, num_nodes=size, num_samples=1, seed=0, hints="none", **args)
         for name, value, least in (
             ("batch_size", self.batch_size, 1),
             ("eval_batch_size", self.eval_batch_size, 1),
@@ -90,26 +108,48 @@ class CLRS30(LightningDataModule):
     @property
     def specs(self) -> dict[str, Spec]:
         """The probes of each algorithm as the model sees them."""
-        return {algorithm: recipe_spec(algorithm) for algorithm in self.algorithms}
+        return {algorithm_of(algorithm).name: recipe_spec(algorithm) for algorithm in self.algorithms}
 
     @property
     def val_splits(self) -> list[Split]:
         """One for each algorithm, at its largest training size."""
-        return [Split(name, max(train_sizes(name, self.sizes)), is_test=False) for name in self.algorithms]
+        return [
+            Split(algorithm, max(train_sizes(algorithm, self.sizes)), is_test=False, source=self.source)
+            for algorithm in self.algorithms
+        ]
 
     @property
     def test_splits(self) -> list[Split]:
         """One for each algorithm and test size."""
-        return [Split(name, size, is_test=True) for name in self.algorithms for size in self.test_sizes]
+        return [
+            Split(algorithm, size, True, self.source, self.test_graphs, self.test_graph_args)
+            for algorithm in self.algorithms
+            for size in self.test_sizes
+        ]
 
     def prepare_data(self) -> None:
-        """Generate the splits that are not in the cache."""
-        validates = self.trainer is None or self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING)
+        """Compile what draws training data, and generate the splits that are not in the cache if it can be used."""
+        trains = self.trainer is None or self.trainer.state.fn is TrainerFn.FITTING
+        if trains:
+            self._compile()
+        validates = trains or (self.trainer is not None and self.trainer.state.fn is TrainerFn.VALIDATING)
         splits = self.val_splits if validates else self.test_splits
-        generate_splits(splits, self.cache, num_processes=self.num_workers)
+        try:
+            generate_splits(splits, self.cache, num_processes=self.num_workers)
+        except CacheError as error:
+            self.cache.go_on_without(error)
+
+    def _compile(self) -> None:
+        """Compile what draws training data in this process, for all that will be forked from it."""
+        compile_ahead(
+            (algorithm, min(train_sizes(algorithm, self.sizes)))
+            for algorithm in self.algorithms
+            if is_compiled(algorithm, self.source)
+        )
 
     def train_dataloader(self) -> Iterable[Batch]:
         """Batches from where the run is, without end."""
+        self._compile()
         rank = self.trainer.global_rank if self.trainer else 0
         stream = TrainStream(
             self.algorithms,
@@ -119,6 +159,7 @@ class CLRS30(LightningDataModule):
             rank=rank,
             start=self.num_batches_seen,
             chunk_length=self.chunk_length,
+            source=self.source,
         )
         prefetch = PREFETCHED_BATCHES if self.num_workers else None
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers, prefetch_factor=prefetch)
@@ -164,30 +205,55 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
         splits: What to have in the cache.
         cache: Where to.
         num_processes: How many processes draw trajectories; 0 for this one.
+
+    Raises:
+        CacheError: If the folder cannot be written or the disk is full.
     """
-    missing = [split for split in splits if not split.is_in(cache)]
+    missing = [split for split in splits if split.can_be_cached and not split.is_in(cache)]
     if not missing:
         return
-    text = TextColumn("{task.description}")
-    with Progress(SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
+    compile_ahead((split.algorithm, split.num_nodes) for split in missing if is_compiled(split.algorithm, split.source))
+    with progress_bar() as progress:
         task = progress.add_task("generating splits", total=len(missing))
 
         def show(split: Split) -> None:
             kind = "test" if split.is_test else "validation"
-            progress.update(task, description=f"generated {kind} split of {split.algorithm}, n = {split.num_nodes}")
+            progress.update(task, description=f"generated {kind} split of {split.name}, n = {split.num_nodes}")
             progress.advance(task)
 
         if num_processes == 0:
             for split in missing:
-                split.load(cache)
+                split.store(cache)
                 show(split)
             return
+        for split in missing:
+            check_sendable(split)
         with ProcessPoolExecutor(min(num_processes, len(missing))) as pool:
-            futures = {pool.submit(_load, split, cache): split for split in missing}
-            for future in as_completed(futures):
-                future.result()
-                show(futures[future])
+            futures = {pool.submit(_store, split, cache.folder): split for split in missing}
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    show(futures[future])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
-def _load(split: Split, cache: Cache) -> None:
-    split.load(cache)
+def is_compiled(algorithm: str | Algorithm, source: Source) -> bool:
+    """Whether it is this library that draws trajectories of `algorithm`."""
+    return source == "nar" or isinstance(algorithm, Algorithm)
+
+
+def check_sendable(split: Split) -> None:
+    """Raise a :class:`UserError` if another process could not draw it."""
+    try:
+        pickle.dumps(split)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{split.name} cannot be sent to other processes ({error}): define it at the top of a module, without "
+            "attributes that cannot be pickled, or set num_workers to 0"
+        ) from error
+
+
+def _store(split: Split, folder: Path) -> None:
+    split.store(Cache(folder))

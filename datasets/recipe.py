@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
+from nar.datasets.algorithm import Algorithm
 from nar.datasets.clrs30 import SPECS, STRING_MATCHERS
+from nar.datasets.samplers import CLRS_30, algorithm_of
 from nar.specs import Probe, Spec, Stage, Type
 
 DENSITIES = tuple(0.1 + 0.1 * i for i in range(9))
@@ -21,12 +23,13 @@ STATIC_HINT = "pred_h"  # the order of a sequence, in the algorithms that never 
 REORDERING = ("heapsort", "insertion_sort", "bubble_sort", "quicksort", "quickselect")
 
 
-def recipe_spec(algorithm: str) -> Spec:
+def recipe_spec(algorithm: str | Algorithm) -> Spec:
     """The probes of `algorithm` as the model sees them: a hint that never changes is an input, and an output that is a
-    permutation is a cyclic permutation with a mask of its first node.
+    permutation is a cyclic permutation with its first node.
     """
+    algorithm = algorithm_of(algorithm)
     spec: dict[str, Probe] = {}
-    for name, probe in SPECS[algorithm].items():
+    for name, probe in algorithm.spec.items():
         if name == STATIC_HINT and has_static_hint(algorithm):
             spec["pred"] = probe._replace(stage=Stage.INPUT)
         elif probe.type is Type.SHOULD_BE_PERMUTATION:
@@ -37,20 +40,25 @@ def recipe_spec(algorithm: str) -> Spec:
     return spec
 
 
-def has_static_hint(algorithm: str) -> bool:
-    """Whether the hint ``pred_h`` never changes while `algorithm` runs."""
-    return STATIC_HINT in SPECS[algorithm] and algorithm not in REORDERING
+def has_static_hint(algorithm: Algorithm) -> bool:
+    """Whether the hint ``pred_h`` never changes while `algorithm`, one of CLRS-30, runs."""
+    return (
+        algorithm is CLRS_30.get(algorithm.name)
+        and STATIC_HINT in algorithm.spec
+        and (algorithm.name not in REORDERING)
+    )
 
 
-def apply_recipe(algorithm: str, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
+def apply_recipe(algorithm: str | Algorithm, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     """Trajectories of `algorithm` from :func:`nar.datasets.sample`, in the form of :func:`recipe_spec`."""
+    algorithm = algorithm_of(algorithm)
     (inputs, hints, lengths), outputs = feedback
     inputs, hints = dict(inputs), dict(hints)
-    if has_static_hint(algorithm):
+    if has_static_hint(algorithm) and hints:
         inputs["pred"] = hints.pop(STATIC_HINT)[0]
     new_outputs: dict[str, NumpyArray] = {}
     for name, data in outputs.items():
-        if SPECS[algorithm][name].type is Type.SHOULD_BE_PERMUTATION:
+        if algorithm.spec[name].type is Type.SHOULD_BE_PERMUTATION:
             new_outputs[name], new_outputs[f"{name}_mask"] = cyclic_permutation(data)
         else:
             new_outputs[name] = data
@@ -58,32 +66,36 @@ def apply_recipe(algorithm: str, feedback: Feedback[NumpyArray]) -> Feedback[Num
 
 
 def cyclic_permutation(pointers: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
-    """Predecessor pointers as a cyclic permutation and a mask of the first node.
+    """Predecessor pointers as a cyclic permutation and its first node.
 
     Args:
         pointers: Each node's predecessor in a sequence, the first node's being itself, [B, N].
 
     Returns:
-        One-hot predecessors in which the first node's is the last node, [B, N, N], and the mask [B, N].
+        The same pointers, but for the first node's, which is the last node, [B, N]; and the first node [B].
 
     Source:
         ``predecessor_to_cyclic_predecessor_and_first`` in ``clrs/_src/probing.py`` of dm-clrs 2.0.3.
     """
-    eye = np.eye(pointers.shape[1], dtype=np.float32)
-    one_hot = eye[pointers.astype(np.int64)]
-    last = one_hot.sum(axis=1).argmin(axis=1)  # no node points at the last one
-    first = one_hot.diagonal(axis1=1, axis2=2).argmax(axis=1)
-    one_hot[np.arange(len(pointers)), first] = eye[last]
-    return one_hot, eye[first]
+    rows, nodes = np.arange(len(pointers)), np.arange(pointers.shape[1])
+    number_of_successors = (pointers[:, :, None] == nodes).sum(axis=1)
+    last = number_of_successors.argmin(axis=1)  # no node points at the last one
+    first = (pointers == nodes).argmax(axis=1)
+    cycle = pointers.copy()
+    cycle[rows, first] = last
+    return cycle, first.astype(pointers.dtype)
 
 
 def randomise_positions(feedback: Feedback[NumpyArray], rng: np.random.RandomState) -> Feedback[NumpyArray]:
-    """The same trajectories with ``pos`` drawn uniformly from [0, 1) and sorted, in each of two strings by itself.
+    """The same trajectories with ``pos``, if they have it, drawn uniformly from [0, 1) and sorted, in each of two
+    strings by itself.
 
     Source:
         ``process_random_pos`` in ``clrs/_src/samplers.py`` of dm-clrs 2.0.3.
     """
-    pos = feedback.features.inputs["pos"]
+    pos = feedback.features.inputs.get("pos")
+    if pos is None:
+        return feedback
     new = np.asarray(rng.uniform(size=pos.shape))
     for graph in range(len(pos)):
         starts = np.flatnonzero(pos[graph] == 0)  # position 0 begins a sequence
@@ -93,15 +105,17 @@ def randomise_positions(feedback: Feedback[NumpyArray], rng: np.random.RandomSta
     return feedback._replace(features=feedback.features._replace(inputs=inputs))
 
 
-def train_sizes(algorithm: str, sizes: Sequence[int]) -> list[int]:
+def train_sizes(algorithm: str | Algorithm, sizes: Sequence[int]) -> list[int]:
     """The sizes at which `algorithm` is trained: string matchers at 5/4 of the largest alone."""
     return [max(sizes) * 5 // 4] if algorithm in STRING_MATCHERS else list(sizes)
 
 
-def train_sampler_args(algorithm: str, num_nodes: int) -> dict[str, Any]:
+def train_sampler_args(algorithm: str | Algorithm, num_nodes: int) -> dict[str, Any]:
     """The sampler's arguments in training and validation: edge densities from 0.1 to 0.9, half of that where
     trajectories would grow too long; needles of every length up to 8 (less if the string would not hold them).
     """
+    if isinstance(algorithm, Algorithm):
+        return {}
     if algorithm in STRING_MATCHERS:
         return {"length_needle": -min(LONGEST_NEEDLE, (num_nodes - 1) // 2)}
     if "adj" in SPECS[algorithm]:

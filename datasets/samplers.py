@@ -1,100 +1,123 @@
-"""Where trajectories come from: dm-clrs's samplers. No other file of the library imports dm-clrs.
+"""Trajectories of the 30 algorithms of CLRS-30 on random inputs."""
 
-Source: ``clrs/_src/samplers.py`` of dm-clrs 2.0.3.
-"""
-
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nar.batch import Features, Feedback, NumpyArray
-from nar.datasets.clrs30 import ALGORITHMS, min_num_nodes
+from nar.batch import Feedback, NumpyArray
+from nar.datasets.algorithm import Algorithm, Hints, check_algorithm, trajectories
+from nar.datasets.clrs30 import ALGORITHMS, SPECS, min_num_nodes
+from nar.datasets.divide_and_conquer import DIVIDE_AND_CONQUER
+from nar.datasets.dynamic_programming import DYNAMIC_PROGRAMMING
+from nar.datasets.geometry import GEOMETRY
+from nar.datasets.graph_families import on_family
+from nar.datasets.graphs import GRAPHS
+from nar.datasets.greedy import GREEDY
+from nar.datasets.searching import SEARCHING
+from nar.datasets.sorting import SORTING
+from nar.datasets.strings import STRINGS
+from nar.datasets.trace import DTYPES
 from nar.errors import UserError
+from nar.specs import Type
+
+MOST_NODES = int(np.iinfo(DTYPES[Type.POINTER]).max)
+FAMILIES = (SORTING, SEARCHING, DIVIDE_AND_CONQUER, GREEDY, DYNAMIC_PROGRAMMING, GRAPHS, STRINGS, GEOMETRY)
+
+
+class _Known(Algorithm):
+    """One of the 30. It is named in no help, unlike a class without the underscore."""
+
+    is_checked = False
+    draw: Any = None  # the functions of the algorithm
+    inputs: Any = None
+    run: Any = None
+
+    def __init__(self, name: str) -> None:
+        functions = next(family[name] for family in FAMILIES if name in family)
+        self.name, self.spec, self.min_num_nodes = name, SPECS[name], min_num_nodes(name)
+        self.draw, self.inputs, self.run = functions.draw, functions.inputs, functions.run
+
+
+CLRS_30: Mapping[str, Algorithm] = {name: _Known(name) for name in ALGORITHMS}
+"""The 30 algorithms by name."""
+
+
+def algorithm_of(algorithm: str | Algorithm) -> Algorithm:
+    """The algorithm itself, where its name may be given.
+
+    Raises:
+        UserError: If the name is not known.
+    """
+    if isinstance(algorithm, Algorithm):
+        return algorithm
+    if algorithm not in CLRS_30:
+        raise UserError(f"unknown algorithm {algorithm}; known are {', '.join(ALGORITHMS)}")
+    return CLRS_30[algorithm]
 
 
 def sample(
-    algorithm: str, *, num_nodes: int, num_samples: int, seed: int | Sequence[int], **sampler_args: Any
+    algorithm: str | Algorithm,
+    *,
+    num_nodes: int,
+    num_samples: int,
+    seed: int | Sequence[int],
+    hints: Hints = "all",
+    graphs: str | None = None,
+    **args: Any,
 ) -> Feedback[NumpyArray]:
-    """Trajectories of an algorithm on random inputs, bit for bit those of dm-clrs.
+    """Trajectories of an algorithm on random inputs; those of CLRS-30 are the same as dm-clrs's.
 
     Args:
-        algorithm: One of :data:`ALGORITHMS`.
+        algorithm: One of :data:`ALGORITHMS`, or an :class:`Algorithm` of your own.
         num_nodes: The sampler's ``length``. Segments always have 4 nodes, optimal search trees one more than this.
         num_samples: B, how many trajectories.
         seed: Of ``numpy.random.RandomState``: a number below 2³², or several for more than 32 bits.
-        **sampler_args: For the sampler, such as ``p`` (edge densities to draw from) or ``length_needle``.
+        hints: Which hints to keep; the lengths are those of all hints in any case.
+        graphs: A family of :data:`nar.datasets.graph_families.GRAPH_FAMILIES` in place of dm-clrs's random graphs.
+        **args: For the sampler (or the family), such as ``p`` (edge densities to draw from) or ``length_needle``; and
+            ``truncate_decimals``.
 
     Returns:
-        Dicts of arrays by probe name: inputs and outputs [B, ...], hints [T, B, ...], all as dm-clrs makes them.
+        Dicts of arrays by probe name, as compact as :class:`nar.specs.Type` says: inputs and outputs [B, ...], hints
+        [T, B, ...] padded with zeros, and lengths [B]. :func:`nar.datasets.dense` gives them dm-clrs's form.
 
     Raises:
-        UserError: If the algorithm is not known, the size too small for it, or an argument not one of its sampler's.
+        UserError: If the algorithm is not known, the size too small for it, an argument not one of its sampler's, or
+            the trajectories too large for the memory.
 
     Source:
-        ``clrs.build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **sampler_args)``.
+        ``clrs.build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **args)``.
     """
-    check_algorithms([algorithm])
+    algorithm = algorithm_of(algorithm)
+    check_algorithm(algorithm)
+    if graphs is not None:
+        algorithm = on_family(algorithm, graphs)
     check_size(algorithm, num_nodes)
     if num_samples < 1:
-        raise UserError(f"expected at least 1 sample of {algorithm}, given {num_samples}")
-    words = list(seed) if isinstance(seed, Sequence) else int(seed)
-    sampler, _ = _dm_clrs().build_sampler(algorithm, num_samples, seed=words, length=num_nodes, **sampler_args)
-    known = [*inspect.signature(sampler._sample_data).parameters, "truncate_decimals"]
-    unknown = sampler_args.keys() - set(known)  # dm-clrs leaves them out
+        raise UserError(f"expected at least 1 sample of {algorithm.name}, given {num_samples}")
+    known = [*inspect.signature(algorithm.draw).parameters][2:]
+    known += ["truncate_decimals"] if "truncate_decimals" not in known else []
+    unknown = args.keys() - set(known)
     if unknown:
-        raise UserError(f"the sampler of {algorithm} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    (inputs, hints, lengths), outputs = sampler.next()
-    return Feedback(Features(_by_name(inputs), _by_name(hints), lengths), _by_name(outputs))
-
-
-def check_algorithms(algorithms: Iterable[str]) -> None:
-    """Raise a :class:`UserError` that lists the known algorithms if any of `algorithms` is not one of them."""
-    unknown = [name for name in algorithms if name not in ALGORITHMS]
-    if unknown:
-        raise UserError(f"unknown algorithm {', '.join(unknown)}; known are {', '.join(ALGORITHMS)}")
-
-
-def check_size(algorithm: str, num_nodes: int) -> None:
-    """Raise a :class:`UserError` if `num_nodes` is below the smallest size of `algorithm`."""
-    if num_nodes < min_num_nodes(algorithm):
-        raise UserError(f"{algorithm} needs at least {min_num_nodes(algorithm)} nodes, given {num_nodes}")
-
-
-def _by_name(probes: Any) -> dict[str, NumpyArray]:
-    return {probe.name: np.asarray(probe.data) for probe in probes}
-
-
-@cache
-def _dm_clrs() -> Any:
-    """dm-clrs, imported when first needed and without the noise that its dependencies make."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the samplers compute with NumPy; no accelerator is to be taken
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        raise UserError(
+            f"the sampler of {algorithm.name} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
+        )
+    rng = np.random.RandomState(list(seed) if isinstance(seed, Sequence) else int(seed))
     try:
-        with _silent_stderr():
-            logging = importlib.import_module("absl.logging")
-            clrs = importlib.import_module("clrs")
-    except ImportError as error:
-        raise UserError(f"CLRS-30 trajectories come from dm-clrs, which cannot be imported: {error}") from error
-    logging.set_verbosity(logging.ERROR)
-    return clrs
+        return trajectories(algorithm, num_nodes=num_nodes, num_samples=num_samples, rng=rng, hints=hints, **args)
+    except MemoryError as error:
+        raise UserError(
+            f"{num_samples} trajectories of {algorithm.name} on {num_nodes} nodes do not fit into memory: "
+            "ask for fewer at a time, or for smaller ones"
+        ) from error
 
 
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Send what is written to file descriptor 2 to nowhere: TensorFlow's start-up lines come from C++."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+def check_size(algorithm: str | Algorithm, num_nodes: int) -> None:
+    """Raise a :class:`UserError` if `num_nodes` is below the smallest size of `algorithm` or too large for pointers."""
+    algorithm = algorithm_of(algorithm)
+    if num_nodes < algorithm.min_num_nodes:
+        raise UserError(f"{algorithm.name} needs at least {algorithm.min_num_nodes} nodes, given {num_nodes}")
+    if num_nodes > MOST_NODES:
+        raise UserError(f"{algorithm.name}'s pointers take at most {MOST_NODES} nodes, given {num_nodes}")

@@ -4,62 +4,107 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 ``clrs/examples/run.py`` of dm-clrs 2.0.3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from nar.batch import Batch, Features, Feedback, NumpyArray, to_tensors
+from nar.datasets.algorithm import Algorithm, Hints
 from nar.datasets.cache import Cache
 from nar.datasets.chunks import chunks, join
 from nar.datasets.clrs30 import samples_multiplier
+from nar.datasets.dm_clrs import sample_from_dm_clrs
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
-from nar.datasets.samplers import sample
+from nar.datasets.samplers import algorithm_of, sample
 
+Source = Literal["nar", "dm-clrs"]
+
+VERSION = 1  # of what the engine and the recipe make of a seed: a cache holds what an older one made
 VALIDATION_SEED = 2
 TEST_SEED = 3
 NUM_SAMPLES = 32  # of a test split, before the algorithm's multiplier; validation has twice as many
+
+
+def draw(algorithm: str | Algorithm, source: Source, *, hints: Hints = "all", **args: Any) -> Feedback[NumpyArray]:
+    """What :func:`nar.datasets.sample` gives, drawn by this library or by dm-clrs, after the recipe."""
+    if source == "dm-clrs" and isinstance(algorithm, str):
+        return apply_recipe(algorithm, sample_from_dm_clrs(algorithm, **args))
+    return apply_recipe(algorithm, sample(algorithm, hints=hints, **args))
 
 
 class Split(NamedTuple):
     """A fixed set of one algorithm's trajectories.
 
     Attributes:
-        algorithm: The algorithm's name.
+        algorithm: One of CLRS-30 by its name, or one of a user's own.
         num_nodes: The size asked of the sampler.
         is_test: Whether it is a test split (of the official kind: seed 3, evenly spaced positions, the sampler's
             default densities and needles) or one for validation (seed 2, drawn as in training).
+        source: What draws it: this library, or dm-clrs.
+        graphs: The family of its graphs; None for those of dm-clrs.
+        graph_args: The family's parameters.
     """
 
-    algorithm: str
+    algorithm: str | Algorithm
     num_nodes: int
     is_test: bool
+    source: Source = "nar"
+    graphs: str | None = None
+    graph_args: Mapping[str, int | float] = {}  # never changed; a MappingProxyType cannot be sent to processes
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name."""
+        return algorithm_of(self.algorithm).name
+
+    @property
+    def can_be_cached(self) -> bool:
+        """Whether it can be told from one of another algorithm of this name (see :meth:`Algorithm.fingerprint`)."""
+        return isinstance(self.algorithm, str) or self.algorithm.fingerprint() is not None
 
     def load(self, cache: Cache) -> Feedback[NumpyArray]:
         """Its trajectories, from the cache if they are there; of a test split only the first hint is kept."""
-        return cache.get(self._key(), self._generate)
+        return cache.get(self._key(), self._generate) if self.can_be_cached else self._generate()
+
+    def store(self, cache: Cache) -> None:
+        """Have its trajectories in the cache.
+
+        Raises:
+            CacheError: If the folder of the cache cannot be written.
+        """
+        cache.fill(self._key(), self._generate)
 
     def is_in(self, cache: Cache) -> bool:
         """Whether the cache has a file for it, sound or not."""
-        return cache.path(self._key()).exists()
+        return self.can_be_cached and cache.has(self._key())
 
     def _key(self) -> dict[str, Any]:
-        return {**self._asdict(), "dm-clrs": version("dm-clrs"), **self._sampling()}
+        key = {**self._asdict(), "graph_args": dict(self.graph_args), "version": VERSION, **self._sampling()}
+        if self.source == "dm-clrs":
+            key["dm-clrs"] = version("dm-clrs")
+        if self.graphs is not None:
+            key["networkx"] = version("networkx")  # whose generators decide which numbers make which graph
+        if isinstance(self.algorithm, Algorithm):
+            key |= {"algorithm": self.name, "code": self.algorithm.fingerprint()}
+        return key
 
     def _sampling(self) -> dict[str, Any]:
         """The arguments of :func:`sample` besides the algorithm and the size."""
-        num_samples = NUM_SAMPLES * samples_multiplier(self.algorithm)
+        num_samples = NUM_SAMPLES * (samples_multiplier(self.algorithm) if isinstance(self.algorithm, str) else 1)
         if self.is_test:
             return {"num_samples": num_samples, "seed": TEST_SEED}
         args = train_sampler_args(self.algorithm, self.num_nodes)
         return {"num_samples": 2 * num_samples, "seed": VALIDATION_SEED, **args}
 
     def _generate(self) -> Feedback[NumpyArray]:
-        raw = sample(self.algorithm, num_nodes=self.num_nodes, **self._sampling())
-        feedback = apply_recipe(self.algorithm, raw)
+        args = {"num_nodes": self.num_nodes, **self._sampling()}
+        if self.graphs is not None:
+            args |= {"graphs": self.graphs, **self.graph_args}
+        feedback = draw(self.algorithm, self.source, hints="first" if self.is_test else "all", **args)
         if self.is_test:
             first_hints = {name: hint[:1] for name, hint in feedback.features.hints.items()}
             return feedback._replace(features=feedback.features._replace(hints=first_hints))
@@ -98,7 +143,7 @@ class SplitBatches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         split, feedback, start = self.starts[index]
         part = _rows(feedback, slice(start, start + self.batch_size))
-        return Batch(split.algorithm, split.num_nodes, 0, to_tensors(part, recipe_spec(split.algorithm)))
+        return Batch(split.name, split.num_nodes, 0, to_tensors(part, recipe_spec(split.algorithm)))
 
 
 def _rows(feedback: Feedback[NumpyArray], rows: slice) -> Feedback[NumpyArray]:
@@ -119,18 +164,19 @@ class TrainStream(IterableDataset[Batch]):
     The algorithms take turns, one per step; each time all have had theirs, the next training size is taken.
 
     Args:
-        algorithms: Names, in the order in which they take turns.
+        algorithms: In the order in which they take turns; those of CLRS-30 by name.
         sizes: Training sizes (see :func:`train_sizes`).
         batch_size: Trajectories in a batch, or windows of them.
         seed: Of everything that is drawn.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
         chunk_length: Time slices of a window (see :func:`nar.datasets.chunks.chunks`); None for whole trajectories.
+        source: What draws trajectories.
     """
 
     def __init__(
         self,
-        algorithms: Sequence[str],
+        algorithms: Sequence[str | Algorithm],
         sizes: Sequence[int],
         batch_size: int,
         *,
@@ -138,6 +184,7 @@ class TrainStream(IterableDataset[Batch]):
         rank: int = 0,
         start: int = 0,
         chunk_length: int | None = None,
+        source: Source = "nar",
     ) -> None:
         self.algorithms = list(algorithms)
         self.sizes = list(sizes)
@@ -146,6 +193,7 @@ class TrainStream(IterableDataset[Batch]):
         self.rank = rank
         self.start = start
         self.chunk_length = chunk_length
+        self.source = source
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -173,13 +221,15 @@ class TrainStream(IterableDataset[Batch]):
             feedback, marks = chunks(join(rounds), self.chunk_length, self.batch_size, rng)
             ended = torch.as_tensor(marks)
         noise_seed = words[16] << 32 | words[17]
-        return Batch(algorithm, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
+        name = algorithm_of(algorithm).name
+        return Batch(name, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
 
-    def _draw(self, algorithm: str, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
+    def _draw(self, algorithm: str | Algorithm, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
         """A batch of fresh trajectories; `words` are 16 of 32 random bits."""
         args = train_sampler_args(algorithm, num_nodes)
-        raw = sample(algorithm, num_nodes=num_nodes, num_samples=self.batch_size, seed=words[:8], **args)
-        return randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(words[8:]))
+        seed = words[:8]
+        feedback = draw(algorithm, self.source, num_nodes=num_nodes, num_samples=self.batch_size, seed=seed, **args)
+        return randomise_positions(feedback, np.random.RandomState(words[8:]))
 
 
 def _words(seeds: np.random.SeedSequence, number: int) -> list[int]:

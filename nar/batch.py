@@ -57,13 +57,13 @@ class Batch(NamedTuple):
 
 
 def to_tensors(feedback: Feedback[NumpyArray], spec: Spec) -> Feedback[Tensor]:
-    """The same trajectories as tensors: pointers and lengths as int64, everything else in torch's default dtype."""
+    """The same trajectories as tensors: scalars in torch's default dtype, lengths as int64, all else as compact as it
+    is: the device widens it (see :func:`nar.encoders.dense`).
+    """
 
     def convert(probes: Mapping[str, NumpyArray]) -> dict[str, Tensor]:
         return {
-            name: torch.as_tensor(data).to(
-                torch.int64 if spec[name].type is Type.POINTER else torch.get_default_dtype()
-            )
+            name: torch.as_tensor(data, dtype=torch.get_default_dtype() if spec[name].type is Type.SCALAR else None)
             for name, data in probes.items()
         }
 

@@ -1,4 +1,4 @@
-"""The command line: ``nar fit``, ``nar validate``, ``nar test``, ``nar predict`` and ``nar convert``."""
+"""The command line: ``nar fit``, ``nar validate``, ``nar test``, ``nar predict``, ``nar convert`` and ``nar data``."""
 
 import os
 
@@ -6,13 +6,17 @@ import os
 # reads this when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import inspect
+import json
 import sys
 import warnings
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -23,7 +27,8 @@ from safetensors.torch import save_file
 
 import nar.processors
 from nar.checkpoint import KeepConfig, config_of, holds_weights_only, read_checkpoint, replacing, write_checkpoint
-from nar.datasets import ALGORITHMS, CLRS30
+from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
+from nar.datasets.datamodule import generate_splits
 from nar.errors import UserError
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.module import Reasoner
@@ -49,6 +54,14 @@ CONVERT = {
     `nar fit`, by --config and by flags. The order of data.algorithms is that of the algorithms in dm-clrs's model.
     Nothing is trained; what is said of the trainer has no effect.""",
 }
+DATA = {
+    "list": "List the validation and test splits in the cache.",
+    "verify": "Read every file of the cache and name those that are damaged; with any, the exit status is 1.",
+    "clear": "Remove the files of the cache, and nothing else that its folder holds.",
+    "generate": "Generate the splits that `nar fit` and `nar test` will read, if they are not in the cache.",
+}
+NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
+UNTELLING = ("Does not validate", "Expected a <class 'str'>", "Expected a <class 'list'>", "Not a valid", "a ")
 FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout")
 
 
@@ -70,11 +83,35 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a :class:`UserError` in place of printing usage and leaving."""
-        line = " ".join(message.split())
-        if "import path" in line:
+        line = reason(message)
+        if "import path" in line and "model.processor" in line:
             known = ", ".join(nar.processors.__all__)
             line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
         raise UserError(line) from ex
+
+
+def reason(message: str) -> str:
+    """An error of the parser as one line; of a union's refusals, of which there is one for each of its types, the one
+    that tells what is wrong.
+    """
+    line = " ".join(message.split())
+    key, of_union, refusals = line.partition(" Does not validate against any of the Union subtypes ")
+    telling = [part for part in refusals.split(" - ")[1:] if not part.startswith(UNTELLING)]
+    return f"{key} {telling[0].partition(' Given value')[0]}" if of_union and telling else line
+
+
+def check_algorithms(given: Any) -> None:
+    """Raise a :class:`UserError` that says why something is no algorithm: the parser takes every text for a name."""
+    if isinstance(given, str) and not given.isidentifier():
+        with suppress(yaml.YAMLError):
+            given = yaml.safe_load(given)
+    if isinstance(given, list):
+        for algorithm in given:
+            check_algorithms(algorithm)
+    elif not isinstance(given, Namespace) and not str(given).isidentifier():
+        parser = Parser()
+        parser.add_argument("--data.algorithms", type=Algorithm)
+        parser.parse_object({"data": {"algorithms": given}})
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -97,7 +134,7 @@ class CLI(LightningCLI):
         parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Lightning's, which are methods of its trainer, and ``convert``."""
+        """Lightning's, which are methods of its trainer, ``convert``, and ``data``, which has some of its own."""
         super()._add_subcommands(parser, **kwargs)
         convert = self.init_parser(**CONVERT)
         self._add_arguments(convert)
@@ -111,12 +148,27 @@ class CLI(LightningCLI):
         commands = parser._subcommands_action
         assert commands is not None
         commands.add_subcommand("convert", convert, help="Turn weights of dm-clrs into a checkpoint, or back.")
+        data = Parser(description="List, verify or clear the cache of validation and test splits, or fill it ahead.")
+        self._subcommand_parsers["data"] = data
+        commands.add_subcommand("data", data, help="List, verify or clear the cache of splits, or fill it ahead.")
+        actions = data.add_subcommands(dest="action")
+        for action, text in DATA.items():
+            others = (
+                NO_PART_OF_SPLITS if action == "generate" else {*inspect.signature(CLRS30).parameters} - {"cache_dir"}
+            )
+            actor = Parser(description=text)
+            actor.add_class_arguments(CLRS30, "data", skip=others)
+            actions.add_subcommand(action, actor, help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; where a checkpoint is named, again with its configuration as the defaults."""
         super().parse_arguments(parser, args)
         self.command = self.config["subcommand"]
         given = self.config[self.command]
+        if self.command == "data":
+            check_algorithms(given[given.action].data.get("algorithms", []))
+            return
+        check_algorithms(given.data.algorithms)
         if self.command == "convert":
             check_conversion(given)
         if given.get("ckpt_path") is None:
@@ -142,11 +194,9 @@ class CLI(LightningCLI):
     def _compare(self, path: str, written: dict[str, Any]) -> None:
         """Raise a :class:`UserError` if what was asked for is not what the checkpoint has."""
         asked = self._plain_config()
-        if sorted(asked["data"]["algorithms"]) != sorted(written["data"]["algorithms"]):
-            raise UserError(
-                f"{path} is a checkpoint for {written['data']['algorithms']}, but the configuration asks for "
-                f"{asked['data']['algorithms']}"
-            )
+        ours, theirs = ([label(given) for given in config["data"]["algorithms"]] for config in (asked, written))
+        if sorted(ours) != sorted(theirs):
+            raise UserError(f"{path} is a checkpoint for {theirs}, but the configuration asks for {ours}")
         resumes = self.command == "fit"
         names = [("model", name) for name in asked["model"] if resumes or name not in FREE_IN_EVALUATION]
         names += [("data", name) for name in ("train_sizes", "batch_size", "chunk_length") if resumes]
@@ -161,10 +211,11 @@ class CLI(LightningCLI):
     def _plain_config(self) -> dict[str, Any]:
         """``model`` and ``data`` as plain values."""
         config = self.config[self.command]
-        plain: dict[str, Any] = {group: config[group].as_dict() for group in ("model", "data")}
-        names = plain["data"]["algorithms"]
-        names = [names] if isinstance(names, str) else names
-        plain["data"]["algorithms"] = list(ALGORITHMS) if names == ["all"] else names
+        text = self._parser(self.command).dump(config, format="json", skip_none=False, skip_validation=True)
+        plain = {group: json.loads(text)[group] for group in ("model", "data")}
+        given = plain["data"]["algorithms"]
+        given = given if isinstance(given, list) else [given]
+        plain["data"]["algorithms"] = list(ALGORITHMS) if given == ["all"] else given
         return plain
 
     def _root(self) -> Path:
@@ -174,11 +225,18 @@ class CLI(LightningCLI):
             return Path(config.trainer.default_root_dir)
         if self.command != "fit":
             return Path(config.ckpt_path).parent
-        names = self._plain_config()["data"]["algorithms"]
-        return Path("runs") / (names[0] if len(names) == 1 else "several")
+        names = [label(given) for given in self._plain_config()["data"]["algorithms"]]
+        return Path("runs") / (names[0].partition("(")[0].rpartition(".")[2] if len(names) == 1 else "several")
+
+    def _set_seed(self) -> None:
+        """Of all but what a split is drawn from."""
+        if self.command != "data":
+            super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         """Fill in what follows from other settings."""
+        if self.command == "data":
+            return
         config = self.config[self.command]
         if config.data.seed is None and not isinstance(config.seed_everything, bool):
             config.data.seed = config.seed_everything
@@ -192,6 +250,9 @@ class CLI(LightningCLI):
         try:
             if self.command == "convert":  # without a trainer
                 self.model = self.parser.instantiate_classes(self.config)[self.command].model
+            elif self.command == "data":
+                given = self.parser.instantiate_classes(self.config)[self.command]
+                self.datamodule = given[given.action].data
             else:
                 super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
@@ -236,6 +297,8 @@ class CLI(LightningCLI):
         """Run the command."""
         if subcommand == "convert":
             self.convert()
+        elif subcommand == "data":
+            self.keep_data(self.config[self.command].action)
         else:
             super()._run_subcommand(subcommand)
 
@@ -256,6 +319,24 @@ class CLI(LightningCLI):
                 write_pickle(file, to_haiku(self.model.model))
         print(f"written: {target}")
 
+    def keep_data(self, action: str) -> None:
+        """List, verify or clear the cache of splits, or fill it ahead."""
+        data = self.datamodule
+        assert isinstance(data, CLRS30)
+        match action:
+            case "list":
+                upkeep.print_files(data.cache)
+            case "verify":
+                if not upkeep.verify(data.cache):
+                    raise SystemExit(1)
+            case "clear":
+                upkeep.clear(data.cache)
+            case "generate":
+                splits = [*data.val_splits, *data.test_splits]
+                generate_splits(splits, data.cache, num_processes=data.num_workers)
+                number = sum(split.is_in(data.cache) for split in splits)
+                print(f"{data.cache.folder}: has {number} of {len(splits)} splits")
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """In evaluation the weights are all that a checkpoint is needed for."""
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -274,11 +355,13 @@ class CLI(LightningCLI):
     def after_test(self) -> None:
         """Print the scores, and write them beside the checkpoint as ``ood.csv`` and ``ood.png``."""
         if self.trainer.is_global_zero:
-            root = Path(self.trainer.default_root_dir)
+            graphs = self.config[self.command].data.test_graphs
+            name = "ood" if graphs is None else f"ood_{graphs}"
+            table, picture = (Path(self.trainer.default_root_dir) / f"{name}.{kind}" for kind in ("csv", "png"))
             print_table(self.model.scores, "test")
-            write_csv(self.model.scores, root / "ood.csv")
-            draw_scores(self.model.scores, root / "ood.png")
-            print(f"written: {root / 'ood.csv'} and {root / 'ood.png'}")
+            write_csv(self.model.scores, table)
+            draw_scores(self.model.scores, picture)
+            print(f"written: {table} and {picture}")
 
     def predict(self, **kwargs: Any) -> None:
         """Write the predicted outputs, one safetensors file for each algorithm and size."""
@@ -294,6 +377,15 @@ class CLI(LightningCLI):
             path = folder / f"{algorithm}_{num_nodes}.safetensors"
             save_file({name: torch.cat(values) for name, values in by_output.items()}, path)
             print(f"written: {path}")
+
+
+def label(algorithm: str | dict[str, Any]) -> str:
+    """A name as it is, a class as its instance is written in Python."""
+    if not isinstance(algorithm, dict):
+        return str(algorithm)
+    args = {**algorithm.get("init_args", {}), **algorithm.get("dict_kwargs", {})}
+    written = ", ".join(f"{name}={args[name]!r}" for name in sorted(args))
+    return f"{algorithm['class_path']}({written})"
 
 
 def check_conversion(given: Namespace) -> None:
@@ -322,6 +414,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # Lightning's, beside torch 2.13
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package
     try:
         CLI(
             Reasoner,
@@ -334,7 +428,7 @@ def main() -> None:
         )
     except (UserError, MisconfigurationException, OSError) as error:
         message = str(error).strip().splitlines()[-1]  # of an error in a data worker all but this is its traceback
-        print(f"nar: error: {message}", file=sys.stderr)
+        print(f"nar: error: {message.removeprefix('nar.errors.UserError: ')}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -233,7 +233,7 @@ def soft_value(probe: Probe, logits: Tensor) -> Tensor:
             return logits.softmax(dim=-1)
 
 
-def hard_value(probe: Probe, logits: Tensor, *, sinkhorn_steps: int = SINKHORN_STEPS_FEEDBACK) -> Tensor:
+def hard_value(probe: Probe, logits: Tensor) -> Tensor:
     """A definite value, in the shape of the logits: masks 0 or 1, choices one-hot; no gradient flows through it."""
     match probe.type:
         case Type.SCALAR:
@@ -241,12 +241,17 @@ def hard_value(probe: Probe, logits: Tensor, *, sinkhorn_steps: int = SINKHORN_S
         case Type.MASK:
             return (logits > 0).to(logits.dtype)
         case Type.PERMUTATION_POINTER:
-            logits = log_sinkhorn(logits, sinkhorn_steps)
+            logits = log_sinkhorn(logits, SINKHORN_STEPS_FEEDBACK)
     return functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
 
 
 def predicted_value(probe: Probe, logits: Tensor) -> Tensor:
-    """The prediction that is scored, in the form of the data: as :func:`hard_value`, pointers as indices."""
-    if probe.type is Type.POINTER:
-        return logits.argmax(dim=-1)
-    return hard_value(probe, logits, sinkhorn_steps=SINKHORN_STEPS_PREDICTION)
+    """The prediction that is scored, in the form of the data: scalars, masks of 0 and 1, or indices."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits.detach()
+        case Type.MASK:
+            return (logits > 0).to(torch.int8)
+        case Type.PERMUTATION_POINTER:
+            logits = log_sinkhorn(logits, SINKHORN_STEPS_PREDICTION)
+    return logits.argmax(dim=-1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nar.linear import Linear
-from nar.specs import Location, Probe, Spec, Stage, Type
+from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
 
@@ -53,10 +53,19 @@ class Encoding:
 
 
 def dense(probe: Probe, data: Tensor, num_nodes: int) -> Tensor:
-    """The data of a probe in the shape of its logits: pointers as one-hot rows, everything else as it is."""
-    if probe.type is Type.POINTER:
-        return functional.one_hot(data, num_nodes).to(torch.get_default_dtype())
-    return data
+    """The data of a probe in the shape of its logits: indices as one-hot rows.
+
+    A category that is not scored is 0 in all classes but the last, and there -1, as in dm-clrs.
+    """
+    dtype = torch.get_default_dtype()
+    match probe.type:
+        case Type.SCALAR | Type.MASK:
+            return data.to(dtype)
+        case Type.CATEGORICAL:
+            rows = functional.one_hot(data.long() % probe.num_classes, probe.num_classes).to(dtype)
+            return torch.where((data == MASKED)[..., None], -rows, rows)
+        case _:
+            return functional.one_hot(data.long(), num_nodes).to(dtype)
 
 
 class Encoder(nn.Module):

@@ -42,20 +42,15 @@ def probe_loss(probe: Probe, logits: Tensor, truth: Tensor) -> Tensor:
         logits: In the shape that :class:`nar.specs.Type` says.
         truth: The data of the probe.
     """
-    scored = None
+    scored = torch.ones_like(truth, dtype=torch.bool)
     match probe.type:
         case Type.SCALAR:
             loss = (logits - truth).square()
         case Type.MASK:
             scored = truth != MASKED
-            loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        case Type.POINTER:
-            loss = functional.cross_entropy(logits.movedim(-1, 1), truth, reduction="none")
-        case Type.PERMUTATION_POINTER:
-            loss = -(truth * logits).sum(dim=-1)
+            loss = functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
         case _:
-            scored = (truth == 1).any(dim=-1)
-            loss = -(truth * logits.log_softmax(dim=-1)).sum(dim=-1)
-    if scored is None:
-        scored = torch.ones_like(loss, dtype=torch.bool)
+            scored = truth != MASKED
+            log_probabilities = logits if probe.type is Type.PERMUTATION_POINTER else logits.log_softmax(dim=-1)
+            loss = -log_probabilities.gather(-1, truth.long().clamp(min=0)[..., None]).squeeze(-1)
     return torch.where(scored, loss, 0).sum() / scored.sum().clamp(min=1)

@@ -26,16 +26,12 @@ def definite(spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fuse_permutations(spec: Spec, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`outputs` with pointers [..., N] for every permutation [..., N, N] and its mask of the first node [..., N].
-
-    The first node points at itself, every other one where the permutation says.
-    """
+    """`outputs` in which the first node of every permutation [..., N] points at itself, and is no output any more."""
     fused = {}
     for name, value in outputs.items():
         if spec[name].type is Type.PERMUTATION_POINTER:
-            first = outputs[f"{name}_mask"] > 0.5
-            itself = torch.arange(value.shape[-1], device=value.device).expand_as(first)
-            fused[name] = torch.where(first, itself, value.argmax(dim=-1))
+            first = outputs[f"{name}_mask"][..., None].long()
+            fused[name] = value.long().scatter(-1, first, first)
         elif not _is_mask_of_permutation(spec, name):
             fused[name] = value
     return fused
@@ -73,12 +69,8 @@ def _counts(type_: Type, predicted: Tensor, truth: Tensor) -> Tensor:
         case Type.SCALAR:
             error = (predicted - truth).double().square().sum()
             return torch.stack([error, error.new_tensor(truth.numel()), error.new_zeros(())])
-        case Type.MASK_ONE | Type.CATEGORICAL:
-            scored = (truth != MASKED).all(dim=-1)
-            right = (predicted.argmax(dim=-1) == truth.argmax(dim=-1)) & scored
-        case _:
-            scored = torch.ones_like(truth, dtype=torch.bool)
-            right = predicted == truth
+    scored = truth != MASKED
+    right = (predicted == truth) & scored
     return torch.stack([right.sum(), scored.sum(), torch.zeros_like(right.sum())])
 
 

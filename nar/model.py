@@ -16,7 +16,7 @@ from nar.decoders import States, hard_value, make_decoder, soft_value
 from nar.encoders import Encoder, Encoding, dense
 from nar.linear import Linear
 from nar.processor import Processor
-from nar.specs import Location, Spec, Stage, at_stage
+from nar.specs import Location, Spec, Stage, Type, at_stage
 
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
@@ -187,7 +187,11 @@ class Heads(nn.Module):
 
     def num_nodes(self, features: Features[Tensor]) -> int:
         """N, from the first input that has a node axis."""
-        name = next(name for name, probe in self.inputs.items() if probe.location is not Location.GRAPH)
+        name = next(
+            name
+            for name, probe in self.inputs.items()
+            if probe.location is not Location.GRAPH and probe.type is not Type.MASK_ONE
+        )
         return features.inputs[name].shape[1]
 
 

@@ -21,7 +21,7 @@ from nar.losses import losses
 from nar.metrics import counts, definite, scores
 from nar.model import EncodeProcessDecode, HintFeedback, HintMode, Predictions
 from nar.processor import Processor
-from nar.specs import Spec
+from nar.specs import Spec, Type
 
 Key = tuple[str, int]  # an algorithm and a size
 
@@ -29,7 +29,8 @@ Key = tuple[str, int]  # an algorithm and a size
 class Reasoner(LightningModule):
     """An :class:`~nar.model.EncodeProcessDecode` model that learns to execute algorithms.
 
-    Logs the loss and, where scored, the score of every probe by name, and ``val/score``, the mean over the algorithms.
+    Logs the loss and, where scored, the score of every probe by name, and ``val/score``, the mean over the algorithms,
+    by which the best weights are chosen: errors of outputs that are scalars count negatively in it.
 
     Args:
         specs: The spec of each algorithm by name; on the command line, those of the data.
@@ -135,8 +136,14 @@ class Reasoner(LightningModule):
             self.log(f"val/{algorithm}/loss", total)
         for (algorithm, _), by_output in self.scores.items():
             self.log_dict({f"val/{algorithm}/{name}": value for name, value in by_output.items()})
-        mean = sum(by_output["score"] for by_output in self.scores.values()) / len(self.scores)
-        self.log("val/score", mean, prog_bar=True)
+        merits = [self._merit(algorithm, by_output) for (algorithm, _), by_output in self.scores.items()]
+        self.log("val/score", sum(merits) / len(merits), prog_bar=True)
+
+    def _merit(self, algorithm: str, by_output: Mapping[str, float]) -> float:
+        """The score of an algorithm, in which errors of scalar outputs count negatively: the best has the most."""
+        spec = self.specs[algorithm]
+        outputs = {name: value for name, value in by_output.items() if name != "score"}
+        return sum(-x if spec[name].type is Type.SCALAR else x for name, x in outputs.items()) / len(outputs)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores of its algorithm and size."""

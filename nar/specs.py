@@ -28,17 +28,18 @@ class Location(StrEnum):
 class Type(StrEnum):
     """What values a probe takes; with D the dimensions of its location (N, N·N or none).
 
-    Logits and soft values of a probe are [B, D] for scalar, mask and mask_one, [B, D, C] for categorical and
-    [B, D, N] for the pointers. Data is the same, save that pointers are kept as indices [B, D].
+    Data is [B, D] and compact: choices are kept as indices (of a mask_one there is one for the whole graph, [B]).
+    Logits and soft values are [B, D] for scalar, mask and mask_one, [B, D, C] for categorical and [B, D, N] for the
+    pointers.
     """
 
     SCALAR = "scalar"
     MASK = "mask"  # 0 or 1; -1 where it is not scored
-    MASK_ONE = "mask_one"  # one 1 among the nodes
-    CATEGORICAL = "categorical"  # one 1 among the C classes; all -1 or 0 where it is not scored
+    MASK_ONE = "mask_one"  # the index of a node
+    CATEGORICAL = "categorical"  # the index of a class; -1 where it is not scored
     POINTER = "pointer"  # the index of a node
-    PERMUTATION_POINTER = "permutation_pointer"  # pointers that form one cycle, kept as a permutation matrix
-    SHOULD_BE_PERMUTATION = "should_be_permutation"  # pointers that form one chain; dm-clrs's raw sorting outputs
+    PERMUTATION_POINTER = "permutation_pointer"  # pointers that form one cycle
+    SHOULD_BE_PERMUTATION = "should_be_permutation"  # pointers that form one chain; the raw outputs of sorting
 
 
 MASKED = -1  # the value of a mask or categorical entry that is not scored

@@ -39,10 +39,11 @@ class PGN(Processor):
 
     Args:
         hidden_dim: H, the width of every feature and state.
-        senders: Whom a node hears: its ``"neighbours"`` in `adj`, ``"all"`` nodes, or it``"self"`` alone.
+        senders: Whom a node hears: its ``"neighbours"`` in `adj`, ``"all"`` nodes, or it ``"self"`` alone.
         mask_decoders: Whether a model may decode pointers and masks of edges along `adj` alone.
         reduction: ``"mean"`` in place of the ``"max"``; ``"dm-clrs mean"`` is the reference's mean, in which the sum
-            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker).
+            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker); the
+            same, where `adj` is symmetric.
         triplet_dim: Width of triplet messages, 8 in the reference; 0 for none, and then there are no edge states.
         gated: Whether a gate lets a node keep its state.
         layer_norm: Whether states are normalised (before the gate).

@@ -48,6 +48,7 @@ def run(clrs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[
     from nar.cli import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the command line adds this folder
 
     def run(*args: str) -> None:
         monkeypatch.setattr(sys, "argv", ["nar", *args])

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+MODULES = {match[1]: block for block in BLOCKS if (match := re.match(r"# (\w+)\.py\n", block))}
+PYTHON = [block for block in BLOCKS if block not in MODULES.values()]
+YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     shlex.split(line, comments=True)
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -20,8 +24,11 @@ COMMANDS = [
 
 @pytest.fixture
 def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that looks like a checkout in which the demo has been run."""
+    """A folder that looks like a checkout in which the demo has been run, with the README's files."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name, source in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
     run("fit", *small, "--trainer.default_root_dir", "runs/quickstart")
     monkeypatch.setenv("HOME", str(tmp_path))  # where the cache is
 
@@ -46,6 +53,15 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
             extra = {"fit": anywhere, "test": ["--data.test_sizes", "[4]"]}.get(args[0], [])
             run(*args, *(["--model.processor.hidden_dim", "4"] if "--from-haiku" in args else extra))
     assert Path("runs/dijkstra/ood.png").exists()
+    assert Path("runs/ConnectedComponents/ood.csv").exists()
+
+
+@pytest.mark.parametrize("text", YAML, ids=range(len(YAML)))
+@pytest.mark.usefixtures("in_checkout")
+def test_configurations_are_trained(text: str, run: Callable[..., None], small: list[str]) -> None:
+    Path("config.yaml").write_text(text)
+    run("fit", "--config", "config.yaml", *small)
+    assert Path("run/best.ckpt").exists()
 
 
 @pytest.mark.parametrize("target", [args[0] for program, *args in COMMANDS if program == "make"])

@@ -1,9 +1,11 @@
 """Feedback on disk."""
 
 import errno
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 from nar.batch import Features, Feedback, NumpyArray
-from nar.datasets.cache import Cache
+from nar.datasets import CLRS30
+from nar.datasets import cache as cache_module
+from nar.datasets.cache import Cache, CacheError
 from nar.errors import UserError
 
 KEY = {"algorithm": "bfs", "num_nodes": 3, "seed": 2, "p": (0.1, 0.5)}
@@ -21,7 +25,12 @@ def feedback() -> Feedback[NumpyArray]:
     """Arrays of several types, also strided ones, under names that are not in alphabetical order."""
     rng = np.random.RandomState(0)
     inputs = {"pos": rng.uniform(size=(2, 3)), "adj": np.arange(18).reshape(3, 3, 2).T, "s": np.eye(3)[:2] == 1}
-    hints = {"pi": rng.randint(3, size=(4, 2, 3)).astype(np.int32), "d": rng.normal(size=(4, 2, 3)).astype(np.float32)}
+    hints = {
+        "pi": rng.randint(3, size=(4, 2, 3)).astype(np.int32),
+        "d": rng.normal(size=(4, 2, 3)).astype(np.float32),
+        "u": rng.randint(3, size=(2, 6)).astype(np.int16)[:, :4].swapaxes(0, 1),  # as trajectories have them
+        "mark": rng.randint(-1, 2, size=(2, 6, 3)).astype(np.int8)[:, :4].swapaxes(0, 1),
+    }
     return Feedback(Features(inputs, hints, np.array([4.0, 2.0])), {"z": np.full((2, 3), -0.0), "a": np.ones((2, 1))})
 
 
@@ -142,9 +151,14 @@ def test_a_failed_write_leaves_nothing(
     function: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, function, fail_with(error))
-    with pytest.raises((UserError, KeyboardInterrupt)):
-        Cache(tmp_path).get(KEY, feedback)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    with pytest.raises((CacheError, KeyboardInterrupt)):
+        Cache(tmp_path).fill(KEY, feedback)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_successful_write_leaves_the_file_alone(tmp_path: Path) -> None:
+    Cache(tmp_path).get(KEY, feedback)
+    assert list(tmp_path.iterdir()) == [Cache(tmp_path).path(KEY)]
 
 
 def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +170,9 @@ def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path, monkeypatch: 
 
 
 def test_after_a_failed_write_the_next_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.EIO, "Input/output error")))
-    with pytest.raises(UserError):
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fail_with(OSError(errno.EIO, "Input/output error")))
         Cache(tmp_path).get(KEY, feedback)
-    monkeypatch.undo()
     Cache(tmp_path).get(KEY, feedback)
     assert bits(Cache(tmp_path).get(KEY, never)) == bits(feedback())
 
@@ -170,31 +183,160 @@ def test_a_failed_generation_is_not_written(tmp_path: Path) -> None:
     assert not Cache(tmp_path).path(KEY).exists()
 
 
-def test_a_full_disk_is_told_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
-    with pytest.raises(UserError, match=f"cannot use the cache folder {tmp_path}: No space left on device"):
-        Cache(tmp_path).get(KEY, feedback)
-
-
-def test_a_folder_that_is_a_file_is_told_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.touch()
-    with pytest.raises(UserError, match=f"cannot use the cache folder {path}: File exists"):
-        Cache(path).get(KEY, feedback)
-
-
-def test_a_folder_below_a_file_is_told_by_name(tmp_path: Path) -> None:
+def below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=f"cannot use the cache folder {tmp_path / 'file' / 'folder'}: Not a directory"):
-        Cache(tmp_path / "file" / "folder").get(KEY, feedback)
+    return tmp_path / "file" / "folder"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root can write")
-def test_a_folder_that_cannot_be_written_is_told_by_name() -> None:
-    with pytest.raises(
-        UserError, match=r"cannot use the cache folder /sys: .*name a writable one with --data\.cache_dir"
-    ):
-        Cache("/sys").get(KEY, feedback)
+def in_place_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "file").touch()
+    return tmp_path / "file"
+
+
+def in_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(cache_module, "_warned_of", set())
+    return Path("/proc")
+
+
+def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As far as root, whom permissions do not stop, can have it: no file can be made there."""
+    for name in ("TemporaryFile", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, fail_with(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    return tmp_path
+
+
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which files can be made and not filled."""
+
+    def mkstemp(**kwargs: Any) -> tuple[int, str]:
+        (tmp_path / "full").symlink_to("/dev/full")
+        return os.open(tmp_path / "full", os.O_WRONLY), str(tmp_path / "full")
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    return tmp_path
+
+
+every_unusable_folder = pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        (below_a_file, "Not a directory"),
+        (in_place_of_a_folder, "File exists"),
+        (in_proc, "No such file or directory"),
+        (read_only, "Read-only file system"),
+        (full, "No space left on device"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+
+
+@every_unusable_folder
+def test_without_a_usable_folder_what_is_generated_is_returned_after_a_warning_of_one_line(
+    folder: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(folder(tmp_path, monkeypatch))
+    assert bits(cache.get(KEY, feedback)) == bits(feedback())
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        f"going on without a cache: cannot use the cache folder {cache.folder}: {reason}; "
+        "make room or name a writable one with --data.cache_dir"
+    )
+
+
+@every_unusable_folder
+def test_who_wants_a_folder_filled_is_told_that_it_cannot_be_used(
+    folder: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(folder(tmp_path, monkeypatch))
+    with pytest.raises(CacheError, match=f"^cannot use the cache folder {cache.folder}: {reason}; .*--data.cache_dir$"):
+        cache.fill(KEY, feedback)
+    assert caplog.records == []
+
+
+@every_unusable_folder
+def test_an_unusable_folder_is_warned_of_once_in_a_process(
+    folder: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder(tmp_path, monkeypatch)
+    for seed in range(3):
+        Cache(path).get({**KEY, "seed": seed}, feedback)
+    assert len(caplog.records) == 1
+
+
+@every_unusable_folder
+def test_what_could_not_be_written_is_not_generated_again(
+    folder: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, generate = Cache(folder(tmp_path, monkeypatch)), Generator()
+    with pytest.raises(CacheError):
+        cache.fill(KEY, generate)
+    for _ in range(2):
+        assert bits(cache.get(KEY, generate)) == bits(feedback())
+    assert generate.calls == 1
+    assert cache.has(KEY)
+
+
+def test_what_is_in_a_read_only_folder_is_read_without_a_lock_or_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Cache(tmp_path).get(KEY, feedback)
+    read_only(tmp_path, monkeypatch)
+    assert bits(Cache(tmp_path).get(KEY, never)) == bits(feedback())
+    assert caplog.records == []
+
+
+def test_what_is_damaged_in_a_read_only_folder_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Cache(tmp_path).get(KEY, feedback)
+    Cache(tmp_path).path(KEY).write_bytes(b"")
+    read_only(tmp_path, monkeypatch)
+    assert bits(Cache(tmp_path).get(KEY, feedback)) == bits(feedback())
+    assert ["Read-only file system" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_folder_under_the_name_of_a_file_is_gone_on_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Cache(tmp_path).path(KEY).mkdir()
+    assert bits(Cache(tmp_path).get(KEY, feedback)) == bits(feedback())
+    assert "Is a directory" in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@every_unusable_folder
+def test_the_data_of_a_run_are_the_same_without_a_cache(
+    folder: Any,
+    reason: str,
+    num_workers: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sizes: dict[str, Any] = {"train_sizes": [4], "eval_batch_size": 64, "num_workers": num_workers}
+    (with_cache,) = CLRS30("bfs", **sizes, cache_dir=str(tmp_path / "usable")).val_dataloader()
+    data = CLRS30("bfs", **sizes, cache_dir=str(folder(tmp_path, monkeypatch)))
+    data.prepare_data()
+    (batch,) = data.val_dataloader()
+    assert len(caplog.records) == 1
+    ours, theirs = (of.feedback.features.inputs | of.feedback.outputs for of in (batch, with_cache))
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def test_a_file_under_another_ones_name_is_damaged(tmp_path: Path) -> None:
+    cache, generate = Cache(tmp_path), Generator()
+    other = {**KEY, "seed": 3}
+    cache.get(other, feedback)
+    cache.path(other).rename(cache.path(KEY))
+    cache.get(KEY, generate)
+    assert generate.calls == 1
+
+
+def test_a_file_of_an_older_format_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = Generator()
+    with monkeypatch.context() as before:
+        before.setattr(cache_module, "FORMAT", cache_module.FORMAT - 1)
+        Cache(tmp_path).get(KEY, feedback)
+    Cache(tmp_path).get(KEY, generate)
+    assert generate.calls == 1
 
 
 @pytest.mark.parametrize(

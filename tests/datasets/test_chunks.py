@@ -2,7 +2,6 @@
 # Axes: B samples, M segments, T time, W windows, C slices of a window.
 
 import importlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nar.batch import Features, Feedback, NumpyArray, to_tensors
+from nar.datasets import dense
 from nar.datasets.chunks import chunks, cut, join, window_starts
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
 from nar.datasets.samplers import sample
@@ -62,9 +62,7 @@ def by_loops(lengths: Sequence[int], starts: Sequence[int], chunk_length: int) -
 def draw(algorithm: str, num_nodes: int, num_samples: int, seed: int = 20) -> Feedback[NumpyArray]:
     """Trajectories as training has them."""
     args = train_sampler_args(algorithm, num_nodes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of dm-clrs's samplers
-        raw = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
+    raw = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
     return randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(0))
 
 
@@ -268,8 +266,8 @@ def in_time_stacks(
     The state says of every first slice that it is a sample's first, so that the true hints and a zero hidden state are
     used there, as we do.
     """
-    (inputs, hints, lengths), outputs = feedback
     spec = recipe_spec(algorithm)
+    (inputs, hints, lengths), outputs = dense(spec, feedback)
     stream = [(sample, time) for sample, length in enumerate(lengths.astype(int)) for time in range(length)]
     slices = [[stream[(start + i) % len(stream)] for start in starts] for i in range(chunk_length)]
     samples, times = np.moveaxis(np.array(slices), 2, 0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nar.datasets import ALGORITHMS, SPECS, sample
+from nar.datasets import ALGORITHMS, SPECS
 from nar.datasets.clrs30 import samples_multiplier
 from nar.specs import Type
 
@@ -26,9 +26,9 @@ def test_the_probes_are_those_of_dm_clrs_in_its_order(clrs: Any, algorithm: str)
 
 
 @every_algorithm
-def test_the_number_of_classes_is_that_of_the_data(algorithm: str) -> None:
-    (inputs, hints, _), outputs = sample(algorithm, num_nodes=4, num_samples=1, seed=0)
-    data = {**inputs, **hints, **outputs}
+def test_the_number_of_classes_is_that_of_the_data_of_dm_clrs(clrs: Any, algorithm: str) -> None:
+    (inputs, hints, _), outputs = clrs.build_sampler(algorithm, 1, seed=0, length=4)[0].next()
+    data = {point.name: point.data for points in (inputs, hints, outputs) for point in points}
     classes = {name: data[name].shape[-1] for name, probe in SPECS[algorithm].items() if probe.type is Type.CATEGORICAL}
     assert {name: probe.num_classes for name, probe in SPECS[algorithm].items() if probe.num_classes} == classes
 

@@ -1,15 +1,22 @@
 """What nar.datasets.sample draws, beside what dm-clrs draws."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from make_digests import SIZES, digest, drawn, read_digests
 
-from nar.datasets import ALGORITHMS, SPECS, sample
+from nar.batch import Features, Feedback, NumpyArray
+from nar.datasets import ALGORITHMS, SPECS, dense, sample
 from nar.datasets.clrs30 import STRING_MATCHERS, min_num_nodes
+from nar.datasets.dm_clrs import compact, sample_from_dm_clrs
+from nar.datasets.samplers import CLRS_30
 from nar.errors import UserError
-from nar.specs import Location, Stage, at_stage
+from nar.specs import Location, Probe, Stage, Type, at_stage
+
+SLOW = ("matrix_chain_order", "graham_scan", "jarvis_march")  # of which dm-clrs takes seconds for a sample of 64 nodes
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
@@ -30,9 +37,16 @@ def their_bits(probes: Iterable[Any]) -> list[Any]:
     return [(point.name, bits(point.data)) for point in probes]
 
 
+def all_bits(feedback: Feedback[NumpyArray]) -> list[Any]:
+    """Those of our trajectories."""
+    (inputs, hints, lengths), outputs = feedback
+    return [our_bits(inputs), our_bits(hints), bits(lengths), our_bits(outputs)]
+
+
 def assert_equals_dm_clrs(clrs: Any, algorithm: str, num_nodes: int, num_samples: int, seed: Any, **args: Any) -> None:
     """Fail if a single bit of what we draw is not dm-clrs's."""
-    ours = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
+    compact_ours = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
+    ours = dense(SPECS[algorithm], compact_ours)
     sampler, _ = clrs.build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **args)
     theirs = sampler.next()
     assert our_bits(ours.features.inputs) == their_bits(theirs.features.inputs)
@@ -41,14 +55,22 @@ def assert_equals_dm_clrs(clrs: Any, algorithm: str, num_nodes: int, num_samples
     assert our_bits(ours.outputs) == their_bits(theirs.outputs)
 
 
+@pytest.mark.parametrize(
+    ("num_nodes", "num_samples", "seed"), [(4, 6, 2**32 - 1), (5, 4, 0), (7, 4, 5), (16, 3, 1), (33, 1, 2)]
+)
 @every_algorithm
-def test_equals_dm_clrs_bit_for_bit(clrs: Any, algorithm: str) -> None:
-    assert_equals_dm_clrs(clrs, algorithm, 7, 4, seed=5)
+def test_equals_dm_clrs_bit_for_bit(clrs: Any, algorithm: str, num_nodes: int, num_samples: int, seed: int) -> None:
+    assert_equals_dm_clrs(clrs, algorithm, num_nodes, num_samples, seed)
 
 
 @every_algorithm
-def test_equals_dm_clrs_at_the_smallest_training_size(clrs: Any, algorithm: str) -> None:
-    assert_equals_dm_clrs(clrs, algorithm, 4, 6, seed=2**32 - 1)
+def test_equals_dm_clrs_at_the_smallest_size(clrs: Any, algorithm: str) -> None:
+    assert_equals_dm_clrs(clrs, algorithm, min_num_nodes(algorithm), 20, seed=3)
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in SLOW])
+def test_equals_dm_clrs_at_the_official_test_size(clrs: Any, algorithm: str) -> None:
+    assert_equals_dm_clrs(clrs, algorithm, 64, 1, seed=3)
 
 
 @pytest.mark.parametrize("algorithm", STRING_MATCHERS)
@@ -61,10 +83,118 @@ def test_equals_dm_clrs_at_other_densities(clrs: Any, algorithm: str) -> None:
     assert_equals_dm_clrs(clrs, algorithm, 7, 4, seed=0, p=(0.3, 0.9))
 
 
+# None of them a default of any sampler.
+OTHER_ARGUMENTS: dict[str, Any] = {
+    "p": (0.3, 0.6, 0.9),
+    "low": 0.5,
+    "high": 2.5,
+    "length_needle": 3,
+    "length_2": 3,
+    "chars": 2,
+    "max_deadline": 3,
+    "k": 3,
+    "eps": 0.3,
+    "origin_x": 1.0,
+    "origin_y": -2.0,
+    "radius": 0.5,
+    "collinearity_resampling_attempts": 500,
+    "collineararity_eps": 1e-2,
+    "truncate_decimals": 2,
+}
+
+
+def other_arguments(algorithm: str) -> dict[str, Any]:
+    """All arguments that its sampler has."""
+    known = [*[*inspect.signature(CLRS_30[algorithm].draw).parameters][2:], "truncate_decimals"]
+    return {name: OTHER_ARGUMENTS[name] for name in known}
+
+
+@every_algorithm
+def test_the_sampler_has_the_arguments_of_dm_clrs(clrs: Any, algorithm: str) -> None:
+    theirs = inspect.signature(clrs._src.samplers.SAMPLERS[algorithm]._sample_data).parameters
+    assert set(other_arguments(algorithm)) == set(theirs) - {"self", "length"} | {"truncate_decimals"}
+    ours = inspect.signature(CLRS_30[algorithm].draw).parameters
+    of_both = ours.keys() & theirs.keys()
+    assert {name: ours[name].default for name in of_both} == {name: theirs[name].default for name in of_both}
+
+
+@every_algorithm
+def test_equals_dm_clrs_with_each_argument_of_the_sampler(clrs: Any, algorithm: str) -> None:
+    for name, value in other_arguments(algorithm).items():
+        assert_equals_dm_clrs(clrs, algorithm, 8, 4, seed=0, **{name: value})
+
+
+@every_algorithm
+def test_equals_dm_clrs_with_all_arguments_of_the_sampler(clrs: Any, algorithm: str) -> None:
+    assert_equals_dm_clrs(clrs, algorithm, 8, 6, seed=1, **other_arguments(algorithm))
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if "low" in other_arguments(name)])
+def test_equals_dm_clrs_where_weights_are_equal_zero_or_negative(clrs: Any, algorithm: str) -> None:
+    # The square root of a negative product would be no number: only directed graphs have negative weights.
+    low = 0.0 if "A" in SPECS[algorithm] and algorithm != "dag_shortest_paths" else -0.5
+    assert_equals_dm_clrs(clrs, algorithm, 12, 6, seed=1, low=low, high=0.5, truncate_decimals=1)
+
+
+@every_algorithm
+def test_what_dm_clrs_draws_is_the_same_once_it_is_compact(clrs: Any, algorithm: str) -> None:
+    asked = {"num_nodes": 6, "num_samples": 5, "seed": [1, 2]}
+    assert all_bits(sample_from_dm_clrs(algorithm, **asked)) == all_bits(sample(algorithm, **asked))
+
+
+@every_algorithm
+def test_compact_data_comes_back_from_the_dense_form(algorithm: str) -> None:
+    ours = sample(algorithm, num_nodes=9, num_samples=5, seed=0)
+    assert all_bits(compact(SPECS[algorithm], dense(SPECS[algorithm], ours))) == all_bits(ours)
+
+
+@pytest.mark.parametrize("row", [[-1, -1, -1], [0, 0, -1]])
+def test_a_category_that_is_not_scored_is_minus_one(row: list[int]) -> None:
+    spec = {"x": Probe(Stage.INPUT, Location.NODE, Type.CATEGORICAL, 3)}
+    data = np.array([[[0.0, 1, 0], row, [0, 0, 1]]])
+    found = compact(spec, Feedback(Features({"x": data}, {}, np.ones(1)), {}))
+    assert found.features.inputs["x"].tolist() == [[1, -1, 2]]
+
+
+@pytest.mark.parametrize("num_nodes", SIZES)
+@every_algorithm
+def test_trajectories_are_those_of_the_committed_digests(algorithm: str, num_nodes: int) -> None:
+    ours = drawn(algorithm, num_nodes, by_dm_clrs=False)
+    assert digest(algorithm, ours) == read_digests()[algorithm][num_nodes]
+
+
+def test_a_digest_tells_a_single_entry() -> None:
+    ours = drawn("bfs", 4, by_dm_clrs=False)
+    before = digest("bfs", ours)
+    ours.features.hints["pi_h"][0, 0, 0] += 1
+    assert digest("bfs", ours) != before
+
+
+@every_algorithm
+def test_without_hints_all_else_is_the_same(algorithm: str) -> None:
+    asked = {"num_nodes": 8, "num_samples": 12, "seed": 4}
+    every, first, none = (sample(algorithm, **asked, hints=hints) for hints in ("all", "first", "none"))
+    for some in (first, none):
+        assert our_bits(some.features.inputs) == our_bits(every.features.inputs)
+        assert bits(some.features.lengths) == bits(every.features.lengths)
+        assert our_bits(some.outputs) == our_bits(every.outputs)
+    assert our_bits(first.features.hints) == our_bits({name: x[:1] for name, x in every.features.hints.items()})
+    assert none.features.hints == {}
+
+
+@every_algorithm
+def test_hints_are_zero_after_a_samples_end(algorithm: str) -> None:
+    _, hints, lengths = sample(algorithm, num_nodes=8, num_samples=12, seed=4).features
+    for name, hint in hints.items():
+        assert len(hint) == lengths.max(), name
+        assert not any(hint[length:, row].any() for row, length in enumerate(lengths)), name
+
+
 def test_sampler_arguments_reach_the_sampler() -> None:
-    sparse = sample("bfs", num_nodes=7, num_samples=20, seed=0, p=(0.2,)).features.inputs["adj"].mean()
-    dense = sample("bfs", num_nodes=7, num_samples=20, seed=0, p=(0.9,)).features.inputs["adj"].mean()
-    assert sparse < 0.3 < 0.7 < dense
+    few, many = (
+        sample("bfs", num_nodes=7, num_samples=20, seed=0, p=(p,)).features.inputs["adj"].mean() for p in (0.2, 0.9)
+    )
+    assert few < 0.3 < 0.7 < many
 
 
 @every_algorithm
@@ -81,7 +211,7 @@ def test_the_smallest_size_has_all_its_axes(algorithm: str) -> None:
     ):
         shapes = {name: array.shape for name, array in data.items()}
         assert shapes == {
-            name: (*leading, *dimensions[probe.location], *([probe.num_classes] if probe.num_classes else []))
+            name: (*leading, *(() if probe.type is Type.MASK_ONE else dimensions[probe.location]))
             for name, probe in at_stage(SPECS[algorithm], stage).items()
         }
 
@@ -114,8 +244,8 @@ def test_equals_dm_clrs_with_a_seed_of_several_words(clrs: Any) -> None:
     assert_equals_dm_clrs(clrs, "dijkstra", 5, 3, seed=[1, 2, 3])
 
 
-def test_an_argument_that_the_sampler_lacks_is_refused(clrs: Any) -> None:
-    with pytest.raises(UserError, match="the sampler of bfs has no density; it has length, p"):
+def test_an_argument_that_the_sampler_lacks_is_refused() -> None:
+    with pytest.raises(UserError, match="the sampler of bfs has no density; it has p, truncate_decimals"):
         sample("bfs", num_nodes=5, num_samples=2, seed=0, density=(0.9,))
 
 

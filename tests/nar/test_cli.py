@@ -1,6 +1,8 @@
 import csv
 import inspect
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from nar.processors import PGN
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "scripts" / "configs"
 CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
+SUPPORT = Path(__file__).parents[1] / "support"
 NAR = Path(sys.executable).with_name("nar")
 
 Run = Callable[..., None]
@@ -145,6 +148,171 @@ def test_a_loaded_model_scores_what_the_command_line_prints(run: Run, small: lis
 def test_a_processor_is_found_by_its_import_path(run: Run, small: list[str]) -> None:
     run("fit", "--model.processor", "custom_processor.MeanProcessor", *small)
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]")
+
+
+OWN = "own_algorithm.Components"
+DENSER = {"class_path": OWN, "init_args": {"degree": 3.0}}
+
+
+def algorithms_of(path: str) -> Any:
+    """What the YAML that a run saved, or a checkpoint, says of the algorithms."""
+    written = yaml.safe_load(Path(path).read_text()) if path.endswith(".yaml") else config_of(read_checkpoint(path))
+    return written["data"]["algorithms"]
+
+
+def test_an_algorithm_is_found_by_its_import_path(
+    run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", "--data.algorithms", OWN, *small)
+    assert algorithms_of("run/logs/version_0/config.yaml") == {"class_path": OWN, "init_args": {"degree": 1.5}}
+    capsys.readouterr()
+    run("validate", "--ckpt_path", "run/best.ckpt")
+    assert re.search(r"Components *│ 5 │ \S* │ label 0.", capsys.readouterr().out)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[1,6]")
+    assert re.search(r"Components *│ 6 │ \S* │ label 0.", capsys.readouterr().out)
+    assert [(row["algorithm"], row["num_nodes"], row["output"]) for row in rows(tmp_path / "run" / "ood.csv")] == [
+        ("Components", size, output) for size in ("1", "6") for output in ("score", "label")
+    ]
+    run("predict", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[6]")
+    predicted = load_file(tmp_path / "run" / "predictions" / "Components_6.safetensors")
+    assert predicted["label"].shape == (32, 6)
+
+
+def test_an_algorithm_of_ones_own_has_its_arguments_in_yaml_beside_names(
+    run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "several.yaml"
+    config.write_text(yaml.safe_dump({"data": {"algorithms": ["bfs", DENSER]}}))
+    run("fit", "--config", str(config), *small)
+    assert algorithms_of("run/logs/version_0/config.yaml") == ["bfs", DENSER]
+    capsys.readouterr()
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]")
+    printed = capsys.readouterr().out
+    assert "bfs" in printed
+    assert "Components" in printed
+
+
+def test_a_run_of_an_algorithm_of_ones_own_can_go_on_from_the_configuration_that_it_saved(
+    run: Run, small: list[str], tmp_path: Path
+) -> None:
+    every_kind = {"class_path": "own_algorithm.EveryKind", "init_args": {"stages": ["hint"]}}
+    run("fit", "--data.algorithms", json.dumps([OWN, "bfs", every_kind]), *small)
+    run("fit", "--config", "run/logs/version_0/config.yaml", "--ckpt_path", "last", "--trainer.max_steps", "6")
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 6
+
+
+def test_a_run_is_in_a_folder_of_the_name_of_its_class(run: Run, small: list[str]) -> None:
+    root = small.index("--trainer.default_root_dir")
+    run("fit", "--data.algorithms", json.dumps(DENSER), *small[:root], *small[root + 2 :])
+    assert algorithms_of("runs/Components/best.ckpt") == [DENSER]
+
+
+@pytest.fixture
+def write_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Writes a module ``mine`` with a class ``Mine``, components with something else about them."""
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # that of another test
+
+    def write_mine(body: str) -> None:
+        source = f"from pathlib import Path\nfrom own_algorithm import Components\nclass Mine(Components):\n{body}"
+        (tmp_path / "mine.py").write_text(source)
+
+    return write_mine
+
+
+def test_a_module_in_the_folder_where_the_command_is_given_is_found(
+    write_mine: Callable[[str], None], run: Run, small: list[str]
+) -> None:
+    write_mine("    name = 'other'")
+    run("fit", "--data.algorithms", "mine.Mine", *small)
+    assert list(load_reasoner("run/best.ckpt").specs) == ["other"]
+
+
+def test_a_checkpoint_of_an_algorithm_whose_module_is_gone_is_loaded_all_the_same(
+    run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", "--data.algorithms", OWN, *small)
+    monkeypatch.setitem(sys.modules, "own_algorithm", None)
+    assert list(load_reasoner("run/best.ckpt").specs) == ["Components"]
+    error = error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt")
+    assert error.startswith(f"nar: error: Parser key \"data.algorithms\": Problem with given class_path '{OWN}'")
+
+
+def test_settings_that_are_no_plain_values_are_kept_as_text(
+    write_mine: Callable[[str], None], run: Run, small: list[str]
+) -> None:
+    body = """
+    def __init__(self, path: Path, sizes: tuple[int, ...] = (1, 2)) -> None:
+        self.degree, self.path, self.sizes = 1.5, path, sizes
+    """
+    write_mine(body)
+    given = ["--data.algorithms", "{class_path: mine.Mine, init_args: {path: graphs.txt}}"]
+    run("fit", *given, *small)
+    run("fit", *given, *small, "--ckpt_path", "last", "--trainer.max_steps", "5")
+    run("test", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[4]")
+    kept = {"class_path": "mine.Mine", "init_args": {"path": "graphs.txt", "sizes": [1, 2]}}
+    assert algorithms_of("run/last.ckpt") == [kept]
+
+
+def test_what_breaks_a_type_in_a_data_worker_is_refused_in_one_line(
+    write_mine: Callable[[str], None], small: list[str], tmp_path: Path
+) -> None:
+    body = """
+    def inputs(self, adj):
+        pos, adj = super().inputs(adj)
+        return (pos - 1 if len(adj) == 5 else pos), adj
+    """
+    write_mine(body)
+    # What runs first is of the smallest size, and validation is at the largest.
+    settings = [*small, "--data.num_workers", "1", "--data.train_sizes", "[6,5,4]"]
+    command = [NAR, "fit", "--data.algorithms", "mine.Mine", *settings]
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    expected = (
+        "nar: error: Mine: expected the positions pos to ascend from 0 to 1, given [-1.0, -0.8, -0.6, -0.4, -0.2]"
+    )
+    assert result.stderr.splitlines()[-1].startswith(expected[:90])
+    assert result.returncode == 2
+
+
+def test_the_smallest_error_of_a_scalar_is_the_best(
+    run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_kind = {"class_path": "own_algorithm.EveryKind", "init_args": {"stages": ["output"]}}
+    run("fit", "--data.algorithms", json.dumps(every_kind), *small)
+    found = rows(tmp_path / "run" / "logs" / "version_0" / "metrics.csv")[-1]
+    prefix = "val/EveryKind/"
+    by_output = {
+        name.removeprefix(prefix): float(value)
+        for name, value in found.items()
+        if name.startswith(prefix) and "loss" not in name and name != f"{prefix}score"
+    }
+    signed = [-value if name.endswith("scalar") else value for name, value in by_output.items()]
+    assert len(signed) == 14
+    assert float(found["val/score"]) == pytest.approx(sum(signed) / len(signed), rel=1e-5)
+
+
+@pytest.mark.parametrize("algorithms", ["bfs", "all", "[bfs,dfs]", OWN, f"[bfs,{OWN}]", json.dumps(["bfs", DENSER])])
+def test_a_printed_configuration_asks_for_the_same_algorithms(
+    algorithms: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = []
+    for given in (["--data.algorithms", algorithms], ["--config", "printed.yaml"]):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="0"):
+            run("fit", *given, "--print_config")
+        printed.append(capsys.readouterr().out)
+        Path("printed.yaml").write_text(printed[-1])
+    assert printed[0] == printed[1]
+
+
+def test_help_names_the_algorithms_of_no_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", "--help")
+    text = (
+        " ".join(capsys.readouterr().out.split()).partition("--data.algorithms+")[2].partition("--data.train_sizes")[0]
+    )
+    assert "import path of a subclass of :class:`nar.datasets.Algorithm`" in text
+    assert not any(name in text for name in ("_Known", "dijkstra", "nar.datasets.samplers", "abc."))
 
 
 def test_losses_and_scores_are_logged_by_probe(run: Run, small: list[str], tmp_path: Path) -> None:
@@ -303,6 +471,15 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
     [
         (["--data.algorithms", "bsf"], "unknown algorithm bsf; known are articulation_points, activity_selector"),
         (["--data.algorithms", "[bfs,bfs]"], "different algorithms"),
+        (["--data.algorithms", "[]"], "expected one or more different algorithms, given []"),
+        (["--data.algorithms", f"[{OWN},{OWN}]"], "different algorithms, given ['Components', 'Components']"),
+        (["--data.algorithms", "missing.Components"], "'missing.Components': No module named 'missing'"),
+        (["--data.algorithms", "[bfs,own_algorithm.None]"], "module 'own_algorithm' has no attribute 'None'"),
+        (["--data.algorithms", "own_algorithm.Trace"], "own_algorithm.Trace does not correspond to a subclass of Alg"),
+        (["--data.algorithms", "own_algorithm.Algorithm"], "but own_algorithm.Algorithm is abstract"),
+        (["--data.algorithms", f"{{class_path: {OWN}, init_args: {{degre: 3}}}}"], "Option 'degre' is not accepted"),
+        (["--data.algorithms", f"[bfs,{{class_path: {OWN}, init_args: {{degre: 3}}}}]"], "'degre' is not accepted"),
+        (["--data.algorithms", "own_algorithm.Told"], "spec"),
         (["--model.processor", "Triplet"], "known processors: GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN"),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
@@ -370,6 +547,14 @@ def test_a_checkpoint_for_other_algorithms_is_refused(
 ) -> None:
     error = error_of(run, capsys, "test", "--ckpt_path", str(trained), "--data.algorithms", "dfs")
     assert "for ['bfs'], but the configuration asks for ['dfs']" in error
+
+
+def test_a_checkpoint_for_other_settings_of_an_algorithm_is_refused(
+    run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", "--data.algorithms", OWN, *small)
+    error = error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt", "--data.algorithms", json.dumps(DENSER))
+    assert f"for ['{OWN}(degree=1.5)'], but the configuration asks for ['{OWN}(degree=3.0)']" in error
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from nar.decoders import (
     predicted_value,
     soft_value,
 )
+from nar.encoders import dense
 from nar.specs import Location, Probe, Stage, Type
 
 B, N, H, C = 2, 4, 3, 5
@@ -331,17 +332,35 @@ def test_predicted_value_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_)
     logits = random_logits(probe)
     expected = postprocess(reference, probe, logits, num_steps=50, hard=True)
-    torch.testing.assert_close(predicted_value(probe, logits).to(logits.dtype), expected.to(logits.dtype))
+    given = predicted_value(probe, logits)
+    if type_ is not Type.POINTER:  # of which alone dm-clrs, too, has indices
+        given = dense(probe, given, N)
+    torch.testing.assert_close(given.to(logits.dtype), expected.to(logits.dtype))
 
 
 def test_prediction_of_a_permutation_takes_more_sinkhorn_steps_than_feedback():
     probe = make_probe(Location.NODE, Type.PERMUTATION_POINTER)
     logits = random_logits(probe)
-    assert not torch.equal(predicted_value(probe, logits), hard_value(probe, logits))
+    assert not torch.equal(predicted_value(probe, logits), hard_value(probe, logits).argmax(dim=-1))
 
 
-def test_predicted_pointers_are_indices():
-    assert predicted_value(make_probe(Location.NODE, Type.POINTER), torch.randn(B, N, N)).dtype is torch.int64
+CHOICES = (Type.MASK_ONE, Type.CATEGORICAL, Type.POINTER, Type.PERMUTATION_POINTER)
+
+
+@pytest.mark.parametrize(("location", "type_"), [kind for kind in KINDS if kind[1] in CHOICES])
+def test_predicted_choices_are_indices(location, type_):
+    probe = make_probe(location, type_)
+    logits = torch.randn(logits_shape(probe))
+    predicted = predicted_value(probe, logits)
+    assert (predicted.shape, predicted.dtype) == (logits.shape[:-1], torch.int64)
+
+
+@pytest.mark.parametrize("location", list(Location))
+def test_predicted_masks_are_as_small_as_data(location):
+    probe = make_probe(location, Type.MASK)
+    logits = torch.randn(logits_shape(probe))
+    predicted = predicted_value(probe, logits)
+    assert (predicted.shape, predicted.dtype) == (logits.shape, torch.int8)
 
 
 @EVERY_KIND

@@ -1,9 +1,15 @@
 # Axes: B graphs, N nodes, H hidden, C classes. What belongs to an edge is [B, sender, receiver, ...].
+import importlib
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from kinds import KINDS
 from torch import Tensor
 
+from nar.batch import to_tensors
+from nar.datasets import SPECS, sample
 from nar.encoders import Encoder, Encoding, dense
 from nar.linear import Linear
 from nar.specs import Location, Probe, Spec, Stage, Type
@@ -229,6 +235,22 @@ def test_categorical_probes_start_with_weights_of_one_over_the_root_of_the_class
     assert starting_spread(make_probe(Location.NODE, Type.CATEGORICAL)) == pytest.approx(C**-0.5, rel=0.05)
 
 
+def random_data(probe: Probe) -> Tensor:
+    """Data of a probe, as compact as it is kept."""
+    shape = {Location.NODE: [B, N], Location.EDGE: [B, N, N], Location.GRAPH: [B]}[probe.location]
+    match probe.type:
+        case Type.SCALAR:
+            return torch.randn(shape)
+        case Type.MASK:
+            return torch.randint(-1, 2, shape, dtype=torch.int8)
+        case Type.CATEGORICAL:
+            return torch.randint(C, shape, dtype=torch.int8)
+        case Type.MASK_ONE:
+            return torch.randint(N, [B], dtype=torch.int16)
+        case _:
+            return torch.randint(N, shape, dtype=torch.int16)
+
+
 def test_dense_pointers_are_one_hot():
     data = torch.tensor([[2, 0, 1, 1]])
     expected = torch.tensor([[[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]])
@@ -236,8 +258,54 @@ def test_dense_pointers_are_one_hot():
     torch.testing.assert_close(given, expected.to(torch.get_default_dtype()))
 
 
-@pytest.mark.parametrize(("location", "type_"), [kind for kind in KINDS if kind[1] is not Type.POINTER])
-def test_dense_data_is_what_it_was_if_it_is_no_pointer(location, type_):
+@pytest.mark.parametrize(("location", "type_"), [kind for kind in KINDS if kind[1] in (Type.SCALAR, Type.MASK)])
+def test_dense_data_is_what_it_was_if_it_is_no_choice(location, type_):
     probe = make_probe(location, type_)
-    data = random_value(probe)
-    assert torch.equal(dense(probe, data, N), data)
+    data = random_data(probe)
+    assert dense(probe, data, N).equal(data.double())
+
+
+@pytest.mark.parametrize(("location", "type_"), [kind for kind in KINDS if kind[1] not in (Type.SCALAR, Type.MASK)])
+def test_dense_choices_have_a_single_one_where_the_index_says(location, type_):
+    probe = make_probe(location, type_)
+    data = random_data(probe)
+    rows = dense(probe, data, N).flatten(end_dim=-2)
+    assert rows.unique().tolist() == [0, 1]
+    assert [row.nonzero().flatten().tolist() for row in rows] == [[index] for index in data.flatten().tolist()]
+
+
+@pytest.mark.parametrize("location", list(Location))
+def test_a_dense_category_that_is_not_scored_has_minus_one_at_its_end_and_is_zero_elsewhere(location):
+    probe = make_probe(location, Type.CATEGORICAL)
+    data = random_data(probe)
+    data.view(-1)[0] = -1
+    rows = dense(probe, data, N).flatten(end_dim=-2)
+    assert rows[0].tolist() == [0, 0, -1]
+    assert (rows[1:].sum(dim=-1) == 1).all()
+
+
+@pytest.mark.parametrize(("location", "type_"), KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dense_data_has_the_shape_of_logits_and_the_default_dtype(location, type_, dtype):
+    torch.set_default_dtype(dtype)
+    probe = make_probe(location, type_)
+    given = dense(probe, random_data(probe), N)
+    assert (given.shape, given.dtype) == (random_value(probe).shape, dtype)
+
+
+# Between them: every type that the algorithms have, at every location.
+@pytest.mark.filterwarnings("ignore:jax.nn.one_hot input should be integer")  # dm-clrs's hints are all floats
+@pytest.mark.parametrize("algorithm", ["bridges", "lcs_length", "kmp_matcher", "graham_scan", "optimal_bst"])
+def test_dense_data_is_what_dm_clrs_encodes(clrs: Any, algorithm: str) -> None:
+    their_encoders = importlib.import_module("clrs._src.encoders")
+    (inputs, hints, _), _ = clrs.build_sampler(algorithm, 3, seed=1, length=6)[0].next()
+    (our_inputs, our_hints, lengths), _ = to_tensors(
+        sample(algorithm, num_nodes=6, num_samples=3, seed=1), SPECS[algorithm]
+    )
+    ours, num_nodes = {**our_inputs, **our_hints}, our_inputs["pos"].shape[1]
+    runs = torch.arange(int(lengths.max()))[:, None] < lengths  # afterwards dm-clrs has rows without a 1
+    for point in (*inputs, *hints):
+        expected = torch.from_numpy(np.array(their_encoders.preprocess(point, num_nodes).data))
+        given = dense(SPECS[algorithm][point.name], ours[point.name], num_nodes).float()
+        of_samples = runs if point.name in our_hints else slice(None)
+        assert given[of_samples].equal(expected[of_samples]), point.name

@@ -13,7 +13,7 @@ from custom_processor import MeanProcessor
 
 from nar.batch import Batch, NumpyArray, to_tensors
 from nar.checkpoint import load_reasoner
-from nar.datasets import sample
+from nar.datasets import dense, sample
 from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.errors import UserError
 from nar.haiku import Params, from_haiku, haiku_names, read_pickle, to_haiku, write_pickle
@@ -64,7 +64,7 @@ def their_model(
         spec = recipe_spec(algorithm)
         feedback = apply_recipe(algorithm, sample(algorithm, num_nodes=5, num_samples=2, seed=1))
         batches.append(Batch(algorithm, 5, 0, to_tensors(feedback, spec)))
-        (given, between, lengths), after = feedback
+        (given, between, lengths), after = dense(spec, feedback)
         inputs, hints, outputs = (
             tuple(
                 clrs.DataPoint(name, str(spec[name].location), str(spec[name].type), np.asarray(x))

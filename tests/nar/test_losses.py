@@ -8,9 +8,9 @@ import pytest
 import torch
 from kinds import KINDS as ALL_KINDS
 from torch import Tensor
-from torch.nn import functional
 
 from nar.batch import Features, Feedback
+from nar.encoders import dense
 from nar.losses import losses, probe_loss
 from nar.model import Predictions
 from nar.specs import MASKED, Location, Probe, Stage, Type
@@ -65,27 +65,35 @@ def random_truth(probe: Probe, *leading: int) -> Tensor:
         case Type.SCALAR:
             return torch.randn(shape)
         case Type.MASK:
-            return torch.randint(2, shape).to(torch.float64)
+            return torch.randint(2, shape, dtype=torch.int8)
         case Type.POINTER:
-            return torch.randint(N, shape)
+            return torch.randint(N, shape, dtype=torch.int16)
         case Type.PERMUTATION_POINTER:
-            return functional.one_hot(torch.rand(shape).argsort(dim=-1), N).to(torch.float64)
+            return torch.rand(shape).argsort(dim=-1).to(torch.int16)
         case Type.MASK_ONE:
-            return functional.one_hot(torch.randint(N, shape[:-1]), N).to(torch.float64)
+            return torch.randint(N, shape[:-1], dtype=torch.int16)
         case _:
-            return functional.one_hot(torch.randint(C, shape), C).to(torch.float64)
+            return torch.randint(C, shape, dtype=torch.int8)
 
 
-def with_unscored_entries(probe: Probe, truth: Tensor) -> Tensor:
-    """The same data with a third of the masks, or of the rows of classes, at -1."""
-    unscored = torch.rand(truth.shape[:-1] if probe.type is Type.CATEGORICAL else truth.shape) < 1 / 3
-    if probe.type is Type.CATEGORICAL:
-        unscored = unscored[..., None]
-    return torch.where(unscored, MASKED, truth)
+def with_unscored_entries(truth: Tensor) -> Tensor:
+    """The same data with a third of the masks, or of the classes, at -1."""
+    return truth.masked_fill(torch.rand(truth.shape) < 1 / 3, MASKED)
+
+
+def in_dm_clrs(probe: Probe, truth: Tensor) -> Tensor:
+    """Data in the form of dm-clrs: choices one-hot, but for pointers; what is not scored is -1, in all of its row."""
+    if probe.type is Type.POINTER:
+        return truth.long()
+    unscored = torch.zeros_like(truth).bool() if probe.type is Type.SCALAR else truth == MASKED
+    wide = dense(probe, truth.masked_fill(unscored, 0), N)
+    wide[unscored] = MASKED
+    return wide
 
 
 def output_loss_of_dm_clrs(reference: Any, probe: Probe, logits: Tensor, truth: Tensor) -> float:
-    point = reference.DataPoint("probe", str(probe.location), str(probe.type), reference.array(truth))
+    data = reference.array(in_dm_clrs(probe, truth))
+    point = reference.DataPoint("probe", str(probe.location), str(probe.type), data)
     return float(reference.losses.output_loss(point, reference.array(logits), N))
 
 
@@ -100,7 +108,7 @@ def test_output_loss_equals_that_of_dm_clrs(reference, location, type_):
 @KINDS_WITH_MASKED_ENTRIES
 def test_output_loss_with_unscored_entries_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_)
-    logits, truth = random_logits(probe, 8 * B), with_unscored_entries(probe, random_truth(probe, 8 * B))
+    logits, truth = random_logits(probe, 8 * B), with_unscored_entries(random_truth(probe, 8 * B))
     assert (truth == MASKED).any()
     expected = output_loss_of_dm_clrs(reference, probe, logits, truth)
     assert probe_loss(probe, logits, truth).item() == pytest.approx(expected)
@@ -109,19 +117,17 @@ def test_output_loss_with_unscored_entries_equals_that_of_dm_clrs(reference, loc
 @KINDS_WITH_MASKED_ENTRIES
 def test_unscored_entries_get_no_gradient(location, type_):
     probe = make_probe(location, type_)
-    logits, truth = (
-        random_logits(probe, 8 * B).requires_grad_(),
-        with_unscored_entries(probe, random_truth(probe, 8 * B)),
-    )
+    logits, truth = random_logits(probe, 8 * B).requires_grad_(), with_unscored_entries(random_truth(probe, 8 * B))
     probe_loss(probe, logits, truth).backward()
-    assert torch.equal(logits.grad == 0, truth == MASKED)
+    unscored = truth == MASKED
+    expected = unscored[..., None].expand_as(logits) if type_ is Type.CATEGORICAL else unscored
+    assert torch.equal(logits.grad == 0, expected)
 
 
 @KINDS_WITH_MASKED_ENTRIES
 def test_loss_is_zero_if_nothing_is_scored(location, type_):
     probe = make_probe(location, type_)
-    logits = random_logits(probe, B)
-    truth = torch.full_like(logits, MASKED)
+    logits, truth = random_logits(probe, B), torch.full_like(random_truth(probe, B), MASKED)
     assert probe_loss(probe, logits, truth).item() == 0
 
 
@@ -129,7 +135,7 @@ def test_loss_is_zero_if_nothing_is_scored(location, type_):
 def test_gradient_is_zero_if_nothing_is_scored(location, type_):
     probe = make_probe(location, type_)
     logits = random_logits(probe, B).requires_grad_()
-    probe_loss(probe, logits, torch.full_like(logits, MASKED)).backward()
+    probe_loss(probe, logits, torch.full_like(random_truth(probe, B), MASKED)).backward()
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
@@ -173,7 +179,8 @@ def hint_loss(probe: Probe, logits: Tensor, truth: Tensor) -> float:
 
 
 def hint_loss_of_dm_clrs(reference: Any, probe: Probe, logits: Tensor, truth: Tensor) -> float:
-    point = reference.DataPoint("probe", str(probe.location), str(probe.type), reference.array(truth))
+    data = reference.array(in_dm_clrs(probe, truth))
+    point = reference.DataPoint("probe", str(probe.location), str(probe.type), data)
     steps = [reference.array(logit) for logit in logits]
     return float(reference.losses.hint_loss(point, steps, reference.array(LENGTHS), N))
 
@@ -188,7 +195,7 @@ def test_hint_loss_over_ragged_lengths_equals_that_of_dm_clrs(reference, locatio
 @KINDS_WITH_MASKED_ENTRIES
 def test_hint_loss_with_unscored_entries_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_, Stage.HINT)
-    logits, truth = random_logits(probe, T - 1, B), with_unscored_entries(probe, random_truth(probe, T, B))
+    logits, truth = random_logits(probe, T - 1, B), with_unscored_entries(random_truth(probe, T, B))
     assert (truth == MASKED).any()
     assert hint_loss(probe, logits, truth) == pytest.approx(hint_loss_of_dm_clrs(reference, probe, logits, truth))
 
@@ -238,8 +245,9 @@ def test_output_loss_of_those_that_ended_equals_that_of_dm_clrs_for_chunks(refer
     probe = make_probe(location, type_)
     logits, truth = random_logits(probe, len(ENDED)), random_truth(probe, len(ENDED))
     if some_unscored and type_ in (Type.MASK, Type.CATEGORICAL):
-        truth = with_unscored_entries(probe, truth)
-    point = reference.DataPoint("y", str(location), str(type_), reference.array(truth[None]))
+        truth = with_unscored_entries(truth)
+    data = reference.array(in_dm_clrs(probe, truth)[None])
+    point = reference.DataPoint("y", str(location), str(type_), data)
     is_last = reference.array(ENDED[None].to(torch.int64))
     expected = float(reference.losses.output_loss_chunked(point, reference.array(logits[None]), is_last, N))
     assert output_loss(probe, logits, truth, ENDED).item() == pytest.approx(expected)

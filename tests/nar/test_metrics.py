@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nar.datasets.recipe import recipe_spec
+from nar.encoders import dense
 from nar.metrics import counts, definite, fuse_permutations, scores
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
 
@@ -39,7 +40,8 @@ def evaluate(clrs: Any) -> Evaluate:
             name: clrs.DataPoint(name, point.location, point.type_, np.asarray(point.data))
             for name, point in predictions.items()
         }
-        outputs = tuple(clrs.DataPoint(name, *names[name][1:], truth[name].numpy()) for name in names)
+        data = {name: in_dm_clrs(spec[name], truth[name]).numpy() for name in names}
+        outputs = tuple(clrs.DataPoint(name, *names[name][1:], data[name]) for name in names)
         return {name: float(score) for name, score in clrs.evaluate(outputs, predictions).items()}
 
     return evaluate
@@ -60,22 +62,31 @@ def random_truth(probe: Probe) -> Tensor:
         case Type.SCALAR:
             return torch.randn(shape)
         case Type.MASK:
-            return torch.randint(2, shape).float()
+            return torch.randint(2, shape, dtype=torch.int8)
         case Type.POINTER:
-            return torch.randint(N, shape)
+            return torch.randint(N, shape, dtype=torch.int16)
         case Type.PERMUTATION_POINTER:
-            return functional.one_hot(torch.rand(shape).argsort(dim=-1), N).float()
+            return torch.rand(shape).argsort(dim=-1).to(torch.int16)
         case Type.MASK_ONE:
-            return functional.one_hot(torch.randint(N, shape[:-1]), N).float()
+            return torch.randint(N, shape[:-1], dtype=torch.int16)
         case _:
-            return functional.one_hot(torch.randint(C, shape), C).float()
+            return torch.randint(C, shape, dtype=torch.int8)
+
+
+def in_dm_clrs(probe: Probe, truth: Tensor) -> Tensor:
+    """Data in the form of dm-clrs: choices one-hot, but for pointers; what is not scored is -1, in all of its row."""
+    if probe.type is Type.POINTER:
+        return truth.long()
+    unscored = torch.zeros_like(truth).bool() if probe.type is Type.SCALAR else truth == MASKED
+    wide = dense(probe, truth.masked_fill(unscored, 0), N)
+    wide[unscored] = MASKED
+    return wide
 
 
 def random_logits(probe: Probe, truth: Tensor) -> Tensor:
     """Logits that are right about every other time."""
-    if probe.type is Type.POINTER:
-        truth = functional.one_hot(truth, N).float()
-    return truth + torch.randn_like(truth) - (0.5 if probe.type is Type.MASK else 0)
+    wide = dense(probe, truth, N)
+    return wide + torch.randn_like(wide) - (0.5 if probe.type is Type.MASK else 0)
 
 
 def random_outputs(spec: Spec) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -107,7 +118,7 @@ def test_score_equals_that_of_dm_clrs(evaluate, location, type_):
 def test_score_with_unscored_entries_equals_that_of_dm_clrs(evaluate, location, type_):
     spec = make_spec(location, type_)
     logits, truth = random_outputs(spec)
-    unscored = torch.rand(truth["y"].shape if type_ is Type.MASK else truth["y"].shape[:-1]) < 0.4
+    unscored = torch.rand(truth["y"].shape) < 0.4
     truth["y"][unscored] = MASKED
     given = scores_of(spec, logits, truth)
     assert given == pytest.approx(evaluate(spec, logits, truth))
@@ -119,7 +130,7 @@ def test_score_with_unscored_entries_equals_that_of_dm_clrs(evaluate, location, 
 def test_unscored_entries_have_no_effect(location, type_):
     spec = make_spec(location, type_)
     logits, truth = random_outputs(spec)
-    unscored = torch.rand(truth["y"].shape if type_ is Type.MASK else truth["y"].shape[:-1]) < 0.4
+    unscored = torch.rand(truth["y"].shape) < 0.4
     truth["y"][unscored] = MASKED
     other = {"y": logits["y"].clone()}
     other["y"][unscored] = torch.randn_like(other["y"][unscored]) * 5
@@ -164,7 +175,7 @@ def test_counts_added_over_batches_give_the_score_of_the_whole(location, type_):
 
 def test_f1_of_the_whole_is_not_the_mean_over_its_batches():
     spec = make_spec(Location.NODE, Type.MASK)
-    truth = {"y": torch.tensor([[1.0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]])}
+    truth = {"y": torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]], dtype=torch.int8)}
     logits = {"y": torch.tensor([[1.0, 1, 1, 1, 1, 1], [-1, 1, 1, 1, 1, 1]])}
     batches = [scores_of(spec, rows(logits, part), rows(truth, part))["y"] for part in (slice(0, 1), slice(1, 2))]
     assert batches == [1, 0]
@@ -184,8 +195,8 @@ F1_CASES = pytest.mark.parametrize(
 )
 
 
-def f1_logits_and_truth(logits: list[float], truth: list[float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return {"y": torch.tensor([logits]).float()}, {"y": torch.tensor([truth]).float()}
+def f1_logits_and_truth(logits: list[float], truth: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return {"y": torch.tensor([logits]).float()}, {"y": torch.tensor([truth], dtype=torch.int8)}
 
 
 @F1_CASES
@@ -203,9 +214,9 @@ def test_f1_equals_that_of_dm_clrs(evaluate, truth, logits, expected):
 
 def test_the_first_node_of_a_fused_permutation_points_at_itself():
     spec = recipe_spec("quicksort")
-    permutation = functional.one_hot(torch.tensor([[2, 0, 1]]), 3).float()
-    fused = fuse_permutations(spec, {"pred": permutation, "pred_mask": torch.tensor([[0.0, 1, 0]])})
-    assert fused["pred"].tolist() == [[2, 1, 1]]
+    permutations, first = torch.tensor([[2, 0, 1], [1, 2, 0]], dtype=torch.int16), torch.tensor([1, 0])
+    fused = fuse_permutations(spec, {"pred": permutations, "pred_mask": first.to(torch.int16)})
+    assert fused["pred"].tolist() == [[2, 1, 1], [0, 2, 0]]
 
 
 def test_fusing_leaves_other_outputs_as_they_are():
@@ -225,3 +236,16 @@ def test_predicted_outputs_of_a_sorting_algorithm_are_a_chain():
         "pred_mask": functional.one_hot(torch.tensor([1]), N).float(),
     }
     assert definite(spec, logits)["pred"].tolist() == chain.tolist()
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["quicksort", "kmp_matcher", "lcs_length", "segments_intersect", "floyd_warshall"]
+)
+def test_definite_predictions_have_the_form_of_the_data(algorithm):
+    spec = recipe_spec(algorithm)
+    logits, truth = random_outputs(spec)
+    predicted, expected = definite(spec, logits), fuse_permutations(spec, truth)
+    assert {name: x.shape for name, x in predicted.items()} == {name: x.shape for name, x in expected.items()}
+    assert {name: x.dtype for name, x in predicted.items()} == {
+        name: torch.int8 if spec[name].type is Type.MASK else torch.int64 for name in expected
+    }

@@ -1,5 +1,4 @@
 # Axes: B graphs, N nodes, T time, H hidden, P (graph, step) pairs.
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,6 @@ from nar.processor import Processor
 from nar.processors import TripletGMPNN
 from nar.specs import Location, Spec, Stage, Type, at_stage
 
-Draw = Callable[..., Feedback[NumpyArray]]
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
 
 
@@ -38,22 +36,15 @@ def _in_float64() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def draw(clrs: Any) -> Draw:
+def draw(algorithm: str, num_nodes: int = 5, num_samples: int = 6, seed: int = 20) -> Feedback[NumpyArray]:
     """Trajectories of an algorithm as training has them."""
-
-    def draw(algorithm: str, num_nodes: int = 5, num_samples: int = 6, seed: int = 20) -> Feedback[NumpyArray]:
-        args = train_sampler_args(algorithm, num_nodes)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of dm-clrs's samplers
-            raw = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
-        return randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(0))
-
-    return draw
+    args = train_sampler_args(algorithm, num_nodes)
+    raw = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
+    return randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(0))
 
 
 @pytest.fixture
-def trajectories(draw: Draw) -> Callable[..., Feedback[Tensor]]:
+def trajectories() -> Callable[..., Feedback[Tensor]]:
     """The same as tensors."""
 
     def trajectories(algorithm: str, *args: int, **kwargs: int) -> Feedback[Tensor]:
@@ -86,13 +77,14 @@ def differ(one: Predictions, other: Predictions) -> bool:
 def with_other_hints(features: Features[Tensor], spec: Spec, times: slice) -> Features[Tensor]:
     """The same features with other hints at some times."""
     hints = {name: hint.clone() for name, hint in features.hints.items()}
+    num_nodes = features.inputs["pos"].shape[1]
     for name, hint in hints.items():
         part = hint[times]
-        if spec[name].type is Type.POINTER:
-            num_nodes = part.shape[2]
-            hint[times] = (part + torch.randint(1, num_nodes, part.shape)) % num_nodes
-        else:
+        if spec[name].type is Type.SCALAR:
             hint[times] = torch.rand(part.shape) + 0.5
+        else:
+            number = 2 if spec[name].type is Type.MASK else spec[name].num_classes or num_nodes
+            hint[times] = (part + torch.randint(1, number, part.shape)) % number
     return features._replace(hints=hints)
 
 
@@ -229,6 +221,16 @@ def test_teacher_forcing_is_drawn_for_every_graph(trajectories):
     is_forced = torch.isclose(mixed, forced).all(dim=1)
     assert torch.equal(~is_forced, torch.isclose(mixed, unforced).all(dim=1))
     assert 0.05 < is_forced.double().mean() < 0.6
+
+
+def test_hints_may_lie_in_memory_sample_by_sample(trajectories):
+    feedback = trajectories("dijkstra")
+    in_order = {name: hint.contiguous() for name, hint in feedback.features.hints.items()}
+    assert not any(hint.is_contiguous() for hint in feedback.features.hints.values())
+    other = feedback._replace(features=feedback.features._replace(hints=in_order))
+    model = make_model("dijkstra", hint_teacher_forcing=1.0).train()
+    assert_same(model("dijkstra", other.features), model("dijkstra", feedback.features))
+    torch.testing.assert_close(total_loss(model, "dijkstra", other), total_loss(model, "dijkstra", feedback))
 
 
 # How hints are used.
@@ -544,9 +546,10 @@ def renamed(spec: Spec, data: Mapping[str, Tensor], order: Tensor, *, num_leadin
     inverse = order.argsort()
     result = {}
     for name, value in data.items():
-        for dim in range({Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}[spec[name].location]):
+        num_axes = {Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}[spec[name].location]
+        for dim in range(0 if spec[name].type is Type.MASK_ONE else num_axes):
             value = value.index_select(num_leading + dim, order)
-        result[name] = inverse[value] if spec[name].type is Type.POINTER else value
+        result[name] = inverse[value.long()] if spec[name].type in (Type.MASK_ONE, Type.POINTER) else value
     return result
 
 

@@ -58,6 +58,7 @@ CASES = [
             {"use_lstm": True, "num_processor_steps": 2},
         )
     ),
+    Case("dijkstra", "triplet_gmpnn", {"num_processor_steps": 2}),
 ]
 
 # Whose weights at the start are compared: with scalar hints, a gate, triplets and an LSTM; and the other processors.

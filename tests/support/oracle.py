@@ -2,8 +2,7 @@
 # Axes: B graphs, N nodes, T time.
 
 import importlib
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +13,10 @@ import pytest
 from cases import HIDDEN_DIM, NUM_HEADS, TRIPLET_DIM, Case, Record, fixed_noise, moments
 
 from nar.batch import Features, Feedback, NumpyArray
-from nar.datasets import sample
+from nar.datasets import SPECS, dense, sample
 from nar.datasets.clrs30 import min_num_nodes
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
+from nar.specs import Type
 
 decoders: Any = importlib.import_module("clrs._src.decoders")
 losses: Any = importlib.import_module("clrs._src.losses")
@@ -43,25 +43,37 @@ def record(case: Case, seed: int = 20) -> Record:
     jax.clear_caches()
     pairs = [(t, b) for t in range(len(train[1] or ())) for b in range(len(lengths)) if t + 1 < lengths[b]]
     hint_names = [name for name, probe in spec.items() if probe.stage == "hint"] if train[1] else []
-    by_name = {name: np.stack([train[1][t][name][b] for t, b in pairs]) for name in hint_names}
     made |= keyed("train|loss", by_probe) | keyed("train|gradient", by_entry(gradients))
-    made |= keyed("train|outputs", train[0]) | keyed("train|hints", by_name) | keyed("test|outputs", test[0])
+    for mode, (output_logits, hint_logits) in (("train", train), ("test", test)):
+        by_name = {name: np.stack([hint_logits[t][name][b] for t, b in pairs]) for name in hint_names}
+        made |= keyed(f"{mode}|outputs", output_logits) | keyed(f"{mode}|hints", by_name)
     return {key: compact(np.asarray(value)) for key, value in made.items()}
 
 
-def draw(algorithm: str, seed: int, num_nodes: int = 5) -> Feedback[NumpyArray]:
-    """A few samples as training has them, but cut off so that no two are equally long if there are hints enough."""
-    num_nodes = max(num_nodes, min_num_nodes(algorithm))
+def draw(algorithm: str, seed: int) -> Feedback[NumpyArray]:
+    """A few samples as training has them, in dm-clrs's dense form, but cut off so that no two are equally long if there
+    are hints enough.
+    """
+    # Five nodes, or as many as it takes for a hint to be fed back.
+    num_nodes = max({"lcs_length": 8, "naive_string_matcher": 10}.get(algorithm, 5), min_num_nodes(algorithm))
     args = train_sampler_args(algorithm, num_nodes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of dm-clrs's samplers
-        raw = sample(algorithm, num_nodes=num_nodes, num_samples=NUM_SAMPLES, seed=seed, **args)
+    raw = dense(SPECS[algorithm], sample(algorithm, num_nodes=num_nodes, num_samples=NUM_SAMPLES, seed=seed, **args))
     (inputs, hints, lengths), outputs = randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(0))
+    outputs = with_one_hot_permutations(algorithm, outputs, inputs["pos"].shape[1])
     longest = min(MAX_HINTS, int(max(lengths)))
     lengths = np.minimum(lengths, np.maximum(longest - np.arange(NUM_SAMPLES), 1)).astype(np.int64)
     inputs, hints, outputs = ({n: compact(x) for n, x in probes.items()} for probes in (inputs, hints, outputs))
     hints = {name: hint[: max(lengths)] for name, hint in hints.items()}
     return Feedback(Features(inputs, hints, lengths), outputs)
+
+
+def with_one_hot_permutations(
+    algorithm: str, outputs: Mapping[str, NumpyArray], num_nodes: int
+) -> dict[str, NumpyArray]:
+    """Outputs in which what the recipe has made of permutations, they and their first nodes, is dense as well."""
+    permutations = {name for name, probe in recipe_spec(algorithm).items() if probe.type is Type.PERMUTATION_POINTER}
+    sparse = permutations | {f"{name}_mask" for name in permutations}
+    return {name: np.eye(num_nodes)[data] if name in sparse else data for name, data in outputs.items()}
 
 
 def compact(array: NumpyArray) -> NumpyArray:

@@ -1,9 +1,10 @@
 """The comparison of our model with dm-clrs on one small batch, against what dm-clrs made of it.
 
-A case's *record* is a flat dict of arrays: dm-clrs's weights (``params|module|entry``), the batch (``inputs|probe``,
-``hints|probe``, ``outputs|probe``, ``lengths``) and what dm-clrs made of it in float64: ``train|loss|probe``,
-``train|gradient|module|entry``, ``train|hints|probe``, ``train|outputs|probe``, ``test|outputs|probe``,
-``predicted|probe``, ``score|probe``, ``hint_score|probe`` and ``hint_score_by_time|probe``.
+A case's *record* is a flat dict of arrays: dm-clrs's weights (``params|module|entry``), the batch in dm-clrs's dense
+form (``inputs|probe``, ``hints|probe``, ``outputs|probe``, ``lengths``) and what dm-clrs made of it in float64:
+``train|loss|probe``, ``train|gradient|module|entry``, ``train|outputs|probe``, ``train|hints|probe``,
+``test|outputs|probe``, ``test|hints|probe``, ``predicted|probe``, ``score|probe``, ``hint_score|probe`` and
+``hint_score_by_time|probe``.
 """
 # Axes: B graphs, N nodes, T time, P (graph, step) pairs.
 
@@ -19,16 +20,20 @@ from torch import Tensor
 
 import nar.decoders
 from nar.batch import Features, Feedback, NumpyArray, to_tensors
+from nar.datasets.dm_clrs import compact
 from nar.datasets.recipe import recipe_spec
+from nar.encoders import dense
 from nar.haiku import from_haiku, haiku_names, to_haiku
 from nar.losses import losses
 from nar.metrics import counts, definite, hint_scores, scores
 from nar.model import EncodeProcessDecode, Predictions
 from nar.processor import Processor
 from nar.processors import GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN
+from nar.specs import Spec, Type
 
 TOLERANCES = {"float64": 1e-5, "float32": 2e-4}
-SMALLEST_GRADIENT = {"float64": 1e-4, "float32": 1e-2}  # of what is measured by itself, relative to the largest
+SMALLEST_GRADIENT = 1e-6  # of what is measured by itself, relative to the largest
+IMPOSSIBLE = -1e3  # logits below it only have to be so in both
 
 # By dm-clrs's name.
 PROCESSORS: dict[str, Callable[[int], Processor]] = {
@@ -69,10 +74,10 @@ def weights(record: Record) -> dict[str, Record]:
     return tree
 
 
-def feedback(record: Record) -> Feedback[NumpyArray]:
-    """The batch."""
+def feedback(record: Record, spec: Spec) -> Feedback[NumpyArray]:
+    """The batch in our form."""
     features = Features(part(record, "inputs"), part(record, "hints"), record["lengths"])
-    return Feedback(features, part(record, "outputs"))
+    return compact(spec, Feedback(features, part(record, "outputs")))
 
 
 @contextmanager
@@ -100,7 +105,7 @@ def our_results(case: Case, record: Record, precision: str) -> Record:
         model = our_model(case)
         model.load_state_dict(from_haiku(weights(record), model))
         spec = recipe_spec(case.algorithm)
-        batch = to_tensors(feedback(record), spec)
+        batch = to_tensors(feedback(record, spec), spec)
         with our_noise_fixed():
             train = model.train()(case.algorithm, batch.features)
             by_probe = losses(spec, train, batch)
@@ -115,14 +120,24 @@ def our_results(case: Case, record: Record, precision: str) -> Record:
         **_keyed("train|outputs", train.outputs),
         **_keyed("train|hints", _by_time(train)),
         **_keyed("test|outputs", test.outputs),
+        **_keyed("test|hints", _by_time(test)),
     }
-    results |= _keyed("predicted", definite(spec, test.outputs))
+    results |= _keyed("predicted", in_dm_clrs(spec, definite(spec, test.outputs), record["inputs|pos"].shape[1]))
     by_output = scores(spec, counts(spec, test.outputs, batch.outputs))
     results |= _keyed("score", {name: torch.tensor(value) for name, value in by_output.items()})
     for name, score in hint_scores(spec, test, batch).items():
         results[f"hint_score|{name}"] = torch.tensor(score.mean)
         results[f"hint_score_by_time|{name}"] = torch.tensor(score.by_time)
     return {key: value.detach().numpy() for key, value in results.items()}
+
+
+def in_dm_clrs(spec: Spec, predicted: Mapping[str, Tensor], num_nodes: int) -> dict[str, Tensor]:
+    """Definite predictions in the form of dm-clrs: choices one-hot, but for pointers."""
+    one_hot = (Type.MASK_ONE, Type.CATEGORICAL)
+    return {
+        name: dense(spec[name], value, num_nodes) if spec[name].type in one_hot else value
+        for name, value in predicted.items()
+    }
 
 
 def _keyed(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -151,7 +166,7 @@ def assert_equal(expected: Record, ours: Record, precision: str) -> None:
 
     The error of an array is its largest difference relative to its largest entry. Gradients that vanish but for
     rounding are measured by the largest gradient: see `SMALLEST_GRADIENT`. Impossible logits, of -1e6, only have to be
-    so in both. What is predicted has to be the same.
+    so in both, and count for neither. What is predicted has to be the same.
     """
     results = {key: array for key, array in expected.items() if is_result(key)}
     assert set(ours) == set(results), sorted(set(ours) ^ set(results))
@@ -161,10 +176,12 @@ def assert_equal(expected: Record, ours: Record, precision: str) -> None:
         given = ours[key]
         assert given.shape == wanted.shape, (key, given.shape, wanted.shape)
         if "|outputs|" in key or "|hints|" in key:
-            given, wanted = np.maximum(given, -1e3), np.maximum(wanted, -1e3)
+            possible = wanted > IMPOSSIBLE
+            assert ((given > IMPOSSIBLE) == possible).all(), key
+            given, wanted = given[possible], wanted[possible]
         scale = np.abs(wanted).max(initial=0)
         if "|gradient|" in key:
-            scale = max(scale, SMALLEST_GRADIENT[precision] * largest)
+            scale = max(scale, SMALLEST_GRADIENT * largest)
         error = np.abs(given - wanted).max(initial=0) / (scale or 1)
         if not error <= (0 if key.startswith("predicted") else TOLERANCES[precision]):
             errors[key] = error

@@ -1,0 +1,249 @@
+"""What an algorithm is to this library, and how its trajectories are made."""
+# Axes: B trajectories, N nodes, T time, C classes.
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+
+from nar.batch import Features, Feedback, NumpyArray
+from nar.datasets.checks import check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
+from nar.datasets.fingerprint import code_of, digest
+from nar.datasets.trace import DTYPES, Trace
+from nar.errors import UserError
+from nar.specs import Location, Spec, Stage, Type, at_stage
+
+Hints = Literal["all", "first", "none"]
+
+NEVER_ASKED = 2**24
+"""Bytes of which it is not asked whether they are free, which takes longer than to draw a small trajectory."""
+
+
+class Algorithm(ABC):
+    """An algorithm to be learnt: its probes, its inputs, and how it runs. Subclass it for one of your own.
+
+    What is drawn, recorded and returned is checked against the spec, and refused by name and value if it does not fit.
+
+    Attributes:
+        spec: Its probes by name. If there is an input ``pos``, positions of the nodes from 0 to 1 in ascending order,
+            it is drawn at random for training, as the recipe has it.
+        name: By which it is known in logs and files: that of its class if it does not say another.
+        min_num_nodes: The smallest size that :meth:`draw` takes.
+        is_checked: Whether what it says of its probes is checked.
+    """
+
+    spec: Spec
+    name: str
+    min_num_nodes: int = 2
+    is_checked: bool = True
+    _code: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = vars(cls).get("name", cls.__name__)
+        cls._code = code_of(cls.__module__)  # now: files may change while a program runs, what they defined does not
+
+    @abstractmethod
+    def draw(self, rng: np.random.RandomState, num_nodes: int) -> tuple[Any, ...]:
+        """What the algorithm is given: arrays and numbers, all drawn from `rng`."""
+
+    @abstractmethod
+    def inputs(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The values of the input probes, in the spec's order, for what was drawn."""
+
+    @abstractmethod
+    def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Run on what was drawn; the arguments are that and the trace.
+
+        Call :func:`nar.datasets.record` with the trace and the values of all hints, in the spec's order, for the first
+        time before the first step. A model takes as many steps as there are records after the first. May be compiled
+        by numba.
+
+        Returns:
+            The values of the output probes, in the spec's order.
+        """
+
+    def fingerprint(self) -> str | None:
+        """A digest of its code and its own attributes, by which a cache tells it from others of its name.
+
+        None if it was defined where there is no file, as in an interactive session, or if an attribute is no number,
+        text, list, dict or array: then nothing is kept of it.
+        """
+        return digest(self._code, vars(self))
+
+
+def check_algorithm(algorithm: Algorithm) -> None:
+    """Raise a :class:`UserError` if no model can be made for its probes."""
+    if algorithm.is_checked:
+        with _naming(algorithm):
+            check_name("algorithm", algorithm.name)
+            check_spec(getattr(algorithm, "spec", None))
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The three methods of one of CLRS-30's :class:`Algorithm`, as functions."""
+
+    draw: Callable[..., tuple[Any, ...]]
+    inputs: Callable[..., tuple[Any, ...]]
+    run: Callable[..., tuple[Any, ...]]
+
+
+def trajectories(
+    algorithm: Algorithm,
+    *,
+    num_nodes: int,
+    num_samples: int,
+    rng: np.random.RandomState,
+    hints: Hints = "all",
+    truncate_decimals: int | None = None,
+    **args: Any,
+) -> Feedback[NumpyArray]:
+    """Trajectories on random inputs, as compact as :class:`nar.specs.Type` says.
+
+    Args:
+        algorithm: What to run.
+        num_nodes: The size asked of `algorithm.draw`.
+        num_samples: B.
+        rng: Draws the inputs, one trajectory's after another's.
+        hints: Which hints to keep; the lengths are those of all hints in any case.
+        truncate_decimals: To how many decimals to cut floating-point data; None or 0 for not at all.
+        **args: For `algorithm.draw`.
+
+    Returns:
+        Inputs and outputs [B, ...], hints [T, B, ...] padded with zeros, lengths [B].
+
+    Raises:
+        UserError: If the trajectories would not fit into memory, or a probe breaks its type.
+    """
+    drawn, returned = (num_bytes(at_stage(algorithm.spec, stage), num_nodes) for stage in (Stage.INPUT, Stage.OUTPUT))
+    _check_memory(  # inputs are there as they were drawn and as they are returned; to draw one takes as much again
+        2 * (num_samples + 1) * drawn + num_samples * returned,
+        f"the inputs and outputs of {num_samples} trajectories on {num_nodes} nodes",
+        "ask for fewer at a time, or for smaller ones",
+    )
+    if "truncate_decimals" in inspect.signature(algorithm.draw).parameters:
+        args["truncate_decimals"] = truncate_decimals  # for a draw that has to look at the data that are cut
+    draw: Callable[..., tuple[Any, ...]] = algorithm.draw
+    data = [draw(rng, num_nodes, **args) for _ in range(num_samples)]
+    if algorithm.is_checked:
+        with _naming(algorithm):
+            for values in data:
+                check_tuple("what is drawn", values)
+    if truncate_decimals:
+        data = [tuple(truncated(value, truncate_decimals) for value in values) for values in data]
+    inputs = _stacked(algorithm, Stage.INPUT, [algorithm.inputs(*values) for values in data])
+    size = size_of(algorithm.spec, inputs)
+    probes = at_stage(algorithm.spec, Stage.HINT)
+    room = {"all": 0, "first": 1, "none": 0}[hints]
+    buffers = _buffers(probes, size, room, num_samples)
+    lengths, results = [], []
+    for sample, values in enumerate(data):
+        result, length = _run(algorithm, values, buffers, sample, size)
+        if hints == "all" and length > room:
+            # Trajectories are run once more only as long as they become longer.
+            room = length if sample == 0 else length + length // 4
+            grown = _buffers(probes, size, room, num_samples)
+            for buffer, larger in zip(buffers, grown, strict=True):
+                larger[:sample, : buffer.shape[1]] = buffer[:sample]
+            buffers = grown
+            result, length = _run(algorithm, values, buffers, sample, size)
+        results.append(result)
+        lengths.append(length)
+    longest = min(room, max(lengths))
+    by_name = {name: data[:, :longest].swapaxes(0, 1) for name, data in zip(probes, buffers, strict=True)}
+    outputs = _stacked(algorithm, Stage.OUTPUT, results, size)
+    return Feedback(Features(inputs, by_name if room else {}, np.array(lengths)), outputs)
+
+
+def _run(
+    algorithm: Algorithm, values: tuple[Any, ...], buffers: tuple[NumpyArray, ...], sample: int, size: int
+) -> tuple[tuple[Any, ...], int]:
+    """The outputs and the number of hints, of which those go into the buffers for which there is room."""
+    own = tuple([buffer[sample] for buffer in buffers])
+    if algorithm.is_checked:
+        with _naming(algorithm):
+            return run_checked(algorithm.run, values, at_stage(algorithm.spec, Stage.HINT), own, size)
+    trace = Trace(np.zeros(1, np.int64), own)
+    return algorithm.run(*values, trace), int(trace.length[0])
+
+
+@contextmanager
+def _naming(algorithm: Algorithm) -> Iterator[None]:
+    """Put the algorithm's name before what is wrong with its probes."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{algorithm.name}: {error}") from error
+
+
+@cache
+def positions(num_nodes: int) -> NumpyArray:
+    """Evenly spaced from 0 to 1, the latter excluded, [N]; always the same array."""
+    array: NumpyArray = np.arange(num_nodes) / num_nodes
+    array.flags.writeable = False
+    return array
+
+
+def truncated(value: Any, decimals: int) -> Any:
+    """`value` without its further decimals, if it has any."""
+    if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+        return np.trunc(value * 10**decimals) / 10**decimals
+    return value
+
+
+def _stacked(
+    algorithm: Algorithm, stage: Stage, rows: list[tuple[Any, ...]], size: int | None = None
+) -> dict[str, NumpyArray]:
+    """The probes of one stage, from their values in each trajectory; `size` is N once it is known."""
+    spec = at_stage(algorithm.spec, stage)
+    if algorithm.is_checked:
+        with _naming(algorithm):
+            rows = check_rows(spec, stage, rows, size)
+    columns = zip(*rows, strict=True)
+    return {
+        name: np.array(column, None if probe.type is Type.SCALAR else DTYPES[probe.type])
+        for (name, probe), column in zip(spec.items(), columns, strict=True)
+    }
+
+
+def _buffers(spec: Spec, size: int, num_times: int, num_samples: int) -> tuple[NumpyArray, ...]:
+    """Room for hints, [B, T, ...] each."""
+    shapes = {name: (num_samples, num_times, *shape_of(probe, size)) for name, probe in spec.items()}
+    types = {name: np.dtype(DTYPES[probe.type]) for name, probe in spec.items()}
+    _check_memory(
+        num_samples * num_times * num_bytes(spec, size),
+        f"{num_samples} trajectories of {num_times} hints on {size} nodes",
+        'ask for fewer at a time, or for hints="first"',
+    )
+    return tuple(np.zeros(shape, types[name]) for name, shape in shapes.items())
+
+
+def num_bytes(spec: Spec, size: int) -> int:
+    """What one value of each probe takes."""
+    return sum(np.dtype(DTYPES[probe.type]).itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
+
+
+def _check_memory(needed: int, what: str, remedy: str) -> None:
+    """Raise a :class:`UserError` if there are fewer than `needed` bytes."""
+    if needed < NEVER_ASKED:
+        return
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(f"{what} would take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: {remedy}")
+
+
+def size_of(spec: Spec, inputs: Mapping[str, NumpyArray]) -> int:
+    """N, from the first input that has a node axis."""
+    return next(
+        int(data.shape[1])
+        for name, data in inputs.items()
+        if spec[name].location is not Location.GRAPH and spec[name].type is not Type.MASK_ONE
+    )

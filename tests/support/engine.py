@@ -1,0 +1,33 @@
+"""The engine's algorithms on given data, beside dm-clrs's."""
+
+from copy import copy, deepcopy
+from typing import Any
+
+import numpy as np
+
+from nar.batch import Feedback, NumpyArray
+from nar.datasets import SPECS, dense
+from nar.datasets.algorithm import trajectories
+from nar.datasets.samplers import CLRS_30
+
+
+def by_hand(name: str, *data: Any, **settings: Any) -> Feedback[NumpyArray]:
+    """The trajectory of an algorithm on the given data."""
+    algorithm = copy(CLRS_30[name])
+    algorithm.draw = lambda rng, num_nodes: data  # type: ignore[method-assign]
+    return trajectories(algorithm, num_nodes=0, num_samples=1, rng=np.random.RandomState(0), **settings)
+
+
+def assert_equals_dm_clrs(clrs: Any, name: str, *data: Any) -> None:
+    """Fail if on the given data a probe differs from dm-clrs's."""
+    _, probes = getattr(clrs._src.algorithms, name)(*deepcopy(data))
+    assert_equals_probes(clrs, name, by_hand(name, *data), probes)
+
+
+def assert_equals_probes(clrs: Any, name: str, ours: Feedback[NumpyArray], probes: Any) -> None:
+    """Fail if one trajectory differs from the probes of dm-clrs's."""
+    (inputs, hints, _), outputs = dense(SPECS[name], ours)
+    theirs = clrs._src.probing.split_stages(probes, clrs._src.specs.SPECS[name])
+    for stage, points in zip((inputs, outputs, hints), theirs, strict=True):
+        for point in points:
+            np.testing.assert_array_equal(stage[point.name], point.data, err_msg=point.name)
