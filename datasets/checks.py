@@ -182,7 +182,7 @@ def _array(name: str, value: Any) -> NumpyArray:
     except ValueError:  # of lists of different lengths
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
-        raise UserError(f"expected numbers in {name}, given {value!r}")
+        raise UserError(f"expected numbers in {name}, given {' '.join(repr(value).split())}")
     return array
 
 

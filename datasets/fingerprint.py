@@ -5,7 +5,9 @@ import hashlib
 import json
 import sys
 import sysconfig
+import tokenize
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,9 @@ def code_of(module: str) -> str | None:
         path = getattr(sys.modules.get(name), "__file__", None)
         if name in sources or path is None or not path.endswith(".py") or not _is_own(name, path, module):
             continue
-        sources[name] = Path(path).read_text(encoding="utf-8")
-        waiting += _imported(sources[name], sys.modules[name].__package__)
+        with suppress(OSError, SyntaxError), tokenize.open(path) as file:
+            sources[name] = file.read()
+            waiting += _imported(sources[name], sys.modules[name].__package__)
     return repr(sorted(sources.values())) if module in sources else None
 
 

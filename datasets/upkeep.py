@@ -21,14 +21,14 @@ TEMPORARY = re.compile(r"\w{8}\.tmp")
 
 
 def print_files(cache: Cache) -> None:
-    """Print a row for each file of a cache.
+    """Print a row for each file of a cache, and how much room they take.
 
     Raises:
         CacheError: If the folder cannot be read.
     """
     with _refusals_named(cache):
         paths = data_files(cache)
-        table = Table(title=f"{cache.folder}: {_count(paths, 'file')}, {_megabytes(paths)}")
+        table = Table()
         table.add_column("algorithm", no_wrap=True)
         table.add_column("n", justify="right")
         table.add_column("split")
@@ -41,10 +41,13 @@ def print_files(cache: Cache) -> None:
             created = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
             size = f"{path.stat().st_size / MEGABYTE:.2f}"
             table.add_row(algorithm, num_nodes, _kind(key), str(key.get("num_samples", "?")), size, created)
+        summary = f"{cache.folder}: {_count(paths, 'file')}, {_megabytes(paths)}"
     console = Console()
     if not console.is_terminal:
         console.width = 120  # no line is broken that another program may read
-    console.print(table)
+    if paths:
+        console.print(table)
+    print(summary)
 
 
 def verify(cache: Cache) -> bool:

@@ -34,21 +34,21 @@ def refusal(*args: Any, **kwargs: Any) -> str:
 
 
 def test_hints_that_do_not_fit_are_refused_with_their_number_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    free(monkeypatch, 2**30)
-    line = refusal("bubble_sort", num_nodes=512, num_samples=64)
-    hints = 512 * 511 // 2 + 1
-    needed = 64 * hints * (512 * 2 + 2 + 2) / 2**30  # a pointer for every node, and two nodes
+    free(monkeypatch, 2**29)
+    line = refusal("bubble_sort", num_nodes=256, num_samples=64)
+    hints = 256 * 255 // 2 + 1
+    needed = 64 * hints * (256 * 2 + 2 + 2) / 2**30  # a pointer for every node, and two nodes
     assert line == (
-        f"64 trajectories of {hints} hints on 512 nodes would take {needed:.1f} GiB, and 1.0 GiB are free: "
+        f"64 trajectories of {hints} hints on 256 nodes would take {needed:.1f} GiB, and 0.5 GiB are free: "
         'ask for fewer at a time, or for hints="first"'
     )
 
 
 @pytest.mark.parametrize("hints", ["first", "none"])
 def test_without_all_of_their_hints_the_same_trajectories_fit(hints: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    free(monkeypatch, 2**30)
-    feedback = sample("bubble_sort", num_nodes=512, num_samples=64, seed=0, hints=hints)
-    assert feedback.features.lengths.max() == 512 * 511 // 2 + 1
+    free(monkeypatch, 2**29)
+    feedback = sample("bubble_sort", num_nodes=256, num_samples=64, seed=0, hints=hints)
+    assert feedback.features.lengths.max() == 256 * 255 // 2 + 1
 
 
 def test_as_many_hints_as_fit_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,15 @@
 import importlib
 import pickle
 import sys
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import own_algorithm
 import pytest
 import torch
 from numba import njit
@@ -32,6 +31,7 @@ from nar.batch import Feedback, NumpyArray
 from nar.datasets import CLRS30, Algorithm, Trace, datamodule, record, sample
 from nar.datasets.cache import Cache
 from nar.datasets.datamodule import generate_splits
+from nar.datasets.fingerprint import code_of
 from nar.datasets.recipe import recipe_spec
 from nar.datasets.splits import Split, SplitBatches, TrainStream
 from nar.errors import UserError
@@ -64,6 +64,13 @@ def saying(probe: Probe, value: Any) -> Told:
     return Told({"p": probe}, at[Stage.INPUT], hints, at[Stage.OUTPUT])
 
 
+def doing(algorithm: Algorithm, **methods: Any) -> Any:
+    """The algorithm with other methods."""
+    for name, method in methods.items():
+        setattr(algorithm, name, method)
+    return algorithm
+
+
 def data_of(algorithm: Algorithm, name: str) -> Any:
     """A probe's data in one trajectory; of a hint at the first time."""
     (inputs, hints, _), outputs = drawn(algorithm, num_samples=1)
@@ -73,13 +80,19 @@ def data_of(algorithm: Algorithm, name: str) -> Any:
 # What is drawn
 
 
+def arrays(feedback: Feedback[NumpyArray]) -> dict[str, NumpyArray]:
+    """All that it has."""
+    (inputs, hints, lengths), outputs = feedback
+    return {**inputs, **hints, **outputs, "lengths": lengths}
+
+
 def assert_equal(ours: Feedback[NumpyArray], theirs: Feedback[NumpyArray]) -> None:
     """Fail if a value or a type of it differs."""
-    for one, other in zip((*ours.features, ours.outputs), (*theirs.features, theirs.outputs), strict=True):
-        pairs = [(one[name], other[name]) for name in one] if isinstance(one, Mapping) else [(one, other)]
-        for array, expected in pairs:
-            assert array.dtype == expected.dtype
-            np.testing.assert_array_equal(array, expected)
+    one, other = arrays(ours), arrays(theirs)
+    assert list(one) == list(other)
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
 @pytest.mark.parametrize("compiled", [CompiledComponents, ComponentsByFunction])
@@ -154,9 +167,7 @@ def test_compiled_code_records_steps_without_hints() -> None:
             record(trace)
         return (np.zeros(4),)
 
-    algorithm = Told({})
-    algorithm.run = run
-    assert drawn(algorithm).features.lengths.tolist() == [5, 5, 5]
+    assert drawn(doing(Told({}), run=run)).features.lengths.tolist() == [5, 5, 5]
 
 
 @pytest.mark.parametrize("num_nodes", [1, 2, 5])
@@ -206,6 +217,7 @@ BREAKING = [
     (NODE, Type.SCALAR, list("abcd"), "expected numbers in p, given ['a', 'b', 'c', 'd']"),
     (NODE, Type.SCALAR, [[1], [1, 2]], "expected numbers in p, given [[1], [1, 2]]"),
     (NODE, Type.SCALAR, None, "expected numbers in p, given None"),
+    (EDGE, Type.SCALAR, np.full((4, 4), "a"), "expected numbers in p, given array([['a', 'a', 'a', 'a'], ['a', "),
     (GRAPH, Type.SCALAR, 1j, "expected numbers in p, given 1j"),
 ]
 
@@ -248,13 +260,10 @@ def say_twice(value: Any, trace: Trace) -> tuple[NumpyArray]:
     return (np.zeros(4),)
 
 
-def saying_compiled(probe: Probe, value: Any, run: Callable[..., Any] = say) -> Told:
+def saying_compiled(probe: Probe, value: Any, run: Any = say) -> Any:
     """An algorithm that is given `value` and records it as ``p`` in compiled code."""
-    algorithm = Told({"p": probe})
-    algorithm.draw = lambda rng, num_nodes: (value,)  # type: ignore[method-assign]
-    algorithm.inputs = lambda value: (np.zeros(4),)  # type: ignore[method-assign]
-    algorithm.run = run  # type: ignore[method-assign]
-    return algorithm
+    draw, inputs = lambda rng, num_nodes: (value,), lambda value: (np.zeros(4),)
+    return doing(Told({"p": probe}), draw=draw, inputs=inputs, run=run)
 
 
 @pytest.mark.parametrize(
@@ -327,15 +336,12 @@ def test_what_is_no_tuple_is_refused(method: str, message: str) -> None:
             record(args[-1], np.arange(4))
         return np.arange(4)
 
-    algorithm = Components()
-    setattr(algorithm, method, bare)
-    assert refusal(algorithm) == f"Components: {message}"
+    assert refusal(doing(Components(), **{method: bare})) == f"Components: {message}"
 
 
 @pytest.mark.parametrize("pointers", [[0], [1, 1], [2, 0, 2], [3, 2, 2, 1]])
 def test_a_chain_in_any_order_is_a_permutation(pointers: list[int]) -> None:
-    algorithm = EveryKind(stages=())
-    algorithm.run = lambda n, first, trace: (pointers,)  # type: ignore[method-assign]
+    algorithm = doing(EveryKind(stages=()), run=lambda n, first, trace: (pointers,))
     assert drawn(algorithm, num_nodes=len(pointers)).outputs["order"][0].tolist() == pointers
 
 
@@ -350,23 +356,20 @@ def test_a_chain_in_any_order_is_a_permutation(pointers: list[int]) -> None:
     ],
 )
 def test_what_is_no_chain_is_refused_as_a_permutation(pointers: list[int]) -> None:
-    algorithm = EveryKind(stages=())
-    algorithm.run = lambda n, first, trace: (pointers,)  # type: ignore[method-assign]
+    algorithm = doing(EveryKind(stages=()), run=lambda n, first, trace: (pointers,))
     found = refusal(algorithm)
     assert found == f"EveryKind: expected a chain whose first node points at itself in order, given {pointers}"
 
 
 @pytest.mark.parametrize("pos", [[0.1, 0.2, 0.3, 0.4], [0, 0.5, 0.3, 0.4], [0, 1, 2, 3]])
 def test_positions_that_do_not_ascend_from_0_to_1_are_refused(pos: list[float]) -> None:
-    algorithm = Components()
-    algorithm.inputs = lambda adj: (pos, adj)  # type: ignore[method-assign]
+    algorithm = doing(Components(), inputs=lambda adj: (pos, adj))
     given = [float(x) for x in pos]
     assert refusal(algorithm) == f"Components: expected the positions pos to ascend from 0 to 1, given {given}"
 
 
 def test_positions_of_two_sequences_may_both_begin_at_0() -> None:
-    algorithm = Components()
-    algorithm.inputs = lambda adj: ([0, 0.5, 0, 0.5], adj)  # type: ignore[method-assign]
+    algorithm = doing(Components(), inputs=lambda adj: ([0, 0.5, 0, 0.5], adj))
     pos = TrainStream([algorithm], [4], 2, seed=0)[0].feedback.features.inputs["pos"]
     assert (pos[:, 1] > pos[:, 0]).all()
     assert (pos[:, 3] > pos[:, 2]).all()
@@ -382,8 +385,7 @@ def test_trajectories_of_several_sizes_are_refused() -> None:
 
 
 def test_an_input_without_nodes_is_refused() -> None:
-    algorithm = Components()
-    algorithm.inputs = lambda adj: (0.0, adj)  # type: ignore[method-assign]
+    algorithm = doing(Components(), inputs=lambda adj: (0.0, adj))
     assert refusal(algorithm) == "Components: expected a value for every node in pos, given 0.0"
 
 
@@ -530,6 +532,18 @@ def test_a_change_of_the_code_gives_new_data(
     assert Split(after, 5, is_test=True).is_in(cache) == is_same
 
 
+def test_installed_packages_are_no_part_of_what_may_change() -> None:
+    assert code_of("own_algorithm") == repr([Path(own_algorithm.__file__).read_text()])
+
+
+def test_an_algorithm_of_an_installed_package_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "site-packages").mkdir()
+    before = written(folder, monkeypatch, first=MINE, helper=HELPER).Mine().fingerprint()
+    after = written(folder, monkeypatch, first=MINE + "# another\n", helper=HELPER).Mine().fingerprint()
+    assert None not in (before, after)
+    assert before != after
+
+
 def test_a_file_that_changes_after_it_was_imported_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,10 +577,7 @@ def without_source() -> Any:
 
 def with_a_function() -> Components:
     """An instance with an attribute of which nobody knows what it does."""
-    algorithm = Components()
-    algorithm.degree = lambda: 1.5  # type: ignore[assignment]
-    algorithm.draw = lambda rng, num_nodes: (rng.uniform(size=(num_nodes, num_nodes)) < 0.3,)  # type: ignore[method-assign]
-    return algorithm
+    return doing(Components(), extra=lambda: 1.5)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("made", [without_source, with_a_function])
@@ -611,9 +622,17 @@ def test_a_spawned_worker_draws_what_this_process_draws() -> None:
             assert theirs.feedback.features.inputs[name].equal(data)
 
 
-def test_splits_are_generated_by_spawned_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spawning = partial(ProcessPoolExecutor, mp_context=get_context("spawn"))
-    monkeypatch.setattr(datamodule, "ProcessPoolExecutor", spawning)
+class Pickling(ThreadPoolExecutor):
+    """Runs what another process would be sent."""
+
+    def submit(self, *sent: Any, **settings: Any) -> Any:
+        return super().submit(*pickle.loads(pickle.dumps(sent)), **settings)
+
+
+def test_splits_are_generated_from_what_is_sent_to_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datamodule, "ProcessPoolExecutor", Pickling)
     splits = [Split(Components(), size, is_test=True) for size in (4, 5)]
     generate_splits(splits, cache := Cache(tmp_path), num_processes=1)
     assert all(split.is_in(cache) for split in splits)
@@ -667,6 +686,6 @@ def test_the_recipe_leaves_a_spec_as_it_is_but_for_permutations() -> None:
 
 def test_positions_are_random_in_training_and_even_in_a_test(tmp_path: Path) -> None:
     pos = TrainStream([Components()], [5], 2, seed=0)[0].feedback.features.inputs["pos"]
-    assert len(pos.unique()) == 10
+    assert len(set(pos.flatten().tolist())) == 10
     test = Split(Components(), 5, is_test=True).load(Cache(tmp_path))
     assert (test.features.inputs["pos"] == np.arange(5) / 5).all()

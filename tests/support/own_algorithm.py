@@ -36,7 +36,7 @@ def propagate(adj: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
         label = least
 
 
-compiled_propagate = njit(propagate)
+compiled_propagate: Any = njit(propagate)
 
 
 class Components(Algorithm):
@@ -66,7 +66,7 @@ class Components(Algorithm):
 class CompiledComponents(Components):
     """The same, compiled by numba."""
 
-    run = staticmethod(compiled_propagate)
+    run: Any = staticmethod(compiled_propagate)
 
 
 class ComponentsByFunction(Components):
@@ -120,9 +120,9 @@ class EveryKind(Algorithm):
 
     def values(self, stage: Stage, n: int, at: int) -> tuple[Any, ...]:
         """Of the probes of a stage but for the first input and the permutation."""
-        numbers = {
-            Location.NODE: (np.arange(n) + at),
-            Location.EDGE: (np.arange(n * n).reshape(n, n) + at),
+        numbers: dict[Location, Any] = {
+            Location.NODE: np.arange(n) + at,
+            Location.EDGE: np.arange(n * n).reshape(n, n) + at,
             Location.GRAPH: at,
         }
         kept = {name: probe for name, probe in self.spec.items() if name.startswith(stage)}
