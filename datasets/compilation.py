@@ -19,16 +19,18 @@ def compile_ahead(draws: Iterable[tuple[str | Algorithm, int]]) -> None:
         draws: Algorithms and sizes that will be drawn. Those of CLRS-30, which are given by name, are tried at the
             smallest size that they have, a user's own at the smallest of these.
     """
-    smallest: dict[str | Algorithm, int] = {}
-    for algorithm, num_nodes in draws:
-        least = algorithm_of(algorithm).min_num_nodes if isinstance(algorithm, str) else num_nodes
-        smallest[algorithm] = min(least, smallest.get(algorithm, least))
+    smallest: dict[str, tuple[Algorithm, int]] = {}
+    for given, num_nodes in draws:
+        algorithm = algorithm_of(given)
+        least = algorithm.min_num_nodes if isinstance(given, str) else num_nodes
+        _, known = smallest.get(algorithm.name, (algorithm, least))
+        smallest[algorithm.name] = algorithm, min(least, known)
     progress = progress_bar()
     task = progress.add_task("", total=len(smallest))
     with install_listener("numba:compile", _Starter(progress)):
         try:
-            for algorithm, num_nodes in smallest.items():
-                progress.update(task, description=f"compiling {algorithm_of(algorithm).name} …")
+            for algorithm, num_nodes in smallest.values():
+                progress.update(task, description=f"compiling {algorithm.name} …")
                 sample(algorithm, num_nodes=num_nodes, num_samples=1, seed=0, hints="none")
                 progress.advance(task)
             progress.update(task, description="compiled")

@@ -37,6 +37,7 @@ def new() -> New:
     sizes: list[int] = []
 
     class Largest(Algorithm):
+        __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as a dataclass has it
         spec: ClassVar = {
             "key": Probe(Stage.INPUT, Location.NODE, Type.SCALAR),
             "largest": Probe(Stage.OUTPUT, Location.NODE, Type.MASK_ONE),
