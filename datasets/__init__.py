@@ -6,7 +6,7 @@ if __name__ == "datasets":
         "take the root of this repository off sys.path (set PYTHONSAFEPATH=1, or run from another folder)"
     )
 
-from nar.datasets import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
+from nar import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
 from nar.datasets.algorithm import Algorithm
 from nar.datasets.clrs30 import ALGORITHMS, SPECS
 from nar.datasets.datamodule import CLRS30

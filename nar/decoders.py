@@ -4,13 +4,16 @@ Source: ``clrs/_src/decoders.py`` of dm-clrs 2.0.3; Ibarz et al., "A Generalist 
 """
 # Axes: B graphs, N nodes, H hidden, C classes (1 if the probe is not categorical).
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.linear import Linear
+from nar.linear import Channels, Linear, as_tensor, concatenated
+from nar.pointers import edge_logits, product_logits
+from nar.precision import at_least_float32
 from nar.specs import Location, Probe, Type
 
 SINKHORN_TEMPERATURE = 0.1
@@ -29,10 +32,20 @@ class States(NamedTuple):
         adj: As the processor saw it, [B, N, N].
     """
 
-    node: Tensor
-    edge: Tensor
+    node: Tensor | Channels
+    edge: Tensor | Channels
     graph: Tensor
     adj: Tensor
+
+    def some(self, graphs: slice | Tensor) -> "States":
+        """Those of some graphs."""
+        return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs])
+
+    @staticmethod
+    def concatenated(parts: "Sequence[States]") -> "States":
+        """Those of all graphs."""
+        node, edge, graph, adj = zip(*parts, strict=True)
+        return States(concatenated(node), concatenated(edge), torch.cat(graph), torch.cat(adj))
 
 
 def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> nn.Module:
@@ -98,9 +111,8 @@ class NodePointerDecoder(nn.Module):
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        source: Tensor = self.source(states.node)[:, :, None]
-        target: Tensor = (self.target(states.node)[:, :, None] + self.edge(states.edge)).transpose(1, 2)
-        logits: Tensor = self.output(torch.maximum(source, target)).squeeze(-1)
+        source, target, edge = self.source(states.node), self.target(states.node), self.edge.parts(states.edge)
+        logits = edge_logits(source, target, edge, self.output.weight[0]).mT + self.output.bias
         if self.masked:
             logits = below_all_off_edges(logits, states.adj)
         if not self.permutation:
@@ -143,11 +155,9 @@ class EdgePointerDecoder(nn.Module):
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        source = self.source.pairs(states)
-        # One target at a time: without gradients no [B, N, N, N, H] is ever held.
-        targets = self.target(states.node).unbind(dim=1)
-        logits = [self.output(torch.maximum(source, target[:, None, None])) for target in targets]
-        return torch.cat(logits, dim=-1)
+        source, target = self.source.pairs(states), self.target(states.node)
+        logits = product_logits(source.flatten(1, 2), target, self.output.weight[0]) + self.output.bias
+        return logits.view(*source.shape[:3], -1)
 
 
 class GraphDecoder(nn.Module):
@@ -160,7 +170,7 @@ class GraphDecoder(nn.Module):
 
     def read_out(self, states: States) -> Tensor:
         """The sum, [B, num_logits]."""
-        read_out: Tensor = self.node(states.node.amax(dim=1)) + self.graph(states.graph)
+        read_out: Tensor = self.node(as_tensor(states.node).amax(dim=1)) + self.graph(states.graph)
         return read_out
 
     def forward(self, states: States) -> Tensor:
@@ -193,11 +203,6 @@ def below_all_off_edges(logits: Tensor, adj: Tensor) -> Tensor:
     """
     lowest = logits.amin(dim=(1, 2), keepdim=True)
     return torch.where(adj.bool(), logits, (lowest - 1).clamp(max=-1))
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x`, not in half precision: there the noise and the diagonal of a permutation's logits would be infinite."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def gumbel_noise(like: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """From probes to the features that a processor receives.
 
 Source: ``clrs/_src/encoders.py`` of dm-clrs 2.0.3. There every probe goes through a linear layer of its own and the
-results are added; here the probes of a location are put side by side as channels and go through all weights at once.
+results are added; here the probes of nodes and of edges are put side by side as channels, and what follows is applied
+to these.
 """
 # Axes: B graphs, N nodes, H hidden, K channels. What belongs to an edge is [B, sender, receiver, ...].
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.linear import Linear
+from nar.linear import Channels, Linear, Map
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -25,14 +26,14 @@ class Encoding:
     """What a processor receives besides its own last states.
 
     Attributes:
-        node_fts: [B, N, H].
-        edge_fts: [B, N, N, H].
+        node_fts: [B, N, H], as channels.
+        edge_fts: [B, N, N, H], as channels.
         graph_fts: [B, H].
         adj: True on the diagonal, on edges and along pointers, either way, [B, N, N].
     """
 
-    node_fts: Tensor
-    edge_fts: Tensor
+    node_fts: Channels
+    edge_fts: Channels
     graph_fts: Tensor
     adj: Tensor
 
@@ -40,16 +41,18 @@ class Encoding:
     def empty(cls, num_graphs: int, num_nodes: int, like: Tensor, hidden_dim: int) -> Encoding:
         """No features and only self-loops, on the device and in the dtype of `like`."""
         eye = torch.eye(num_nodes, dtype=torch.bool, device=like.device)
+        nodes, nothing = (num_graphs, num_nodes), Map(like.new_zeros(hidden_dim, 0), like.new_zeros(hidden_dim))
         return cls(
-            like.new_zeros(num_graphs, num_nodes, hidden_dim),
-            like.new_zeros(num_graphs, num_nodes, num_nodes, hidden_dim),
+            Channels(like.new_zeros(*nodes, 0), nothing),
+            Channels(like.new_zeros(*nodes, num_nodes, 0), nothing),
             like.new_zeros(num_graphs, hidden_dim),
             eye.expand(num_graphs, num_nodes, num_nodes),
         )
 
     def first(self, count: int) -> Encoding:
         """The encoding of the first `count` graphs."""
-        return Encoding(self.node_fts[:count], self.edge_fts[:count], self.graph_fts[:count], self.adj[:count])
+        node_fts, edge_fts = self.node_fts[:count], self.edge_fts[:count]
+        return Encoding(node_fts, edge_fts, self.graph_fts[:count], self.adj[:count])
 
 
 def dense(probe: Probe, data: Tensor, num_nodes: int) -> Tensor:
@@ -105,15 +108,13 @@ class Encoder(nn.Module):
             elif (probe.location, probe.type) == (Location.EDGE, Type.MASK):
                 adj = adj | (value + value.mT > 0)
 
-        def added(fts: Tensor, location: Location) -> Tensor:
-            return fts + _sum_of_linears(linears[location], channels[location]) if channels[location] else fts
+        def added(fts: Channels, location: Location) -> Channels:
+            return fts.extended(channels[location], linears[location])
 
-        return Encoding(
-            added(base.node_fts, Location.NODE),
-            added(base.edge_fts, Location.EDGE),
-            added(base.graph_fts, Location.GRAPH),
-            adj,
-        )
+        graph_fts = base.graph_fts
+        for linear, value in zip(linears[Location.GRAPH], channels[Location.GRAPH], strict=True):
+            graph_fts = graph_fts + linear(value)
+        return Encoding(added(base.node_fts, Location.NODE), added(base.edge_fts, Location.EDGE), graph_fts, adj)
 
 
 def _channels(probe: Probe, value: Tensor) -> tuple[Location, list[Tensor]]:
@@ -129,10 +130,3 @@ def _channels(probe: Probe, value: Tensor) -> tuple[Location, list[Tensor]]:
             case Location.GRAPH:
                 return Location.NODE, [value[..., None]]
     return probe.location, [value[..., None]]
-
-
-def _sum_of_linears(linears: list[Linear], channels: list[Tensor]) -> Tensor:
-    """``Σ_p W_p x_p + b_p``, as one linear layer over all channels."""
-    weight = torch.cat([linear.weight for linear in linears], dim=1)
-    bias = torch.stack([linear.bias for linear in linears]).sum(dim=0)
-    return functional.linear(torch.cat(channels, dim=-1), weight, bias)

@@ -1,13 +1,23 @@
-"""The linear layer with dm-haiku's initialisation, which every weight of the reference starts from."""
+"""The linear layer with dm-haiku's initialisation, and features of which it need not have more than a few channels."""
+# Axes: W width of features, K channels.
+
+from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+
+Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
 
 class Linear(nn.Linear):
-    """``y = x Wᵀ + b`` with ``W ~ N(0, std²)`` cut off at two ``std`` and ``b`` constant.
+    """``y = x Wᵀ + b`` with ``W ~ N(0, std²)`` cut off at two ``std`` and ``b`` constant; x may be :class:`Channels`.
 
     Args:
         in_features: Width of x.
@@ -33,3 +43,175 @@ class Linear(nn.Linear):
             nn.init.trunc_normal_(self.weight, std=self.std, a=-2 * self.std, b=2 * self.std)
             if self.initial_bias is not None:
                 self.bias.fill_(self.initial_bias)
+
+    def forward(self, input: Tensor | Channels) -> Tensor:
+        """y, [..., out_features], from x, [..., in_features]."""
+        if isinstance(input, Tensor):
+            return super().forward(input)
+        before = input.before(self)
+        return functional.linear(input.joined, before.joined, before.bias)
+
+    def parts(self, input: Tensor | Channels) -> Parts:
+        """The same sum before it is computed, for what can do with less than all of it."""
+        if isinstance(input, Tensor):
+            return Parts(input, self.weight, self.weight.new_zeros(()) if self.bias is None else self.bias)
+        before = input.before(self)
+        match input.others:
+            case ():
+                return Parts(input.data, before.joined, before.bias)
+            case (Rectified() as states,):
+                return Parts(input.data, before.weights[0], before.bias, states, before.weights[1])
+        return Parts(input.joined, before.joined, before.bias)
+
+
+class Parts(NamedTuple):
+    """``y = x weightᵀ + bias + states states_weightᵀ``.
+
+    Attributes:
+        x: [..., K].
+        weight: [out_features, K].
+        bias: [out_features].
+        states: [..., W], or None.
+        states_weight: [out_features, W], or None.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    states: Rectified | None = None
+    states_weight: Tensor | None = None
+
+
+class Before(NamedTuple):
+    """A linear layer as one on channels and what stands beside their features.
+
+    Attributes:
+        weights: [out_features, K], and [out_features, W'] each.
+        joined: These side by side.
+        bias: [out_features].
+    """
+
+    weights: tuple[Tensor, ...]
+    joined: Tensor
+    bias: Tensor
+
+
+class Map:
+    """An affine map from K channels to features: ``x ↦ weight x + bias``.
+
+    It keeps what layers that follow are before it, so a model makes it anew in each forward pass.
+
+    Args:
+        weight: [W, K].
+        bias: [W].
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight = weight
+        self.bias = bias
+        self._extended: dict[tuple[nn.Linear, ...], Map] = {}
+        self.before: dict[nn.Linear, Before] = {}
+
+    def extended(self, linears: Sequence[nn.Linear]) -> Map:
+        """This map plus linear layers on further channels."""
+        key = tuple(linears)
+        if key not in self._extended:
+            weight = torch.cat([self.weight, *(linear.weight for linear in linears)], dim=1)
+            self._extended[key] = Map(weight, torch.stack([self.bias, *(linear.bias for linear in linears)]).sum(dim=0))
+        return self._extended[key]
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """``ReLU(data weightᵀ + bias)``: features that are made where they are used.
+
+    Attributes:
+        data: [..., F].
+        weight: [W, F].
+        bias: [W].
+    """
+
+    data: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __getitem__(self, graphs: slice | Tensor) -> Rectified:
+        """Those of some graphs."""
+        return replace(self, data=self.data[graphs])
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Features that are linear in a few channels, and others that stand beside them as they are.
+
+    A linear layer on them needs the channels alone, so features of W entries per edge are never made. A processor of
+    yours that has other use for features calls :func:`as_tensor`.
+
+    Attributes:
+        data: [..., K].
+        map: From the channels to the features.
+        others: [..., W'] each.
+    """
+
+    data: Tensor
+    map: Map
+    others: tuple[Tensor | Rectified, ...] = ()
+
+    @cached_property
+    def joined(self) -> Tensor:
+        """The channels and the others side by side."""
+        return torch.cat([self.data, *map(as_tensor, self.others)], dim=-1) if self.others else self.data
+
+    def extended(self, data: Sequence[Tensor], linears: Sequence[nn.Linear]) -> Channels:
+        """These plus the results of linear layers on further channels."""
+        if not data:
+            return self
+        return replace(self, data=torch.cat([self.data, *data], dim=-1), map=self.map.extended(linears))
+
+    def before(self, linear: nn.Linear) -> Before:
+        """What `linear` is as a layer on the channels; computed once for every map."""
+        if linear not in self.map.before:
+            widths = [len(self.map.weight), *map(_width, self.others)]
+            weight, *others = torch.split(linear.weight, widths, dim=1)
+            bias = weight @ self.map.bias
+            bias = bias if linear.bias is None else linear.bias + bias
+            weights = (weight @ self.map.weight, *others)
+            self.map.before[linear] = Before(weights, torch.cat(weights, dim=1), bias)
+        return self.map.before[linear]
+
+    def __getitem__(self, graphs: slice | Tensor) -> Channels:
+        """Those of some graphs."""
+        return Channels(self.data[graphs], self.map, tuple(part[graphs] for part in self.others))
+
+
+def beside(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor | Channels:
+    """Features of all side by side, [..., W + W' + ...]."""
+    if isinstance(features, Tensor):
+        return torch.cat([features, *map(as_tensor, others)], dim=-1)
+    return replace(features, others=(*features.others, *others))
+
+
+def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
+    """Features as one tensor, [..., W + W' + ...]."""
+    if isinstance(features, Tensor):
+        return features
+    if isinstance(features, Rectified):
+        return functional.linear(features.data, features.weight, features.bias).relu()
+    made = functional.linear(features.data, features.map.weight, features.map.bias)
+    return torch.cat([made, *map(as_tensor, features.others)], dim=-1) if features.others else made
+
+
+def concatenated(parts: Sequence[Features]) -> Features:
+    """Features of different graphs as those of one batch; their maps and weights are one and the same."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    data = torch.cat([part.data for part in parts])
+    if isinstance(first, Rectified):
+        return replace(first, data=data)
+    others = zip(*(part.others for part in parts), strict=True)
+    return replace(first, data=data, others=tuple(map(concatenated, others)))
+
+
+def _width(features: Tensor | Rectified) -> int:
+    return features.shape[-1] if isinstance(features, Tensor) else len(features.bias)

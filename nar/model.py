@@ -14,7 +14,7 @@ from torch.nn import functional
 from nar.batch import Features
 from nar.decoders import States, hard_value, make_decoder, soft_value
 from nar.encoders import Encoder, Encoding, dense
-from nar.linear import Linear
+from nar.linear import Linear, as_tensor, beside
 from nar.processor import Processor
 from nar.specs import Location, Spec, Stage, Type, at_stage
 
@@ -102,7 +102,7 @@ class EncodeProcessDecode(nn.Module):
         num_nodes = heads.num_nodes(features)
         empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
         inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
-        hidden = cell = torch.zeros_like(empty.node_fts)
+        hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
         for step, (end, count) in enumerate(ranges):
@@ -122,10 +122,11 @@ class EncodeProcessDecode(nn.Module):
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]
-            final_states.append(States(*(part[end:count] for part in states)))
+            if end < count:
+                final_states.append(states.some(slice(end, count)))
 
         by_graph = torch.cat([order[end:count] for end, count in ranges]).argsort()
-        final = States(*(torch.cat(parts)[by_graph] for parts in zip(*final_states, strict=True)))
+        final = States.concatenated(final_states).some(by_graph)
         outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
         if not with_hints:
             return Predictions(outputs, {}, order[:0], order[:0])
@@ -148,13 +149,14 @@ class EncodeProcessDecode(nn.Module):
         """One step's states for the decoders, node states and LSTM cell."""
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = hidden, None
+        given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
         for _ in range(self.num_processor_steps):
-            new_hidden, edge_states = self.processor(node_fts, edge_fts, graph_fts, adj, new_hidden)
+            new_hidden, edge_states = self.processor(*given, graph_fts, adj, new_hidden)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)
-        node = torch.cat([node_fts, hidden, new_hidden], dim=-1)
-        edge = edge_fts if edge_states is None else torch.cat([edge_fts, edge_states], dim=-1)
+        node = beside(node_fts, hidden, new_hidden)
+        edge = edge_fts if edge_states is None else beside(edge_fts, edge_states)
         return States(node, edge, graph_fts, adj), new_hidden, cell
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Linear
+from nar.linear import Channels, Linear, beside
 from nar.processor import Processor
 
 
@@ -31,6 +31,8 @@ class GAT(Processor):
         senders: Whom a node hears: its ``"neighbours"``, which are those that it sends to, or ``"all"`` nodes.
         layer_norm: Whether states are normalised.
     """
+
+    takes_channels = True
 
     def __init__(
         self,
@@ -58,10 +60,15 @@ class GAT(Processor):
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
 
     def forward(
-        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+        self,
+        node_fts: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        adj: Tensor,
+        hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        z = torch.cat([node_fts, hidden], dim=-1)
+        z = beside(node_fts, hidden)
         pairs = self.query(z)[:, :, None] + self.key(z)[:, None]
         logits = leaky_relu(pairs + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None])
         heard = torch.ones_like(adj) if self.senders == "all" else adj

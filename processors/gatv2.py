@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Linear
+from nar.linear import Channels, Linear, beside
 from nar.processor import Processor
 from nar.processors.gat import attend, leaky_relu
 
@@ -33,6 +33,8 @@ class GATv2(Processor):
         layer_norm: Whether states are normalised.
     """
 
+    takes_channels = True
+
     def __init__(
         self,
         hidden_dim: int = 128,
@@ -49,10 +51,15 @@ class GATv2(Processor):
         self.attention = Attention(2 * hidden_dim, hidden_dim, hidden_dim, num_heads=num_heads, layer_norm=layer_norm)
 
     def forward(
-        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+        self,
+        node_fts: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        adj: Tensor,
+        hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        z = torch.cat([node_fts, hidden], dim=-1)
+        z = beside(node_fts, hidden)
         heard = torch.ones_like(adj) if self.senders == "all" else adj
         return self.attention(z, edge_fts, graph_fts, heard), None
 
@@ -138,13 +145,13 @@ class Attention(nn.Module):
         self.scores = nn.ModuleList(Linear(hidden_dim // num_heads, 1) for _ in range(num_heads))
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
 
-    def forward(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, heard: Tensor) -> Tensor:
+    def forward(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor, heard: Tensor) -> Tensor:
         """Node states [B, N, H]; `heard` [B, N, N] is True where the node of the row hears that of the column."""
         logits = self.logits(z, edge_fts, graph_fts)
         states: Tensor = self.norm((attend(logits, self.value(z), heard) + self.skip(z)).relu())
         return states
 
-    def logits(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor) -> Tensor:
+    def logits(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor:
         """Of the weights with which the node of the row hears that of the column, [B, N, N, A]."""
         pairs = self.query(z)[:, :, None] + self.key(z)[:, None]
         mixed = leaky_relu(pairs + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None])

@@ -10,14 +10,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Linear
+from nar.linear import Channels, Linear, Rectified, beside
 from nar.processor import Processor
+from nar.processors.max_message import max_message
 from nar.processors.triplets import Triplets
 
 Senders = Literal["neighbours", "all", "self"]
 Reduction = Literal["max", "mean", "dm-clrs mean"]
-
-UNHEARD = -1e6  # stands for the message of a sender that is not heard
 
 
 class PGN(Processor):
@@ -48,6 +47,8 @@ class PGN(Processor):
         gated: Whether a gate lets a node keep its state.
         layer_norm: Whether states are normalised (before the gate).
     """
+
+    takes_channels = True
 
     def __init__(
         self,
@@ -88,10 +89,15 @@ class PGN(Processor):
         self.gate = Gate(hidden_dim) if gated else None
 
     def forward(
-        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+        self,
+        node_fts: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        adj: Tensor,
+        hidden: Tensor,
+    ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        z = torch.cat([node_fts, hidden], dim=-1)
+        z = beside(node_fts, hidden)
         received = self.received(z, edge_fts, graph_fts, adj)
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is not None:
@@ -99,32 +105,28 @@ class PGN(Processor):
             states = gate * states + (1 - gate) * hidden
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts)
 
-    def received(self, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor) -> Tensor:
+    def received(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor, adj: Tensor) -> Tensor:
         """What every node receives: the reduction of the messages sent to it, [B, R, H]."""
-        sent, heard = self.message_sender(z), self.message_receiver(z)
+        sent = self.message_sender(z)
+        heard = self.message_receiver(z) + self.message_graph(graph_fts)[:, None]
         if self.senders == "self":
-            own_edge = self.message_edge(edge_fts.diagonal(dim1=1, dim2=2).mT)
-            received: Tensor = self.message_mlp(sent + heard + own_edge + self.message_graph(graph_fts)[:, None])
+            own_edge = self.message_edge(edge_fts).diagonal(dim1=1, dim2=2).mT
+            received: Tensor = self.message_mlp(sent + heard + own_edge)
             return received
-        messages: Tensor = self.message_mlp(
-            sent[:, :, None]
-            + heard[:, None]
-            + self.message_edge(edge_fts)
-            + self.message_graph(graph_fts)[:, None, None]
-        )
-        is_heard = torch.ones_like(adj) if self.senders == "all" else adj
-        return self.reduced(messages, is_heard.bool())
-
-    def reduced(self, messages: Tensor, is_heard: Tensor) -> Tensor:
-        """The reduction over senders, [B, R, H], of messages [B, S, R, H] where `is_heard` [B, S, R]."""
         if self.reduction == "max":
-            if self.senders == "neighbours":
-                lowest = max(UNHEARD, torch.finfo(messages.dtype).min)  # half precision does not go as low
-                messages = messages.masked_fill(~is_heard[..., None], lowest)
-            return messages.amax(dim=1)
+            return self.highest(sent, heard, edge_fts, None if self.senders == "all" else adj.bool())
+        messages: Tensor = self.message_mlp(sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts))
+        is_heard = torch.ones_like(adj) if self.senders == "all" else adj
         # dm-clrs counts along the other axis: the receivers of a node in place of its senders.
         number = is_heard.sum(dim=2 if self.reduction == "dm-clrs mean" else 1)
-        return messages.masked_fill(~is_heard[..., None], 0).sum(dim=1) / number.clamp(min=1)[..., None]
+        return messages.masked_fill(~is_heard.bool()[..., None], 0).sum(dim=1) / number.clamp(min=1)[..., None]
+
+    def highest(self, sent: Tensor, heard: Tensor, edge_fts: Tensor | Channels, is_heard: Tensor | None) -> Tensor:
+        """The maximum of the messages sent to every node, [B, R, H]."""
+        edge = self.message_edge.parts(edge_fts)
+        weight_1, bias_1, weight_2, bias_2 = self.message_mlp.parameters()
+        heard = heard + edge.bias
+        return max_message(sent, heard, edge.x, edge.weight, weight_1, bias_1, weight_2, bias_2, is_heard)
 
 
 class Gate(nn.Module):
@@ -139,6 +141,6 @@ class Gate(nn.Module):
         self.message = Linear(hidden_dim, hidden_dim)
         self.output = Linear(hidden_dim, hidden_dim, bias=-3.0)
 
-    def forward(self, z: Tensor, received: Tensor) -> Tensor:
+    def forward(self, z: Tensor | Channels, received: Tensor) -> Tensor:
         """The gate from z [B, N, 2H] and received messages [B, N, H]."""
         return torch.sigmoid(self.output((self.node(z) + self.message(received)).relu()))

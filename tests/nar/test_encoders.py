@@ -11,7 +11,7 @@ from torch import Tensor
 from nar.batch import to_tensors
 from nar.datasets import SPECS, sample
 from nar.encoders import Encoder, Encoding, dense
-from nar.linear import Linear
+from nar.linear import Channels, Linear, Map, as_tensor
 from nar.specs import Location, Probe, Spec, Stage, Type
 
 B, N, H, C = 2, 4, 5, 3
@@ -57,13 +57,19 @@ def make_base() -> Encoding:
     return Encoding.empty(B, N, torch.zeros(()), H)
 
 
+def random_channels(*shape: int) -> Channels:
+    return Channels(torch.randn(*shape, 2), Map(torch.randn(H, 2), torch.randn(H)))
+
+
 def encode(encoder: Encoder, values: dict[str, Tensor]) -> Encoding:
     return encoder(values, make_base())
 
 
-def assert_fts_equal(given: Encoding, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor) -> None:
-    torch.testing.assert_close(given.node_fts, node_fts)
-    torch.testing.assert_close(given.edge_fts, edge_fts)
+def assert_fts_equal(
+    given: Encoding, node_fts: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor
+) -> None:
+    torch.testing.assert_close(as_tensor(given.node_fts), as_tensor(node_fts))
+    torch.testing.assert_close(as_tensor(given.edge_fts), as_tensor(edge_fts))
     torch.testing.assert_close(given.graph_fts, graph_fts)
 
 
@@ -110,14 +116,14 @@ def test_features_are_added_to_those_of_the_base():
     probe = make_probe(Location.NODE, Type.SCALAR)
     encoder = make_encoder({"probe": probe})
     value = random_value(probe)
-    base = Encoding(torch.randn(B, N, H), torch.randn(B, N, N, H), torch.randn(B, H), make_base().adj)
+    base = Encoding(random_channels(B, N), random_channels(B, N, N), torch.randn(B, H), make_base().adj)
     added, _, _ = fts_by_the_formula(probe, list(encoder.linears["probe"]), value)
     given = encoder({"probe": value}, base)
-    assert_fts_equal(given, base.node_fts + added, base.edge_fts, base.graph_fts)
+    assert_fts_equal(given, as_tensor(base.node_fts) + added, base.edge_fts, base.graph_fts)
 
 
 def test_an_encoder_of_nothing_gives_back_the_base():
-    base = Encoding(torch.randn(B, N, H), torch.randn(B, N, N, H), torch.randn(B, H), torch.rand(B, N, N) > 0.5)
+    base = Encoding(random_channels(B, N), random_channels(B, N, N), torch.randn(B, H), torch.rand(B, N, N) > 0.5)
     given = Encoder({}, H)({}, base)
     assert_fts_equal(given, base.node_fts, base.edge_fts, base.graph_fts)
     assert torch.equal(given.adj, base.adj)
@@ -132,7 +138,7 @@ def test_an_empty_encoding_has_self_loops_alone():
 
 
 def test_the_first_graphs_of_an_encoding_are_its_first():
-    encoding = Encoding(torch.randn(B, N, H), torch.randn(B, N, N, H), torch.randn(B, H), torch.rand(B, N, N) > 0.5)
+    encoding = Encoding(random_channels(B, N), random_channels(B, N, N), torch.randn(B, H), torch.rand(B, N, N) > 0.5)
     first = encoding.first(1)
     assert_fts_equal(first, encoding.node_fts[:1], encoding.edge_fts[:1], encoding.graph_fts[:1])
     assert torch.equal(first.adj, encoding.adj[:1])

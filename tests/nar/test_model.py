@@ -12,6 +12,7 @@ from nar.batch import Features, Feedback, NumpyArray, to_tensors
 from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30 import STRING_MATCHERS
 from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
+from nar.linear import as_tensor
 from nar.losses import losses
 from nar.model import LSTM, EncodeProcessDecode, Predictions
 from nar.processor import Processor
@@ -363,7 +364,9 @@ def states_of_each_step(
     counter = Counter()
     model = make_model("dijkstra", counter, **settings).train(training)
     seen: list[Tensor] = []
-    model.heads["dijkstra"].hint_decoders["u"].register_forward_hook(lambda _, args, __: seen.append(args[0].node))
+    model.heads["dijkstra"].hint_decoders["u"].register_forward_hook(
+        lambda _, args, __: seen.append(as_tensor(args[0].node))
+    )
     model("dijkstra", features)
     return counter, seen
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import nar.decoders
 import nar.model
-from nar.linear import Linear
+from nar.linear import Linear, as_tensor
 from nar.model import EncodeProcessDecode, Predictions
 from nar.processors.pgn import PGN, Gate
 from nar.processors.triplets import Triplets
@@ -56,7 +56,7 @@ def edges_read_backwards(patch: pytest.MonkeyPatch) -> None:
     right = PGN.received
 
     def wrong(self: PGN, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor) -> Tensor:
-        return right(self, z, edge_fts.transpose(1, 2), graph_fts, adj.mT)
+        return right(self, z, as_tensor(edge_fts).transpose(1, 2), graph_fts, adj.mT)
 
     patch.setattr(PGN, "received", wrong)
 
@@ -77,7 +77,7 @@ def sent_messages_read_as_received(patch: pytest.MonkeyPatch) -> None:
 
 def triplet_axis_swapped(patch: pytest.MonkeyPatch) -> None:
     right = Triplets.forward
-    patch.setattr(Triplets, "forward", lambda self, *args: right(self, *args).transpose(1, 2))
+    patch.setattr(Triplets, "forward", lambda self, *args: as_tensor(right(self, *args)).transpose(1, 2))
 
 
 def first_triplet_weight_used_for_the_third(patch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def decoder_fed_the_states_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None
 
     def wrong(self: EncodeProcessDecode, *args: Any) -> Any:
         states, hidden, cell = right(self, *args)
-        node_fts, old, new = states.node.chunk(3, dim=-1)
+        node_fts, old, new = as_tensor(states.node).chunk(3, dim=-1)
         return states._replace(node=nar.model.torch.cat([node_fts, new, old], dim=-1)), hidden, cell
 
     patch.setattr(EncodeProcessDecode, "_step", wrong)

@@ -1,8 +1,8 @@
-"""Where numba keeps what it has compiled of this folder, and how it knows that it is no longer right.
+"""Where numba keeps what it has compiled of this library, and how it knows that it is no longer right.
 
 By itself numba compiles a function again if the function's own file has changed, but not if one has that it calls; and
-without a folder in which it can write, this one could not even be imported. Importing this module, before anything is
-defined that numba compiles, changes that for the files beside it and for no others.
+without a folder in which it can write, none of its files could even be imported. Importing this module, before anything
+is defined that numba compiles, changes that for the files of :data:`FOLDERS` and for no others.
 """
 
 import hashlib
@@ -10,13 +10,15 @@ import re
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from numba import config
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 
-FOLDER = Path(__file__).parent
+PACKAGES = ("nar", "nar.datasets")
+FOLDERS = {Path(folder) for name in PACKAGES for folder in getattr(find_spec(name), "submodule_search_locations", ())}
 NUMBAS_OWN = "UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"
 IMPORTS_NUMBA = re.compile(rb"^(?:from|import) numba\b", re.MULTILINE)
 IMPORTED = re.compile(rb"^(?:from|import) (?:\w+\.)*(\w+)", re.MULTILINE)
@@ -35,7 +37,7 @@ class Locator:
         These are, in turn, the folder ``NUMBA_CACHE_DIR``, ``__pycache__`` beside the file, one for all of a user's
         programs, and one that is gone with this process.
         """
-        if Path(file).parent != FOLDER:
+        if Path(file).parent not in FOLDERS:
             return None
         kinds: list[Any] = [UserProvidedCacheLocator, InTreeCacheLocator, UserWideCacheLocator, InTemporaryFolder]
         for kind in kinds:

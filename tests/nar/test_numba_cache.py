@@ -12,8 +12,8 @@ import pytest
 from numba.core.caching import IndexDataCacheFile, InTreeCacheLocator
 
 import nar.datasets.shortest_paths
-from nar.datasets import numba_cache
-from nar.datasets.numba_cache import Locator, stamp
+from nar import numba_cache
+from nar.numba_cache import Locator, stamp
 
 CALLEE = "from numba import njit\n\n\n@njit(cache=True)\ndef callee():\n    return {}\n"
 CALLER = (
@@ -24,7 +24,7 @@ CALLER = (
 @pytest.fixture
 def of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose functions are kept as those of the library are."""
-    monkeypatch.setattr(numba_cache, "FOLDER", tmp_path)
+    monkeypatch.setattr(numba_cache, "FOLDERS", {tmp_path})
     return tmp_path
 
 

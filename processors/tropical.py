@@ -1,0 +1,74 @@
+"""The product of matrices in the (max, +) semiring."""
+# Axes: B graphs, N nodes, F features.
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nar import kernels
+from nar.parallel import arrays, in_parallel
+from nar.precision import alike
+
+ENTRIES = 2**14  # of each matrix that are computed at a time: they fit into a core's cache
+
+
+def max_plus(a: Tensor, b: Tensor) -> Tensor:
+    """``max_i a_ij + b_ik`` for every j and k, [B, N, N, F], without ever holding the N³ sums.
+
+    Args:
+        a: [B, N, N, F].
+        b: [B, N, N, F].
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
+    return product.to(a.dtype)
+
+
+class MaxPlus(torch.autograd.Function):
+    """See :func:`max_plus`."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        """The product."""
+        a, b = (x.permute(0, 3, 1, 2).contiguous() for x in (a, b))
+        if a.is_cpu:
+            product, which = torch.empty_like(a), torch.empty_like(a, dtype=torch.int16)
+            in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product, which))
+        else:
+            product, which = functools.reduce(torch.maximum, _sums(a, b)), None
+        ctx.save_for_backward(a, b, product, which)
+        return product.permute(0, 2, 3, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients: of the largest sum, or of equal ones evenly."""
+        a, b, product, which = ctx.saved_tensors
+        gradient = gradient.permute(0, 3, 1, 2).contiguous()
+        to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
+        if a.is_cpu:
+            parts = _parts(gradient, a, b, product, which, to_a, to_b)
+            in_parallel(lambda part: kernels.max_plus_backward(*arrays(*part)), parts)
+        else:
+            number = sum((sums == product).to(a.dtype) for sums in _sums(a, b))
+            for i, sums in enumerate(_sums(a, b)):
+                share = gradient / number * (sums == product)
+                to_a[:, :, i], to_b[:, :, i] = share.sum(dim=3), share.sum(dim=2)
+        return to_a.permute(0, 2, 3, 1), to_b.permute(0, 2, 3, 1)
+
+
+def _sums(a: Tensor, b: Tensor) -> Iterator[Tensor]:
+    """``a_ij + b_ik`` for one i after the other, [B, F, N, N]."""
+    for i in range(a.shape[2]):
+        yield a[:, :, i, :, None] + b[:, :, i, None]
+
+
+def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """So many matrices [M, N, N] of each that a core's cache holds them."""
+    num_nodes = tensors[0].shape[-1]
+    parts = (torch.split(tensor.flatten(0, 1), max(1, ENTRIES // num_nodes**2)) for tensor in tensors)
+    return list(zip(*parts, strict=True))

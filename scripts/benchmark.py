@@ -1,0 +1,292 @@
+"""Time and memory of a training step and of a forward pass, of this library and of dm-clrs, side by side.
+
+``python scripts/benchmark.py [--sizes 64] [algorithm ...]`` trains a Triplet-GMPNN (hidden 128, batches of 32) at
+n = 16 and runs it forward at larger sizes, prints a table by algorithm and writes ``scripts/benchmark.csv``. Each
+library has a process of its own for each algorithm; both compute the same batches, on all cores, in turn: one step
+here, one there. Training counts everything that ``nar fit`` does in a step, with a data worker beside it; dm-clrs is
+given its batches ready, padded so that it compiles once. Peak memory is that of the process so far.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ALGORITHMS = [
+    "bfs",
+    "dijkstra",
+    "insertion_sort",
+    "kmp_matcher",
+    "quicksort",
+    "matrix_chain_order",
+    "floyd_warshall",
+    "heapsort",
+]
+FORWARD = ["bfs", "dijkstra", "insertion_sort"]
+BATCH_SIZE = 32
+LIBRARIES = ("dm-clrs", "nar")
+
+
+def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
+    """Training steps of this library."""
+    from torch.nn.utils import clip_grad_norm_
+
+    from nar.cli import keep_freed_memory
+    from nar.datasets import CLRS30
+    from nar.module import Reasoner
+    from nar.processors import TripletGMPNN
+
+    keep_freed_memory()
+    data = CLRS30(algorithms=algorithm, train_sizes=[num_nodes], num_workers=1, seed=1)
+    reasoner = Reasoner(data.specs, TripletGMPNN())
+    optimizer = reasoner.configure_optimizers()
+    for batch in data.train_dataloader():
+        optimizer.zero_grad()
+        reasoner.training_step(batch, 0).backward()
+        clip_grad_norm_(reasoner.parameters(), 1.0)
+        optimizer.step()
+        yield
+
+
+def nar_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
+    """Forward passes of this library."""
+    import torch
+
+    from nar.cli import keep_freed_memory
+    from nar.datasets import CLRS30
+    from nar.module import Reasoner
+    from nar.processors import TripletGMPNN
+
+    keep_freed_memory()
+    data = CLRS30(algorithms=algorithm, test_sizes=[num_nodes])
+    reasoner = Reasoner(data.specs, TripletGMPNN()).eval()
+    (batch,) = batches(algorithm, num_nodes, 1)
+    with torch.inference_mode():
+        while True:
+            reasoner(batch, with_hints=False)
+            yield
+
+
+def dm_clrs_train(algorithm: str, num_nodes: int) -> Iterator[None]:
+    """Training steps of dm-clrs."""
+    import jax
+
+    # As many batches as are measured, all as long as the longest.
+    feedbacks = their_batches(batches(algorithm, num_nodes, 8))
+    model = their_model(algorithm, feedbacks[0])
+    rng = jax.random.PRNGKey(1)
+    while True:
+        for feedback in feedbacks:
+            float(model.feedback(rng, feedback, 0))
+            jax.block_until_ready(model.params)
+            yield
+
+
+def dm_clrs_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
+    """Forward passes of dm-clrs."""
+    import jax
+
+    (feedback,) = their_batches(batches(algorithm, num_nodes, 1))
+    model = their_model(algorithm, feedback)
+    rng = jax.random.PRNGKey(1)
+    while True:
+        jax.block_until_ready(model.predict(rng, feedback.features))
+        yield
+
+
+def batches(algorithm: str, num_nodes: int, number: int) -> list[Any]:
+    """The first batches of the training stream."""
+    from nar.datasets.splits import TrainStream
+
+    stream = TrainStream([algorithm], [num_nodes], BATCH_SIZE, seed=1)
+    return [stream[index] for index in range(number)]
+
+
+def their_batches(ours: list[Any]) -> list[Any]:
+    """The same in the form of dm-clrs, padded to one length."""
+    import clrs
+    import numpy as np
+
+    from nar.batch import Feedback
+    from nar.datasets import dense
+    from nar.datasets.recipe import recipe_spec
+    from nar.specs import Type
+
+    spec = recipe_spec(ours[0].algorithm)
+    longest = max(int(batch.feedback.features.lengths.max()) for batch in ours)
+
+    def points(probes: Any, stage: str) -> tuple[Any, ...]:
+        made = []
+        for name, data in probes.items():
+            data = data.astype(np.float32) if data.dtype.kind == "f" else data
+            if stage == "output" and name.removesuffix("_mask") in permutations:
+                data = np.eye(num_nodes)[data] if data.ndim == (1 if name.endswith("_mask") else 2) else data
+            if stage == "hint":
+                data = np.pad(data, [(0, longest - len(data)), *[(0, 0)] * (data.ndim - 1)])
+            made.append(clrs.DataPoint(name, str(spec[name].location), str(spec[name].type), data))
+        return tuple(made)
+
+    permutations = {name for name, probe in spec.items() if probe.type is Type.PERMUTATION_POINTER}
+    result = []
+    for batch in ours:
+        (inputs, hints, lengths), outputs = batch.feedback
+        num_nodes = inputs["pos"].shape[1]
+        arrays = [{name: x.numpy() for name, x in probes.items()} for probes in (inputs, hints, outputs)]
+        features = type(batch.feedback.features)(arrays[0], arrays[1], lengths.numpy())
+        (inputs, hints, lengths), outputs = dense(spec, Feedback(features, arrays[2]))
+        made = clrs.Features(points(inputs, "input"), points(hints, "hint"), np.asarray(lengths))
+        result.append(clrs.Feedback(made, points(outputs, "output")))
+    return result
+
+
+def their_model(algorithm: str, feedback: Any) -> Any:
+    """A Triplet-GMPNN of dm-clrs as its training script makes it."""
+    import clrs
+
+    from nar.datasets.recipe import recipe_spec
+
+    spec = {name: (str(p.stage), str(p.location), str(p.type)) for name, p in recipe_spec(algorithm).items()}
+    model = clrs.models.BaselineModel(
+        spec=[spec],
+        dummy_trajectory=[feedback],
+        hidden_dim=128,
+        encode_hints=True,
+        decode_hints=True,
+        encoder_init="xavier_on_scalars",
+        use_lstm=False,
+        learning_rate=1e-3,
+        grad_clip_max_norm=1.0,
+        processor_factory=clrs.get_processor_factory("triplet_gmpnn", use_ln=True, nb_triplet_fts=8, nb_heads=1),
+        dropout_prob=0.0,
+        hint_teacher_forcing=0.0,
+        hint_repred_mode="soft",
+        nb_msg_passing_steps=1,
+    )
+    model.init(feedback.features, 1)
+    return model
+
+
+STEPS: dict[tuple[str, str], Callable[[str, int], Iterator[None]]] = {
+    ("nar", "train"): nar_train,
+    ("nar", "forward"): nar_forward,
+    ("dm-clrs", "train"): dm_clrs_train,
+    ("dm-clrs", "forward"): dm_clrs_forward,
+}
+
+
+def work(library: str, what: str, algorithm: str, num_nodes: int) -> None:
+    """Take a step for each line that is read, and answer with its seconds and the peak memory so far, in bytes."""
+    # XLA's compiler and whatever else prints does so elsewhere.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    steps = STEPS[library, what](algorithm, num_nodes)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        next(steps)
+        answer = [time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+class Worker:
+    """A process that takes steps of one library when asked."""
+
+    def __init__(self, library: str, what: str, algorithm: str, num_nodes: int) -> None:
+        # Both are to have all cores, and neither is to spin on them while the other computes.
+        environment = {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+        command = [sys.executable, __file__, "--work", library, what, algorithm, str(num_nodes)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def step(self) -> tuple[float, float]:
+        """Seconds of a step, and the peak memory so far."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        seconds, peak = json.loads(self.process.stdout.readline())
+        return seconds, peak
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def measure(what: str, algorithm: str, num_nodes: int, number: int) -> dict[str, Any]:
+    """A row of the table: the median of so many steps after the first two, which may compile."""
+    workers = {library: Worker(library, what, algorithm, num_nodes) for library in LIBRARIES}
+    try:
+        first = {library: worker.step()[0] for library, worker in workers.items()}
+        turns = [{library: worker.step() for library, worker in workers.items()} for _ in range(1 + number)][1:]
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    row: dict[str, Any] = {"what": what, "algorithm": algorithm, "num_nodes": num_nodes}
+    for library in LIBRARIES:
+        row[f"{library} ms"] = 1e3 * statistics.median(turn[library][0] for turn in turns)
+        row[f"{library} first s"] = first[library]
+        row[f"{library} MB"] = turns[-1][library][1] / 1e6
+    row["time ratio"] = row["dm-clrs ms"] / row["nar ms"]
+    row["memory ratio"] = row["dm-clrs MB"] / row["nar MB"]
+    return row
+
+
+def main() -> None:
+    """Measure, print and write."""
+    if "--work" in sys.argv:
+        library, what, algorithm, num_nodes = sys.argv[sys.argv.index("--work") + 1 :]
+        work(library, what, algorithm, int(num_nodes))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("algorithms", nargs="*", default=ALGORITHMS)
+    parser.add_argument("--sizes", nargs="*", type=int, default=[64], help="of forward passes")
+    parser.add_argument("--number", type=int, default=3, help="of steps measured")
+    args = parser.parse_args()
+    runs = [("train", algorithm, 16) for algorithm in args.algorithms]
+    runs += [
+        ("forward", algorithm, size) for size in args.sizes for algorithm in args.algorithms if algorithm in FORWARD
+    ]
+    rows = []
+    for run in runs:
+        rows.append(measure(*run, args.number))
+        print(
+            " ".join(f"{name} {x:.3g}" if isinstance(x, float) else str(x) for name, x in rows[-1].items()), flush=True
+        )
+    table = Table("", "algorithm", "n", "dm-clrs, ms", "nar, ms", "ratio", "dm-clrs, MB", "nar, MB", "ratio")
+    for row in rows:
+        numbers = [row[f"{library} {unit}"] for unit in ("ms", "MB") for library in LIBRARIES]
+        numbers.insert(2, row["time ratio"])
+        numbers.append(row["memory ratio"])
+        table.add_row(row["what"], row["algorithm"], str(row["num_nodes"]), *(f"{x:.3g}" for x in numbers))
+    for what in dict.fromkeys(row["what"] for row in rows):
+        ratios = [row["time ratio"] for row in rows if row["what"] == what]
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        table.add_row(what, "geometric mean", "", "", "", f"{mean:.2f}", "", "", "")
+    Console(width=120).print(table)
+    with (Path(__file__).parent / "benchmark.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: f"{x:.4g}" if isinstance(x, float) else x for key, x in row.items()} for row in rows)
+
+
+if __name__ == "__main__":
+    main()
