@@ -17,7 +17,7 @@ from nar.datasets import splits
 from nar.datasets.cache import Cache
 from nar.datasets.dm_clrs import sample_from_dm_clrs
 from nar.datasets.recipe import apply_recipe, recipe_spec, train_sampler_args
-from nar.datasets.splits import Split, SplitBatches, TrainStream
+from nar.datasets.splits import Split, SplitBatches, TrainStream, draw
 from nar.datasets.trace import DTYPES
 from nar.specs import Type
 
@@ -130,6 +130,12 @@ def split_batches(cache: Cache, algorithms: Sequence[str], batch_size: int) -> S
     """The batches of validation splits."""
     chosen = [Split(algorithm, 6, is_test=False) for algorithm in algorithms]
     return SplitBatches([(split, split.load(cache)) for split in chosen], batch_size)
+
+
+def test_graphs_of_a_family_are_drawn_by_this_library_whatever_the_source() -> None:
+    args: dict[str, Any] = {"num_nodes": 6, "num_samples": 2, "seed": 0, "graphs": "path"}
+    ours, theirs = (draw("bfs", source, **args).features.inputs["adj"] for source in ("nar", "dm-clrs"))
+    np.testing.assert_array_equal(theirs, ours)
 
 
 def test_every_sample_of_every_split_is_in_one_batch(cache: Cache) -> None:
