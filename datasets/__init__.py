@@ -6,12 +6,25 @@ if __name__ == "datasets":
         "take the root of this repository off sys.path (set PYTHONSAFEPATH=1, or run from another folder)"
     )
 
+from typing import TYPE_CHECKING, Any
+
 from nar import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
 from nar.datasets.algorithm import Algorithm
 from nar.datasets.clrs30 import ALGORITHMS, SPECS
-from nar.datasets.datamodule import CLRS30
 from nar.datasets.dm_clrs import dense
 from nar.datasets.samplers import sample
 from nar.datasets.trace import Trace, record
 
+if TYPE_CHECKING:
+    from nar.datasets.datamodule import CLRS30
+
 __all__ = ["ALGORITHMS", "CLRS30", "SPECS", "Algorithm", "Trace", "dense", "record", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    """The data module, imported when first asked for: Lightning takes longer than all else that is needed to draw."""
+    if name != "CLRS30":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nar.datasets.datamodule import CLRS30
+
+    return CLRS30

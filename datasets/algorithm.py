@@ -11,19 +11,16 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 
 from nar.batch import Features, Feedback, NumpyArray
-from nar.datasets.checks import check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
+from nar.datasets.checks import CHECKED, check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
 from nar.datasets.fingerprint import code_of, digest
+from nar.datasets.memory import Memory
 from nar.datasets.trace import DTYPES, Trace
 from nar.errors import UserError
 from nar.specs import Location, Spec, Stage, Type, at_stage
 
 Hints = Literal["all", "first", "none"]
-
-NEVER_ASKED = 2**24
-"""Bytes of which it is not asked whether they are free, which takes longer than to draw a small trajectory."""
 
 
 class Algorithm(ABC):
@@ -123,44 +120,47 @@ def trajectories(
     Raises:
         UserError: If the trajectories would not fit into memory, or a probe breaks its type.
     """
-    drawn, returned = (num_bytes(at_stage(algorithm.spec, stage), num_nodes) for stage in (Stage.INPUT, Stage.OUTPUT))
-    _check_memory(  # inputs are there as they were drawn and as they are returned; to draw one takes as much again
-        2 * (num_samples + 1) * drawn + num_samples * returned,
-        f"the inputs and outputs of {num_samples} trajectories on {num_nodes} nodes",
-        "ask for fewer at a time, or for smaller ones",
-    )
-    if "truncate_decimals" in inspect.signature(algorithm.draw).parameters:
-        args["truncate_decimals"] = truncate_decimals  # for a draw that has to look at the data that are cut
-    draw: Callable[..., tuple[Any, ...]] = algorithm.draw
-    data = [draw(rng, num_nodes, **args) for _ in range(num_samples)]
-    if algorithm.is_checked:
-        with _naming(algorithm):
-            for values in data:
-                check_tuple("what is drawn", values)
-    if truncate_decimals:
-        data = [tuple(truncated(value, truncate_decimals) for value in values) for values in data]
-    inputs = _stacked(algorithm, Stage.INPUT, [algorithm.inputs(*values) for values in data])
-    size = size_of(algorithm.spec, inputs)
-    probes = at_stage(algorithm.spec, Stage.HINT)
-    room = {"all": 0, "first": 1, "none": 0}[hints]
-    buffers = _buffers(probes, size, room, num_samples)
-    lengths, results = [], []
-    for sample, values in enumerate(data):
-        result, length = _run(algorithm, values, buffers, sample, size)
-        if hints == "all" and length > room:
-            # Trajectories are run once more only as long as they become longer.
-            room = length if sample == 0 else length + length // 4
-            grown = _buffers(probes, size, room, num_samples)
-            for buffer, larger in zip(buffers, grown, strict=True):
-                larger[:sample, : buffer.shape[1]] = buffer[:sample]
-            buffers = grown
+    with Memory(f"{num_samples} trajectories of {algorithm.name} on {num_nodes} nodes") as memory:
+        drawn, returned = (
+            num_bytes(at_stage(algorithm.spec, stage), num_nodes) for stage in (Stage.INPUT, Stage.OUTPUT)
+        )
+        memory.take(  # inputs are there as they were drawn and as they are returned; to draw one takes as much again
+            2 * (num_samples + 1) * drawn + num_samples * returned,
+            f"the inputs and outputs of {num_samples} trajectories on {num_nodes} nodes",
+            "ask for fewer at a time, or for smaller ones",
+        )
+        if "truncate_decimals" in inspect.signature(algorithm.draw).parameters:
+            args["truncate_decimals"] = truncate_decimals  # for a draw that has to look at the data that are cut
+        draw: Callable[..., tuple[Any, ...]] = algorithm.draw
+        data = [draw(rng, num_nodes, **args) for _ in range(num_samples)]
+        if algorithm.is_checked:
+            with _naming(algorithm):
+                for values in data:
+                    check_tuple("what is drawn", values)
+        if truncate_decimals:
+            data = [tuple(truncated(value, truncate_decimals) for value in values) for values in data]
+        inputs = _stacked(algorithm, Stage.INPUT, [algorithm.inputs(*values) for values in data])
+        size = size_of(algorithm.spec, inputs)
+        probes = at_stage(algorithm.spec, Stage.HINT)
+        room = {"all": 0, "first": 1, "none": 0}[hints]
+        buffers = _buffers(algorithm, size, room, num_samples, memory)
+        lengths, results = [], []
+        for sample, values in enumerate(data):
             result, length = _run(algorithm, values, buffers, sample, size)
-        results.append(result)
-        lengths.append(length)
-    longest = min(room, max(lengths))
-    by_name = {name: data[:, :longest].swapaxes(0, 1) for name, data in zip(probes, buffers, strict=True)}
-    outputs = _stacked(algorithm, Stage.OUTPUT, results, size)
-    return Feedback(Features(inputs, by_name if room else {}, np.array(lengths)), outputs)
+            if hints == "all" and length > room:
+                # Trajectories are run once more only as long as they become longer.
+                room = length if sample == 0 else length + length // 4
+                grown = _buffers(algorithm, size, room, num_samples, memory, besides=buffers)
+                for buffer, larger in zip(buffers, grown, strict=True):
+                    larger[:sample, : buffer.shape[1]] = buffer[:sample]
+                buffers = grown
+                result, length = _run(algorithm, values, buffers, sample, size)
+            results.append(result)
+            lengths.append(length)
+        longest = min(room, max(lengths))
+        by_name = {name: data[:, :longest].swapaxes(0, 1) for name, data in zip(probes, buffers, strict=True)}
+        outputs = _stacked(algorithm, Stage.OUTPUT, results, size)
+        return Feedback(Features(inputs, by_name if room else {}, np.array(lengths)), outputs)
 
 
 def _run(
@@ -214,30 +214,32 @@ def _stacked(
     }
 
 
-def _buffers(spec: Spec, size: int, num_times: int, num_samples: int) -> tuple[NumpyArray, ...]:
-    """Room for hints, [B, T, ...] each."""
-    shapes = {name: (num_samples, num_times, *shape_of(probe, size)) for name, probe in spec.items()}
-    types = {name: np.dtype(DTYPES[probe.type]) for name, probe in spec.items()}
-    _check_memory(
-        num_samples * num_times * num_bytes(spec, size),
+def _buffers(
+    algorithm: Algorithm,
+    size: int,
+    num_times: int,
+    num_samples: int,
+    memory: Memory,
+    besides: tuple[NumpyArray, ...] = (),
+) -> tuple[NumpyArray, ...]:
+    """Room for hints, [B, T, ...] each; while they are filled, the ones that they replace are there as well."""
+    spec = at_stage(algorithm.spec, Stage.HINT)
+    needed = num_samples * num_times * num_bytes(spec, size) + sum(buffer.nbytes for buffer in besides)
+    if algorithm.is_checked:
+        needed += num_times * sum(CHECKED.itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
+    memory.take(
+        needed,
         f"{num_samples} trajectories of {num_times} hints on {size} nodes",
         'ask for fewer at a time, or for hints="first"',
     )
-    return tuple(np.zeros(shape, types[name]) for name, shape in shapes.items())
+    return tuple(
+        np.zeros((num_samples, num_times, *shape_of(probe, size)), DTYPES[probe.type]) for probe in spec.values()
+    )
 
 
 def num_bytes(spec: Spec, size: int) -> int:
     """What one value of each probe takes."""
     return sum(np.dtype(DTYPES[probe.type]).itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
-
-
-def _check_memory(needed: int, what: str, remedy: str) -> None:
-    """Raise a :class:`UserError` if there are fewer than `needed` bytes."""
-    if needed < NEVER_ASKED:
-        return
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise UserError(f"{what} would take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: {remedy}")
 
 
 def size_of(spec: Spec, inputs: Mapping[str, NumpyArray]) -> int:

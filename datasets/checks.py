@@ -15,6 +15,8 @@ from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
 
 POSITIONS = "pos"
 MOST_CLASSES = int(np.iinfo(DTYPES[Type.CATEGORICAL]).max)
+CHECKED = np.dtype(np.float64)
+"""What hints are checked in: compiled code does not check what it writes, but what floats hold is all of it."""
 TAKEN_BY_MODULES = frozenset(dir(nn.ModuleDict()))
 TAKEN_BY_SCORES = ("score", "loss")
 
@@ -108,8 +110,7 @@ def run_checked(
     Raises:
         UserError: If a hint breaks its type.
     """
-    # Compiled code does not check what it writes, but what floats hold is all of it.
-    written = [np.zeros(buffer.shape) for buffer in buffers]
+    written = [np.zeros(buffer.shape, CHECKED) for buffer in buffers]
     checked = [
         CheckedBuffer.of(buffer, name, probe, num_nodes)
         for buffer, (name, probe) in zip(written, spec.items(), strict=True)

@@ -288,9 +288,26 @@ ALGORITHMS: tuple[str, ...] = tuple(SPECS)
 STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
 
 
+MIN_NUM_NODES: Mapping[str, int] = {
+    "kmp_matcher": 3,
+    "naive_string_matcher": 3,
+    "optimal_bst": 1,  # which has a node more
+    "segments_intersect": 1,  # which always has four
+    "strongly_connected_components": 4,
+}
+"""The smallest size, where it is not 2, at which dm-clrs draws well-formed trajectories (it drops an axis of length 1).
+"""
+
+MIN_NUM_NODES_WITH: Mapping[tuple[str, str], int] = {
+    ("lcs_length", "length_2"): 1,
+    ("strongly_connected_components", "k"): 2,
+}
+"""The same where the number of other letters, or of communities, is given."""
+
+
 def min_num_nodes(algorithm: str) -> int:
-    """The smallest size at which dm-clrs draws well-formed trajectories (at 1 it drops the node axis)."""
-    return {"strongly_connected_components": 4}.get(algorithm, 3 if algorithm in STRING_MATCHERS else 2)
+    """The smallest size that can be asked of dm-clrs's sampler, without arguments."""
+    return MIN_NUM_NODES.get(algorithm, 2)
 
 
 def samples_multiplier(algorithm: str) -> int:

@@ -17,11 +17,9 @@ from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead, progress_bar
 from nar.datasets.recipe import recipe_spec, train_sizes
 from nar.datasets.samplers import algorithm_of, check_size, sample
-from nar.datasets.splits import Source, Split, SplitBatches, TrainStream
+from nar.datasets.splits import Source, Split, SplitBatches, TrainLoader, TrainStream
 from nar.errors import UserError
 from nar.specs import Spec
-
-PREFETCHED_BATCHES = 8  # by each worker
 
 
 class CLRS30(LightningDataModule):
@@ -161,8 +159,7 @@ class CLRS30(LightningDataModule):
             chunk_length=self.chunk_length,
             source=self.source,
         )
-        prefetch = PREFETCHED_BATCHES if self.num_workers else None
-        return DataLoader(stream, batch_size=None, num_workers=self.num_workers, prefetch_factor=prefetch)
+        return TrainLoader(stream, self.num_workers)
 
     def val_dataloader(self) -> Iterable[Batch]:
         """The validation splits."""

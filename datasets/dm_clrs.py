@@ -16,6 +16,7 @@ import numpy as np
 from nar.batch import Features, Feedback, NumpyArray
 from nar.datasets.algorithm import size_of
 from nar.datasets.clrs30 import SPECS
+from nar.datasets.samplers import algorithm_of, check_request
 from nar.datasets.trace import DTYPES
 from nar.errors import UserError
 from nar.specs import MASKED, Location, Probe, Spec, Type
@@ -24,7 +25,8 @@ from nar.specs import MASKED, Location, Probe, Spec, Type
 def sample_from_dm_clrs(
     algorithm: str, *, num_nodes: int, num_samples: int, seed: int | Sequence[int], **args: Any
 ) -> Feedback[NumpyArray]:
-    """What dm-clrs draws, in the form of :func:`nar.datasets.sample`."""
+    """What dm-clrs draws, in the form of :func:`nar.datasets.sample`, which refuses the same."""
+    check_request(algorithm_of(algorithm), num_nodes, num_samples, seed, args)
     words = list(seed) if isinstance(seed, Sequence) else int(seed)
     sampler, _ = _dm_clrs().build_sampler(algorithm, num_samples, seed=words, length=num_nodes, **args)
     (inputs, hints, lengths), outputs = sampler.next()

@@ -17,6 +17,7 @@ from scipy.spatial import Delaunay  # type: ignore[import-untyped]
 
 from nar.batch import NumpyArray
 from nar.datasets.algorithm import Algorithm
+from nar.datasets.arguments import check_probability, check_whole
 from nar.datasets.graphs import acyclic, source, weighted, weighted_both_ways
 from nar.errors import UserError
 
@@ -249,7 +250,10 @@ class FamilyDraw:
     @property
     def __signature__(self) -> Signature:
         parameters = signature(GRAPH_FAMILIES[self.family]).parameters.values()
-        bounds = [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in self.bounds.items()]
+        bounds = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=float)
+            for name, value in self.bounds.items()
+        ]
         return Signature([*parameters, *bounds])
 
     def __call__(self, rng: np.random.RandomState, num_nodes: int, **args: Any) -> tuple[Any, ...]:
@@ -278,6 +282,7 @@ def on_family(algorithm: Algorithm, family: str) -> Algorithm:
     if algorithm.name not in GIVEN:
         raise UserError(f"{algorithm.name} is not given a graph; those that are: {', '.join(GIVEN)}")
     other = copy(algorithm)
+    other.min_num_nodes = 2  # dm-clrs's communities may need more
     other.draw = FamilyDraw(algorithm.name, family)  # type: ignore[method-assign]
     return other
 
@@ -292,18 +297,6 @@ def pairs(num_nodes: int, joined: Callable[[int], NumpyArray]) -> NumpyArray:
 def edges_of(graph: Any) -> NumpyArray:
     """The edges of a graph of networkx, [E, 2]."""
     return np.array(graph.edges, np.int64).reshape(-1, 2)
-
-
-def check_probability(name: str, value: float) -> None:
-    """Raise a :class:`UserError` if it is none."""
-    if not 0 <= value <= 1:
-        raise UserError(f"expected {name} in [0, 1], given {value}")
-
-
-def check_whole(name: str, value: int, *, at_least: int) -> None:
-    """Raise a :class:`UserError` if it is no whole number of that size."""
-    if not isinstance(value, int | np.integer) or value < at_least:
-        raise UserError(f"expected {name} to be a whole number of at least {at_least}, given {value}")
 
 
 def check_num_nodes(what: str, num_nodes: int, *, at_least: int) -> None:

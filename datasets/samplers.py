@@ -1,19 +1,21 @@
 """Trajectories of the 30 algorithms of CLRS-30 on random inputs."""
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Collection, Mapping, Sequence
+from inspect import signature
+from typing import Any, get_args
 
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
 from nar.datasets.algorithm import Algorithm, Hints, check_algorithm, trajectories
-from nar.datasets.clrs30 import ALGORITHMS, SPECS, min_num_nodes
+from nar.datasets.arguments import check_arguments, check_range, check_seed, check_whole, is_whole
+from nar.datasets.clrs30 import ALGORITHMS, MIN_NUM_NODES_WITH, SPECS, min_num_nodes
 from nar.datasets.divide_and_conquer import DIVIDE_AND_CONQUER
 from nar.datasets.dynamic_programming import DYNAMIC_PROGRAMMING
 from nar.datasets.geometry import GEOMETRY
-from nar.datasets.graph_families import on_family
-from nar.datasets.graphs import GRAPHS
+from nar.datasets.graph_families import GIVEN, on_family
+from nar.datasets.graphs import GRAPHS, weighted_both_ways
 from nar.datasets.greedy import GREEDY
 from nar.datasets.searching import SEARCHING
 from nar.datasets.sorting import SORTING
@@ -84,40 +86,59 @@ def sample(
         [T, B, ...] padded with zeros, and lengths [B]. :func:`nar.datasets.dense` gives them dm-clrs's form.
 
     Raises:
-        UserError: If the algorithm is not known, the size too small for it, an argument not one of its sampler's, or
-            the trajectories too large for the memory.
+        UserError: If the algorithm is not known, the size too small for it, an argument not one of its sampler's or
+            nothing to draw with, or the trajectories too large for the memory.
 
     Source:
         ``clrs.build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **args)``.
     """
     algorithm = algorithm_of(algorithm)
     check_algorithm(algorithm)
+    if hints not in get_args(Hints):
+        raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {hints!r}")
     if graphs is not None:
         algorithm = on_family(algorithm, graphs)
-    check_size(algorithm, num_nodes)
-    if num_samples < 1:
-        raise UserError(f"expected at least 1 sample of {algorithm.name}, given {num_samples}")
-    known = [*inspect.signature(algorithm.draw).parameters][2:]
-    known += ["truncate_decimals"] if "truncate_decimals" not in known else []
-    unknown = args.keys() - set(known)
+    check_request(algorithm, num_nodes, num_samples, seed, args)
+    rng = np.random.RandomState(list(seed) if isinstance(seed, Sequence) else int(seed))
+    return trajectories(algorithm, num_nodes=num_nodes, num_samples=num_samples, rng=rng, hints=hints, **args)
+
+
+def check_request(
+    algorithm: Algorithm, num_nodes: int, num_samples: int, seed: int | Sequence[int], args: Mapping[str, Any]
+) -> None:
+    """Raise a :class:`UserError` if a size, a number, a seed or an argument is not one to draw trajectories with."""
+    check_size(algorithm, num_nodes, args)
+    check_whole("num_samples", num_samples, at_least=1)
+    check_seed(seed)
+    known = dict([*signature(algorithm.draw).parameters.items()][2:])
+    known.setdefault("truncate_decimals", signature(trajectories).parameters["truncate_decimals"])
+    unknown = args.keys() - known.keys()
     if unknown:
         raise UserError(
             f"the sampler of {algorithm.name} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
         )
-    rng = np.random.RandomState(list(seed) if isinstance(seed, Sequence) else int(seed))
-    try:
-        return trajectories(algorithm, num_nodes=num_nodes, num_samples=num_samples, rng=rng, hints=hints, **args)
-    except MemoryError as error:
-        raise UserError(
-            f"{num_samples} trajectories of {algorithm.name} on {num_nodes} nodes do not fit into memory: "
-            "ask for fewer at a time, or for smaller ones"
-        ) from error
+    if algorithm.is_checked:  # it is a user's own, and so are the arguments
+        return
+    check_arguments(known, args)
+    if "low" in known:
+        low, high = (args.get(name, known[name].default) for name in ("low", "high"))
+        makes_means = algorithm.name in GIVEN and GIVEN[algorithm.name].weights is weighted_both_ways
+        check_range(low, high, makes_segments=algorithm.name == "segments_intersect", makes_means=makes_means)
 
 
-def check_size(algorithm: str | Algorithm, num_nodes: int) -> None:
-    """Raise a :class:`UserError` if `num_nodes` is below the smallest size of `algorithm` or too large for pointers."""
+def check_size(algorithm: str | Algorithm, num_nodes: int, args: Collection[str] = ()) -> None:
+    """Raise a :class:`UserError` unless trajectories of `algorithm` can be drawn at this size.
+
+    Args:
+        algorithm: An algorithm, or the name of one.
+        num_nodes: The size, which is neither below its smallest nor too large for pointers.
+        args: The names of the sampler's arguments that are given, of which some allow of smaller sizes.
+    """
     algorithm = algorithm_of(algorithm)
-    if num_nodes < algorithm.min_num_nodes:
-        raise UserError(f"{algorithm.name} needs at least {algorithm.min_num_nodes} nodes, given {num_nodes}")
+    least = min([algorithm.min_num_nodes, *(MIN_NUM_NODES_WITH.get((algorithm.name, name), math.inf) for name in args)])
+    if not is_whole(num_nodes):
+        raise UserError(f"expected the number of nodes to be a whole number, given {num_nodes!r}")
+    if num_nodes < least:
+        raise UserError(f"{algorithm.name} needs at least {least} nodes, given {num_nodes}")
     if num_nodes > MOST_NODES:
         raise UserError(f"{algorithm.name}'s pointers take at most {MOST_NODES} nodes, given {num_nodes}")

@@ -13,7 +13,6 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from numba import njit
 from torch import Tensor
@@ -25,6 +24,7 @@ from nar.datasets.algorithm import Hints, positions
 from nar.datasets.clrs30 import SPECS
 from nar.datasets.graph_families import draw_edges, sparse_density
 from nar.datasets.graph_traversal import BLACK, GREY, TICK, WHITE
+from nar.datasets.memory import NEVER_ASKED, num_free_bytes
 from nar.datasets.shortest_paths import extract_min
 from nar.datasets.trace import DTYPES, Trace, record
 from nar.errors import UserError
@@ -569,7 +569,7 @@ def _buffers(spec: Spec, graph: Graph, num_times: int) -> tuple[NumpyArray, ...]
     shapes = [(num_times, *([] if probe.type is Type.MASK_ONE else sizes[probe.location])) for probe in spec.values()]
     types = [_dtype(probe) for probe in spec.values()]
     needed = sum(math.prod(shape) * type_.itemsize for shape, type_ in zip(shapes, types, strict=True))
-    free = psutil.virtual_memory().available
+    free = num_free_bytes() if needed >= NEVER_ASKED else needed
     if needed > free:
         raise UserError(
             f"{num_times} hints on {graph.num_nodes} nodes would take {needed / 2**30:.1f} GiB, and "

@@ -4,13 +4,14 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 ``clrs/examples/run.py`` of dm-clrs 2.0.3.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from nar.batch import Batch, Features, Feedback, NumpyArray, to_tensors
 from nar.datasets.algorithm import Algorithm, Hints
@@ -26,12 +27,14 @@ Source = Literal["nar", "dm-clrs"]
 VERSION = 1  # of what the engine and the recipe make of a seed: a cache holds what an older one made
 VALIDATION_SEED = 2
 TEST_SEED = 3
+PREFETCHED_BATCHES = 8  # by each worker
+SENT_AS_BYTES = 2**20  # a tensor of fewer bytes is sent from a worker as an array
 NUM_SAMPLES = 32  # of a test split, before the algorithm's multiplier; validation has twice as many
 
 
 def draw(algorithm: str | Algorithm, source: Source, *, hints: Hints = "all", **args: Any) -> Feedback[NumpyArray]:
-    """What :func:`nar.datasets.sample` gives, drawn by this library or by dm-clrs, after the recipe."""
-    if source == "dm-clrs" and isinstance(algorithm, str):
+    """What :func:`nar.datasets.sample` gives, drawn by this library or, if it can, by dm-clrs, after the recipe."""
+    if source == "dm-clrs" and isinstance(algorithm, str) and "graphs" not in args:
         return apply_recipe(algorithm, sample_from_dm_clrs(algorithm, **args))
     return apply_recipe(algorithm, sample(algorithm, hints=hints, **args))
 
@@ -230,6 +233,43 @@ class TrainStream(IterableDataset[Batch]):
         seed = words[:8]
         feedback = draw(algorithm, self.source, num_nodes=num_nodes, num_samples=self.batch_size, seed=seed, **args)
         return randomise_positions(feedback, np.random.RandomState(words[8:]))
+
+
+class TrainLoader(DataLoader[Batch]):
+    """The batches of a stream, in its order, drawn ahead by workers if there are any.
+
+    Of every tensor that a worker sends, torch makes a file in shared memory, and for the dozen of a small batch that
+    takes longer than to draw it; the bytes of an array just go through a pipe.
+    """
+
+    def __init__(self, stream: TrainStream, num_workers: int) -> None:
+        prefetch = PREFETCHED_BATCHES if num_workers else None
+        super().__init__(
+            stream, batch_size=None, num_workers=num_workers, prefetch_factor=prefetch, collate_fn=_sendable
+        )
+
+    def __iter__(self) -> Any:
+        return (_each(torch.as_tensor, batch) for batch in super().__iter__())
+
+
+def _sendable(batch: Any) -> Batch:
+    """The batch with arrays in place of small tensors."""
+
+    def array(data: Tensor) -> Any:
+        return data if data.nbytes >= SENT_AS_BYTES or data.dtype is torch.bfloat16 else data.numpy()
+
+    return _each(array, batch)
+
+
+def _each(change: Callable[[Any], Any], batch: Batch) -> Batch:
+    """The batch with each of its tensors changed."""
+
+    def changed(probes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: change(data) for name, data in probes.items()}
+
+    (inputs, hints, lengths), outputs = batch.feedback
+    feedback = Feedback(Features(changed(inputs), changed(hints), change(lengths)), changed(outputs))
+    return batch._replace(feedback=feedback, ended=None if batch.ended is None else change(batch.ended))
 
 
 def _words(seeds: np.random.SeedSequence, number: int) -> list[int]:

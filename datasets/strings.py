@@ -15,11 +15,9 @@ from nar.datasets.algorithm import Functions
 from nar.datasets.trace import Trace, record
 from nar.errors import UserError
 
-ALPHABET_SIZE = 4
-
 
 def draw_strings(
-    rng: np.random.RandomState, num_nodes: int, *, length_needle: int | None = None, chars: int = ALPHABET_SIZE
+    rng: np.random.RandomState, num_nodes: int, *, length_needle: int | None = None, chars: int = 4
 ) -> tuple[NumpyArray, NumpyArray]:
     """A random haystack into which a random needle was put.
 
@@ -28,13 +26,11 @@ def draw_strings(
         num_nodes: The length of both together.
         length_needle: That of the needle; by default a fifth of all, and if negative, drawn from 1 to its absolute
             value.
-        chars: How many different letters there can be.
+        chars: How many different letters there can be, at most 4.
 
     Raises:
-        UserError: If the needle is empty or not shorter than the haystack, or if there are too many letters.
+        UserError: If the needle is empty or not shorter than the haystack.
     """
-    if chars > ALPHABET_SIZE:
-        raise UserError(f"expected chars to be at most {ALPHABET_SIZE}, given {chars}")
     if length_needle is None:
         m = max(num_nodes // 5, 1)
     elif length_needle < 0:

@@ -3,6 +3,9 @@
 ``python scripts/benchmark_data.py [--sizes 16 64] [--seconds 1] [algorithm ...]`` prints a table and writes
 ``scripts/benchmark_data.csv``. The two are measured in turn, several times each, in CPU time, and the fastest turn of
 each counts: other processes on the machine then disturb little. Everything is included: drawing, running, batching.
+
+``python scripts/benchmark_data.py --workers 0 1 2 4`` prints batches of training per second of wall time instead, from
+so many worker processes; the numbers are measured in turn as well.
 """
 
 import argparse
@@ -20,8 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from nar.datasets import ALGORITHMS, sample
+from nar.datasets.compilation import compile_ahead
+from nar.datasets.splits import TrainLoader, TrainStream
 
 TURNS = 5
+BATCH_SIZE = 32
+WITH_WORKERS = (("dijkstra", 16, 300), ("bridges", 16, 150), ("bridges", 64, 16))  # and how many batches
 
 
 def sample_from_dm_clrs(algorithm: str, num_nodes: int, num_samples: int, seed: int) -> Any:
@@ -45,13 +52,37 @@ def fitting(draw: Callable[..., Any], algorithm: str, num_nodes: int, seconds: f
     return max(1, min(1024, int(1000 * seconds / max(cost, 1e-3))))
 
 
+def batches_per_second(algorithm: str, num_nodes: int, num_workers: int, num_batches: int) -> float:
+    """Of 32 trajectories, once the workers have started."""
+    batches = iter(TrainLoader(TrainStream([algorithm], [num_nodes], BATCH_SIZE, seed=1), num_workers))
+    for _ in range(1 + num_workers):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(num_batches):
+        next(batches)
+    return num_batches / (time.perf_counter() - start)
+
+
+def measure_workers(numbers: list[int]) -> None:
+    """Print the fastest turn of each number of workers."""
+    compile_ahead((algorithm, num_nodes) for algorithm, num_nodes, _ in WITH_WORKERS)
+    table = Table("algorithm", "n", *(f"{number} workers" for number in numbers))
+    for algorithm, num_nodes, num_batches in WITH_WORKERS:
+        turns = [[batches_per_second(algorithm, num_nodes, n, num_batches) for n in numbers] for _ in range(TURNS)]
+        table.add_row(algorithm, str(num_nodes), *(f"{max(column):.3g}" for column in zip(*turns, strict=True)))
+    Console(width=100).print(table)
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("algorithms", nargs="*", default=ALGORITHMS)
     parser.add_argument("--sizes", nargs="+", type=int, default=[16, 64])
     parser.add_argument("--seconds", type=float, default=0.2, help="of a turn")
+    parser.add_argument("--workers", nargs="+", type=int, help="measure batches of training from so many workers")
     args = parser.parse_args()
+    if args.workers:
+        return measure_workers(args.workers)
     rows = []
     for algorithm in args.algorithms:
         for num_nodes in args.sizes:

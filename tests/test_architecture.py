@@ -157,3 +157,10 @@ def test_importing_the_library_loads_neither_dm_clrs_nor_what_it_needs(tmp_path:
     code = "import sys, nar.cli, nar.datasets; print([m for m in ('clrs', 'jax', 'tensorflow') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_drawing_trajectories_needs_neither_lightning_nor_pytorch_geometric(tmp_path: Path) -> None:
+    modules = ("lightning", "torch_geometric")
+    code = f"import sys; from nar.datasets import sample; print([m for m in {modules} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

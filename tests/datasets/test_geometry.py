@@ -14,7 +14,7 @@ from scipy.spatial import ConvexHull
 
 from nar.batch import NumpyArray
 from nar.datasets.algorithm import trajectories, truncated
-from nar.datasets.geometry import GEOMETRY, any_collinear, draw_points, draw_segments
+from nar.datasets.geometry import GEOMETRY, any_collinear, draw_points
 from nar.datasets.samplers import CLRS_30
 from nar.errors import UserError
 
@@ -74,11 +74,6 @@ def test_touching_overlapping_and_parallel_segments_intersect_where_they_do_exac
 def test_touching_overlapping_and_parallel_segments_equal_dm_clrs(clrs: Any) -> None:
     for xs, ys in segments_on_a_grid():
         assert_equals_dm_clrs(clrs, "segments_intersect", xs, ys)
-
-
-def test_segments_between_equal_points_are_refused() -> None:
-    with pytest.raises(UserError, match=r"both are 0\.5"):
-        draw_segments(np.random.RandomState(0), 4, low=0.5, high=0.5)
 
 
 @every_hull

@@ -1,23 +1,25 @@
 """What does not fit into memory is refused before it is tried, in one line."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nar.datasets import ALGORITHMS, algorithm, sample, samplers
-from nar.datasets.algorithm import NEVER_ASKED, num_bytes
+from nar.datasets import ALGORITHMS, Algorithm, memory, record, sample, samplers
+from nar.datasets.algorithm import num_bytes
+from nar.datasets.memory import NEVER_ASKED, num_free_bytes
 from nar.errors import UserError
 from nar.specs import Location, Probe, Stage, Type
 
 
 def free(monkeypatch: pytest.MonkeyPatch, num_bytes: float) -> None:
     """Have so much memory left."""
-    monkeypatch.setattr(
-        algorithm, "psutil", SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=num_bytes))
-    )
+    monkeypatch.setattr(memory, "num_free_bytes", lambda: num_bytes)
 
 
 def never(rng: np.random.RandomState, num_nodes: int) -> tuple[Any, ...]:
@@ -75,14 +77,95 @@ def test_matrices_that_do_not_fit_are_refused_before_they_are_drawn(
     )
 
 
-def test_what_an_algorithm_cannot_have_while_it_runs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trajectories(*args: Any, **kwargs: Any) -> None:
-        raise MemoryError("Allocation failed (probably too large).")
+class Growing(Algorithm):
+    """Records ever more hints, of which each is an edge probe; one can be too many for the memory."""
 
-    monkeypatch.setattr(samplers, "trajectories", trajectories)
-    assert refusal("bfs", num_nodes=9, num_samples=2) == (
-        "2 trajectories of bfs on 9 nodes do not fit into memory: ask for fewer at a time, or for smaller ones"
+    spec = {
+        "x": Probe(Stage.INPUT, Location.NODE, Type.SCALAR),
+        "h": Probe(Stage.HINT, Location.EDGE, Type.MASK),
+        "y": Probe(Stage.OUTPUT, Location.NODE, Type.MASK),
+    }
+
+    def __init__(self, num_hints: list[int], error: type[Exception] | None = None) -> None:
+        self.num_hints, self.error = iter(num_hints), error
+
+    def draw(self, rng: np.random.RandomState, num_nodes: int) -> tuple[Any, ...]:
+        return np.zeros(num_nodes), next(self.num_hints)
+
+    def inputs(self, x: Any, num_hints: int) -> tuple[Any, ...]:
+        return (x,)
+
+    def run(self, x: Any, num_hints: int, trace: Any) -> tuple[Any, ...]:
+        if self.error is not None and len(trace.buffers[0]) > 0:
+            raise self.error
+        for _ in range(num_hints):
+            record(trace, np.zeros((len(x), len(x)), np.int8))
+        return (np.zeros(len(x)),)
+
+
+def test_what_the_system_refuses_nevertheless_is_told_with_its_size() -> None:
+    assert refusal(Growing([10], MemoryError), num_nodes=1024) == (
+        "1 trajectories of Growing on 1024 nodes take 0.1 GiB or more, which do not fit into memory: "
+        "ask for fewer at a time, or for smaller ones"
     )
+
+
+def test_hints_are_counted_with_those_that_they_replace_and_with_those_that_are_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = 1024**2
+    old, new, checked = 2 * 4 * entries, 2 * 10 * entries, 8 * 10 * entries
+    free(monkeypatch, old + new + checked)
+    sample(Growing([4, 8]), num_nodes=1024, num_samples=2, seed=0)
+    free(monkeypatch, old + new + checked - 1)
+    assert "2 trajectories of 10 hints on 1024 nodes would take 0.1 GiB" in refusal(
+        Growing([4, 8]), num_nodes=1024, num_samples=2
+    )
+
+
+LIMITED = """
+import resource
+from nar.datasets import sample
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, resource.RLIM_INFINITY))
+sample("floyd_warshall", num_nodes=700, num_samples=1, seed=0)
+"""
+
+
+def test_a_limit_of_the_process_is_seen(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIMITED]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert re.search(
+        r"UserError: .* 700 hints on 700 nodes would take 3\.5 GiB, and [\d.]+ GiB are free", result.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ("0::/a/b", ("a/b/memory.max", "a/b/memory.current", "a/b/memory.stat")),
+        ("0::/a/b", ("memory.max", "memory.current", "memory.stat")),
+        ("4:memory:/a", ("memory/a/memory.limit_in_bytes", "memory/a/memory.usage_in_bytes", "memory/a/memory.stat")),
+    ],
+)
+def test_a_limit_of_a_control_group_is_seen_but_for_cached_files(
+    group: str, names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in zip(
+        names, ("1000000\n", "900000\n", "anon 5\ninactive_file 20000\nactive_file 3000\n"), strict=True
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text(f"9:name=systemd:/x\n{group}\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
+    assert num_free_bytes() == 123000
+
+
+def test_without_limits_the_machines_memory_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "psutil", SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=7)))
+    assert num_free_bytes() == 7
 
 
 def test_more_nodes_than_a_pointer_can_tell_apart_are_refused() -> None:
@@ -104,7 +187,7 @@ def test_bytes_are_counted_by_type_and_location() -> None:
     assert num_bytes(spec, 10) == 10 * 8 + 10 * 10 * 2 + 1 + 2
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in ("floyd_warshall", "matrix_chain_order")])
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "matrix_chain_order"])
 def test_at_1024_nodes_inputs_outputs_and_the_first_hint_fit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 64 * 2**20)
     feedback = sample(name, num_nodes=1024, num_samples=1, seed=0, hints="first")

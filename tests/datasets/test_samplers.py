@@ -16,8 +16,6 @@ from nar.datasets.samplers import CLRS_30
 from nar.errors import UserError
 from nar.specs import Location, Probe, Stage, Type, at_stage
 
-SLOW = ("matrix_chain_order", "graham_scan", "jarvis_march")  # of which dm-clrs takes seconds for a sample of 64 nodes
-
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
@@ -68,7 +66,7 @@ def test_equals_dm_clrs_at_the_smallest_size(clrs: Any, algorithm: str) -> None:
     assert_equals_dm_clrs(clrs, algorithm, min_num_nodes(algorithm), 20, seed=3)
 
 
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in SLOW])
+@every_algorithm
 def test_equals_dm_clrs_at_the_official_test_size(clrs: Any, algorithm: str) -> None:
     assert_equals_dm_clrs(clrs, algorithm, 64, 1, seed=3)
 
@@ -228,9 +226,77 @@ def test_an_unknown_algorithm_is_answered_with_the_known_ones() -> None:
         sample("bsf", num_nodes=4, num_samples=1, seed=0)
 
 
-def test_no_samples_at_all_are_refused_by_number() -> None:
-    with pytest.raises(UserError, match="expected at least 1 sample of bfs, given 0"):
-        sample("bfs", num_nodes=4, num_samples=0, seed=0)
+@pytest.mark.parametrize("draw", [sample, sample_from_dm_clrs])
+@pytest.mark.parametrize(
+    ("algorithm", "given", "message"),
+    [
+        ("bfs", {"num_samples": 0}, "expected num_samples to be a whole number of at least 1, given 0"),
+        ("bfs", {"num_samples": 2.5}, "expected num_samples to be a whole number of at least 1, given 2.5"),
+        ("bfs", {"num_nodes": 8.0}, "expected the number of nodes to be a whole number, given 8.0"),
+        ("bfs", {"num_nodes": 1}, "bfs needs at least 2 nodes, given 1"),
+        ("bfs", {"seed": -1}, "expected a seed from 0 to 4294967295, or several, given -1"),
+        ("bfs", {"seed": 2**40}, f"expected a seed from 0 to 4294967295, or several, given {2**40}"),
+        ("bfs", {"seed": [1, -1]}, "expected a seed from 0 to 4294967295, or several, given [1, -1]"),
+        ("bfs", {"seed": []}, "expected a seed from 0 to 4294967295, or several, given []"),
+        ("bfs", {"seed": None}, "expected a seed from 0 to 4294967295, or several, given None"),
+        ("bfs", {"density": 0.9}, "the sampler of bfs has no density; it has p, truncate_decimals"),
+        ("bfs", {"p": 0.5}, "expected p to be one or more densities from 0 to 1, such as (0.5,), given 0.5"),
+        ("bfs", {"p": ()}, "expected p to be one or more densities from 0 to 1, such as (0.5,), given ()"),
+        ("bfs", {"p": (1.5,)}, "expected p to be one or more densities from 0 to 1, such as (0.5,), given (1.5,)"),
+        ("bfs", {"p": "0.5"}, "expected p to be one or more densities from 0 to 1, such as (0.5,), given '0.5'"),
+        ("bfs", {"truncate_decimals": 0.5}, "expected truncate_decimals to be a whole number, given 0.5"),
+        ("minimum", {"low": np.nan}, "expected low to be a finite number, given nan"),
+        ("minimum", {"high": "1"}, "expected high to be a finite number, given '1'"),
+        (
+            "minimum",
+            {"low": -1e308, "high": 1e308},
+            "expected low and high at a finite distance, given -1e+308 and 1e+308",
+        ),
+        ("segments_intersect", {"low": 0.5, "high": 0.5}, "expected low and high to differ, both are 0.5"),
+        (
+            "dijkstra",
+            {"low": -0.5},
+            "expected low and high not on both sides of 0 (no weight is negative), given -0.5 and 1.0",
+        ),
+        ("task_scheduling", {"max_deadline": 0}, "expected max_deadline ≥ 1, given 0"),
+        ("kmp_matcher", {"chars": 5}, "expected chars in [1, 4], given 5"),
+        ("lcs_length", {"chars": 0}, "expected chars in [1, 4], given 0"),
+        ("strongly_connected_components", {"k": 0}, "expected k ≥ 1, given 0"),
+        ("strongly_connected_components", {"eps": 1.5}, "expected eps in [0, 1], given 1.5"),
+        ("graham_scan", {"radius": np.inf}, "expected radius to be a finite number, given inf"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(
+    draw: Any, algorithm: str, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        draw(algorithm, **{"num_nodes": 8, "num_samples": 2, "seed": 0, **given})
+    assert str(error.value) == message
+
+
+def test_hints_of_another_name_are_refused() -> None:
+    with pytest.raises(UserError, match="expected hints to be one of all, first, none, given 'last'"):
+        sample("bfs", num_nodes=4, num_samples=1, seed=0, hints="last")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "given"),
+    [
+        ("dijkstra", {"low": -2.0, "high": -1.0}),
+        ("dijkstra", {"p": [0.0, 1.0]}),
+        ("dag_shortest_paths", {"low": -1}),
+        ("bubble_sort", {"low": 1.0, "high": 0.0}),
+        ("minimum", {"low": 0.5, "high": 0.5}),
+        ("minimum", {"high": 100.0, "truncate_decimals": -1}),
+        ("bfs", {"p": np.array([0.3])}),
+        ("task_scheduling", {"max_deadline": None}),
+        ("strongly_connected_components", {"num_nodes": 2, "k": 2}),
+        ("strongly_connected_components", {"num_nodes": 3, "k": np.int64(1)}),
+        ("lcs_length", {"num_nodes": 1, "length_2": 1}),
+    ],
+)
+def test_equals_dm_clrs_with_unusual_arguments(clrs: Any, algorithm: str, given: dict[str, Any]) -> None:
+    assert_equals_dm_clrs(clrs, algorithm, **{"num_nodes": 8, "num_samples": 6, "seed": 1, **given})
 
 
 @pytest.mark.parametrize("seed", [7, [7], (1, 2, 2**32 - 1)])
@@ -242,11 +308,6 @@ def test_draws_from_a_random_state_of_the_seed(seed: Any) -> None:
 
 def test_equals_dm_clrs_with_a_seed_of_several_words(clrs: Any) -> None:
     assert_equals_dm_clrs(clrs, "dijkstra", 5, 3, seed=[1, 2, 3])
-
-
-def test_an_argument_that_the_sampler_lacks_is_refused() -> None:
-    with pytest.raises(UserError, match="the sampler of bfs has no density; it has p, truncate_decimals"):
-        sample("bfs", num_nodes=5, num_samples=2, seed=0, density=(0.9,))
 
 
 def test_a_numpy_seed_is_the_same_number() -> None:

@@ -17,7 +17,7 @@ from nar.datasets import splits
 from nar.datasets.cache import Cache
 from nar.datasets.dm_clrs import sample_from_dm_clrs
 from nar.datasets.recipe import apply_recipe, recipe_spec, train_sampler_args
-from nar.datasets.splits import Split, SplitBatches, TrainStream
+from nar.datasets.splits import Split, SplitBatches, TrainStream, draw
 from nar.datasets.trace import DTYPES
 from nar.specs import Type
 
@@ -130,6 +130,12 @@ def split_batches(cache: Cache, algorithms: Sequence[str], batch_size: int) -> S
     """The batches of validation splits."""
     chosen = [Split(algorithm, 6, is_test=False) for algorithm in algorithms]
     return SplitBatches([(split, split.load(cache)) for split in chosen], batch_size)
+
+
+def test_graphs_of_a_family_are_drawn_by_this_library_whatever_the_source() -> None:
+    args: dict[str, Any] = {"num_nodes": 6, "num_samples": 2, "seed": 0, "graphs": "path"}
+    ours, theirs = (draw("bfs", source, **args).features.inputs["adj"] for source in ("nar", "dm-clrs"))
+    np.testing.assert_array_equal(theirs, ours)
 
 
 def test_every_sample_of_every_split_is_in_one_batch(cache: Cache) -> None:
@@ -344,16 +350,20 @@ def test_a_batch_is_moved_to_a_device_with_all_that_it_has(chunk_length: int | N
 # In a process of its own: to fork this one, in which jax may have been loaded, would warn.
 WORKERS = """
 from itertools import islice
-from torch.utils.data import DataLoader
-from nar.datasets.splits import TrainStream
+from torch import Tensor
+from nar.datasets import splits
 
 def keys(num_workers, start, chunk_length=None):
-    stream = TrainStream(["minimum"], [4, 5], 2, seed=0, start=start, chunk_length=chunk_length)
-    loader = iter(DataLoader(stream, batch_size=None, num_workers=num_workers))
-    batches = list(islice(loader, 5))
+    stream = splits.TrainStream(["minimum"], [4, 5], 2, seed=0, start=start, chunk_length=chunk_length)
+    batches = list(islice(splits.TrainLoader(stream, num_workers), 5))
     ended = [None if batch.ended is None else batch.ended.tolist() for batch in batches]
-    return [batch.feedback.features.inputs["key"].tolist() for batch in batches], ended
+    for batch in batches:
+        (inputs, hints, lengths), outputs = batch.feedback
+        data = [*inputs.values(), *hints.values(), lengths, *outputs.values()]
+        assert all(isinstance(x, Tensor) for x in data)
+    return [[str(batch)] for batch in batches], ended
 
+splits.SENT_AS_BYTES = 32  # keys and hints are sent as tensors, lengths as arrays
 print(keys(0, 1) == keys(2, 1), keys(0, 1, 6) == keys(2, 1, 6), keys(0, 1) == keys(0, 2))
 """
 

@@ -138,11 +138,6 @@ def test_a_needle_that_leaves_no_room_is_refused(length_needle: int) -> None:
         draw_strings(np.random.RandomState(0), 10, length_needle=length_needle)
 
 
-def test_letters_without_a_class_are_refused() -> None:
-    with pytest.raises(UserError, match="at most 4, given 5"):
-        draw_strings(np.random.RandomState(0), 10, chars=5)
-
-
 @every_algorithm
 def test_needles_of_all_lengths_share_the_compiled_code(name: str) -> None:
     run: Any = STRINGS[name].run

@@ -18,6 +18,17 @@ def by_hand(name: str, *data: Any, **settings: Any) -> Feedback[NumpyArray]:
     return trajectories(algorithm, num_nodes=0, num_samples=1, rng=np.random.RandomState(0), **settings)
 
 
+def order(pred: NumpyArray) -> list[int]:
+    """The chain that pointers to predecessors form, from its first node, which points at itself."""
+    (first,) = np.flatnonzero(pred == np.arange(len(pred)))
+    successors = {int(sender): node for node, sender in enumerate(pred) if node != first}
+    chain = [int(first)]
+    while chain[-1] in successors:
+        chain.append(successors[chain[-1]])
+    assert len(chain) == len(pred)
+    return chain
+
+
 def assert_equals_dm_clrs(clrs: Any, name: str, *data: Any) -> None:
     """Fail if on the given data a probe differs from dm-clrs's."""
     _, probes = getattr(clrs._src.algorithms, name)(*deepcopy(data))
