@@ -403,16 +403,18 @@ def check_conversion(given: Namespace) -> None:
         raise UserError(f"nar convert {flag} expects --{needed} and no --{excess}, given {given[excess]}")
 
 
-def keep_freed_memory() -> None:
-    """Have glibc give freed memory to the next tensors, and not back to the system at every training step.
+def tune_process() -> None:
+    """Have this process compute on all cores without waking them for what one does faster, and keep freed memory.
 
-    A page that comes back has to be cleared first, which would take a tenth of the time of a step.
+    Large operations use all cores (:mod:`nar.parallel`); in between, torch's own are small. glibc would give freed
+    memory back to the system at every training step, and each page that comes back has to be cleared first.
     """
-    mmap_threshold, trim_threshold, most = -3, -1, 2**31 - 1  # as malloc.h has them
+    torch.set_num_threads(1)
+    trim_threshold, mmap_threshold = -1, -3  # as malloc.h has them
     with suppress(OSError, AttributeError):  # another libc
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, most)
-        libc.mallopt(trim_threshold, most)
+        libc.mallopt(mmap_threshold, 2**25)  # the most that it takes
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def main() -> None:
@@ -427,7 +429,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # Lightning's, beside torch 2.13
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
-    keep_freed_memory()
+    tune_process()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package
     try:

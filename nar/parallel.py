@@ -1,6 +1,7 @@
 """The parts of an operation on all cores, each part on one.
 
-Parts that fit into a core's cache are computed much faster than the whole by all cores together.
+Parts that fit into a core's cache are computed much faster than the whole is by all cores together, and calls of
+compiled functions that take long keep Python's threads out of each other's way.
 """
 
 import os
@@ -9,25 +10,31 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
+import scipy.linalg.cython_blas  # noqa: F401 (what numba multiplies matrices with, to be found by `_blas`)
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
+num_threads = torch.get_num_threads()
+"""How many cores there are to use, as torch found them or was told by ``OMP_NUM_THREADS``."""
+
 
 def in_parallel(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """What `function` makes of each part, in order, by as many threads as torch computes with; without gradients."""
-    num_threads = torch.get_num_threads()
+    """What `function` makes of each part, in order, by :data:`num_threads` threads; without gradients."""
+    number = min(num_threads, len(parts))
     is_inference = torch.is_inference_mode_enabled()
 
-    def without_gradients(part: Part) -> Result:
+    def every_so_many(first: int) -> list[Result]:
         with torch.inference_mode(is_inference), torch.no_grad():
-            return function(part)
+            return [function(part) for part in parts[first::number]]
 
-    if num_threads == 1 or len(parts) == 1:
-        return [without_gradients(part) for part in parts]
-    return list(_threads(num_threads, os.getpid()).map(without_gradients, parts))
+    with _blas().limit(limits=1):
+        others = [_threads(num_threads, os.getpid()).submit(every_so_many, first) for first in range(1, number)]
+        made = [every_so_many(0), *(other.result() for other in others)] if parts else []
+    return [made[index % number][index // number] for index in range(len(parts))]
 
 
 def arrays(*tensors: Tensor) -> list[Any]:
@@ -39,3 +46,9 @@ def arrays(*tensors: Tensor) -> list[Any]:
 def _threads(number: int, process: int) -> ThreadPoolExecutor:
     """Threads, in each of which torch uses no others; a forked process has none of its parent's."""
     return ThreadPoolExecutor(number, "nar", initializer=torch.set_num_threads, initargs=(1,))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The library that multiplies matrices for numba, with threads of its own."""
+    return ThreadpoolController().select(internal_api="openblas")

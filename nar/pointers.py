@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 from nar import kernels
-from nar.linear import Parts
+from nar.linear import Parts, as_tensor
 from nar.parallel import arrays, in_parallel
 from nar.precision import alike
 
 ROWS = 1024  # pairs that are computed at a time: they fit into a core's cache
-ROWS_ELSEWHERE = 2**18  # on a GPU, where it is the memory that they have to fit into
 
 Part = tuple[slice, slice]  # some graphs, some rows of each
 
@@ -28,11 +28,19 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
         edge: The parts of [B, S, R, H].
         weight: w, [H].
     """
-    given = [source, target + edge.bias, weight, edge.x, edge.weight]
-    if edge.states is not None and edge.states_weight is not None:
-        given += [edge.states.data, edge.states.weight, edge.states.bias, edge.states_weight]
-    with torch.autocast(source.device.type, enabled=False):
-        logits: Tensor = EdgeLogits.apply(*alike(*given))  # type: ignore[no-untyped-call]
+    target = target + edge.bias
+    states, states_weight = edge.states, edge.states_weight
+    if not source.is_cpu:
+        sums = target[:, :, None] + linear(edge.x, edge.weight)
+        if states is not None and states_weight is not None:
+            sums = sums + linear(as_tensor(states), states_weight)
+        return torch.maximum(source[:, None], sums) @ weight
+    given = [source, target, weight, edge.x, edge.weight]
+    if states is not None and states_weight is not None:
+        given += [states.data, states.weight, states.bias, states_weight]
+    else:
+        given += [source.new_empty(0, 0), source.new_empty(0, 0), source.new_empty(0), source.new_empty(0, 0)]
+    logits: Tensor = EdgeLogits.apply(*alike(*given))  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)
 
 
@@ -44,8 +52,11 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         target: [B, N, H].
         weight: w, [H].
     """
-    with torch.autocast(source.device.type, enabled=False):
-        logits: Tensor = ProductLogits.apply(*alike(source, target, weight))  # type: ignore[no-untyped-call]
+    if not source.is_cpu:
+        # One target at a time: without gradients no [B, M, N, H] is ever held.
+        targets = target.unbind(dim=1)
+        return torch.stack([torch.maximum(source, one[:, None]) @ weight for one in targets], dim=-1)
+    logits: Tensor = ProductLogits.apply(*alike(source, target, weight))  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)
 
 
@@ -55,28 +66,21 @@ class EdgeLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
-        source, target, weight, x, x_weight, *states = (argument.contiguous() for argument in arguments)
+        source, target, weight, x, x_weight, data, *weights = (argument.contiguous() for argument in arguments)
         logits = x.new_empty(x.shape[:3])
 
         def compute(part: Part) -> Tensor:
-            graphs, senders = part
-            rows = x[graphs, senders].flatten(0, 2) @ x_weight.T
-            if states:
-                data, first_weight, first_bias, states_weight = states
-                rows.addmm_(_rectified(data[graphs, senders], first_weight, first_bias), states_weight.T)
-            sums = rows.view(*x[graphs, senders].shape[:3], -1)
-            sums += target[graphs, senders, None]
-            if sums.is_cpu:
-                kernels.max_dot_of_pairs(*arrays(source[graphs], sums, weight, logits[graphs, senders]))
-            else:
-                logits[graphs, senders] = torch.maximum(source[graphs, None], sums) @ weight
-            return sums
+            graphs, _ = part
+            some = (source[graphs], target[part], weight, _rows(x, part), x_weight, _rows(data, part))
+            second = x.new_empty(len(some[3]), source.shape[-1])
+            kernels.edge_logits(*arrays(*some, *weights, second, logits[part]))
+            return second
 
-        parts = _parts(x.shape[:3], x.is_cpu)
+        parts = _parts(x.shape[:3])
         if any(ctx.needs_input_grad):
-            sums = in_parallel(compute, parts)
+            kept = in_parallel(compute, parts)
             ctx.parts = parts
-            ctx.save_for_backward(source, weight, x, x_weight, *sums, *states)
+            ctx.save_for_backward(source, target, weight, x, x_weight, data, *weights, *kept)
         else:
             in_parallel(lambda part: (compute(part), None)[1], parts)
         return logits
@@ -85,58 +89,41 @@ class EdgeLogits(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         """The gradients."""
-        source, weight, x, x_weight, *others = ctx.saved_tensors
-        kept, states = others[: len(ctx.parts)], others[len(ctx.parts) :]
-        to_target, to_x, to_data = torch.empty_like(source), torch.empty_like(x), torch.empty(())
-        if states:
-            data, first_weight, first_bias, states_weight = states
-            to_data = torch.empty_like(data)
+        source, target, weight, x, x_weight, data, *weights = ctx.saved_tensors[:9]
+        kept = ctx.saved_tensors[9:]
+        gradient = gradient.contiguous()
+        to_target, to_x, to_data = torch.empty_like(target), torch.empty_like(x), torch.empty_like(data)
 
-        def compute(of_part: tuple[Part, Tensor]) -> tuple[Tensor, ...]:
-            (graphs, senders), sums = of_part
-            at = gradient[graphs, senders].contiguous()
-            if sums.is_cpu:
-                to_source, to_weight = torch.zeros_like(source[graphs]), torch.zeros_like(weight)
-                to_sums = torch.empty_like(sums)
-                tensors = (at, source[graphs], sums, weight, to_source, to_sums, to_weight)
-                kernels.max_dot_of_pairs_backward(*arrays(*tensors))
-            else:
-                to_source, to_sums, to_weight = _max_dot_backward(at, source[graphs, None], sums, weight)
-                to_source = to_source.sum(dim=1)
-            to_target[graphs, senders] = to_sums.sum(dim=2)
-            to_rows = to_sums.flatten(0, 2)
-            torch.mm(to_rows, x_weight, out=to_x[graphs, senders].flatten(0, 2))
-            gradients = [to_source, to_weight, to_rows.T @ x[graphs, senders].flatten(0, 2)]
-            if states:
-                some = data[graphs, senders]
-                first = _rectified(some, first_weight, first_bias)
-                to_first = torch.ops.aten.threshold_backward(to_rows @ states_weight, first, 0)
-                torch.mm(to_first, first_weight, out=to_data[graphs, senders].flatten(0, 2))
-                gradients += [to_first.T @ some.flatten(0, 2), to_first.sum(dim=0), to_rows.T @ first]
-            return tuple(gradients)
+        def compute(index: int) -> tuple[Tensor, ...]:
+            part = ctx.parts[index]
+            graphs, _ = part
+            given = (gradient[part], source[graphs], weight, _rows(x, part), x_weight, _rows(data, part), *weights)
+            to_source, to_weight, to_x_weight, *to_weights = map(
+                torch.empty_like, (source[graphs], weight, x_weight, *weights)
+            )
+            written = (to_source, to_target[part], to_weight, _rows(to_x, part), to_x_weight, _rows(to_data, part))
+            kernels.edge_logits_backward(*arrays(*given, kept[index], *written, *to_weights))
+            return to_source, to_weight, to_x_weight, *to_weights
 
-        made = in_parallel(compute, list(zip(ctx.parts, kept, strict=True)))
-        to_source, to_weight, to_x_weight, *to_states = _summed(source, ctx.parts, made)
-        return to_source, to_target, to_weight, to_x, to_x_weight, *([to_data, *to_states] if states else [])
+        gradients = in_parallel(compute, range(len(ctx.parts)))
+        to_source, to_weight, to_x_weight, *to_weights = _summed(source, ctx.parts, gradients)
+        return to_source, to_target, to_weight, to_x, to_x_weight, to_data, *to_weights
 
 
 class ProductLogits(torch.autograd.Function):
     """See :func:`product_logits`; nothing of size M · N · H is held."""
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
-        source, target = source.contiguous(), target.contiguous()
+        source, target, weight = (argument.contiguous() for argument in arguments)
         logits = source.new_empty(*source.shape[:2], target.shape[1])
 
         def compute(part: Part) -> None:
-            graphs, rows = part
-            if source.is_cpu:
-                kernels.max_dot(*arrays(source[graphs, rows], target[graphs], weight, logits[graphs, rows]))
-            else:
-                logits[graphs, rows] = torch.maximum(source[graphs, rows, None], target[graphs, None]) @ weight
+            graphs, _ = part
+            kernels.max_dot(*arrays(source[part], target[graphs], weight, logits[part]))
 
-        ctx.parts = _parts((*source.shape[:2], target.shape[1]), source.is_cpu)
+        ctx.parts = _parts(logits.shape)
         in_parallel(compute, ctx.parts)
         ctx.save_for_backward(source, target, weight)
         return logits
@@ -146,35 +133,33 @@ class ProductLogits(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients."""
         source, target, weight = ctx.saved_tensors
-        to_source = torch.zeros_like(source)
+        gradient, to_source = gradient.contiguous(), torch.zeros_like(source)
 
         def compute(part: Part) -> tuple[Tensor, Tensor]:
-            graphs, rows = part
-            at, some = gradient[graphs, rows].contiguous(), source[graphs, rows]
-            if source.is_cpu:
-                to_target, to_weight = torch.zeros_like(target[graphs]), torch.zeros_like(weight)
-                tensors = (at, some, target[graphs], weight, to_source[graphs, rows], to_target, to_weight)
-                kernels.max_dot_backward(*arrays(*tensors))
-                return to_target, to_weight
-            to_some, to_target, to_weight = _max_dot_backward(at, some[:, :, None], target[graphs, None], weight)
-            to_source[graphs, rows] = to_some.sum(dim=2)
-            return to_target.sum(dim=1), to_weight
+            graphs, _ = part
+            to_target, to_weight = torch.zeros_like(target[graphs]), torch.zeros_like(weight)
+            given = (gradient[part], source[part], target[graphs], weight)
+            kernels.max_dot_backward(*arrays(*given, to_source[part], to_target, to_weight))
+            return to_target, to_weight
 
-        made = in_parallel(compute, ctx.parts)
-        to_target, to_weight = _summed(target, ctx.parts, made)
+        to_target, to_weight = _summed(target, ctx.parts, in_parallel(compute, ctx.parts))
         return to_source, to_target, to_weight
 
 
-def _parts(shape: tuple[int, ...], is_cpu: bool) -> list[Part]:
-    """Graphs and rows with so many pairs as are computed at a time."""
+def _parts(shape: Sequence[int]) -> list[Part]:
+    """Graphs and rows with so many pairs as are computed at a time; of a tensor in order in memory each is in order."""
     num_graphs, num_rows, num_columns = shape
-    number = ROWS if is_cpu else ROWS_ELSEWHERE
-    at_once, step = max(1, number // (num_rows * num_columns)), max(1, number // num_columns)
+    at_once, step = max(1, ROWS // (num_rows * num_columns)), max(1, ROWS // num_columns)
     return [
         (slice(graph, graph + at_once), slice(row, row + step))
         for graph in range(0, num_graphs, at_once)
         for row in range(0, num_rows, step)
     ]
+
+
+def _rows(pairs: Tensor, part: Part) -> Tensor:
+    """The pairs of a part as rows, on the same memory; none if there are no pairs."""
+    return pairs[part].flatten(0, 2) if pairs.dim() == 4 else pairs
 
 
 def _summed(like: Tensor, parts: list[Part], made: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
@@ -183,16 +168,3 @@ def _summed(like: Tensor, parts: list[Part], made: Sequence[tuple[Tensor, ...]])
     for (graphs, _), (of_graphs, *_) in zip(parts, made, strict=True):
         total[graphs] += of_graphs
     return [total, *(torch.stack(gradients).sum(dim=0) for gradients in list(zip(*made, strict=True))[1:])]
-
-
-def _rectified(data: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``ReLU(data weightᵀ + bias)``, [rows, H]."""
-    return torch.addmm(bias, data.flatten(0, -2), weight.T).relu_()
-
-
-def _max_dot_backward(gradient: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x, y and w from that of ``max(x, y) · w``; where x and y are equal, half goes to each."""
-    share = 0.5 * ((x > y).to(x.dtype) + (x >= y).to(x.dtype))
-    passed = gradient[..., None] * weight
-    to_weight = (gradient[..., None] * torch.maximum(x, y)).flatten(0, -2).sum(dim=0)
-    return passed * share, passed * (1 - share), to_weight

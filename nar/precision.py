@@ -10,14 +10,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def alike(*tensors: Tensor) -> list[Tensor]:
-    """The tensors in one type: on a GPU that of autocast, if it is on; on a CPU not in half precision."""
-    device = tensors[0].device.type
-    if torch.is_autocast_enabled(device) and device != "cpu":
-        dtype = torch.get_autocast_dtype(device)
-    else:
-        dtype = tensors[0].dtype
-        for tensor in tensors[1:]:
-            dtype = torch.promote_types(dtype, tensor.dtype)
-        if device == "cpu":
-            dtype = torch.promote_types(dtype, torch.float32)
+    """The tensors in one type, not in half precision."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
     return [tensor.to(dtype) for tensor in tensors]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 from nar import kernels
 from nar.parallel import arrays, in_parallel
@@ -13,7 +14,6 @@ from nar.precision import alike
 
 UNHEARD = -1e6  # stands for the message of a sender that is not heard
 ROWS = 1024  # pairs whose messages are made at a time: they fit into a core's cache
-ROWS_ELSEWHERE = 2**20  # on a GPU, where it is the memory that they have to fit into
 
 Part = tuple[slice, slice]  # some graphs, some receivers
 
@@ -31,8 +31,9 @@ def max_message(
 ) -> Tensor:
     """``max_i W2 ReLU(W1 ReLU(sent_i + heard_j + We edge_ij) + b1) + b2`` over all senders i that j hears, [B, R, H].
 
-    It is computed for some pairs at a time, and of what these need the gradient keeps ``ReLU(W1 …)`` alone. Where a
-    channel's maximum is one sender's, only this sender's gradient is computed; equal ones share it evenly.
+    On a CPU it is computed for some pairs at a time, and of what is as large as pairs times H the gradient keeps
+    ``ReLU(W1 …)`` alone. Of a maximum that is one sender's only this sender's gradient is computed; equal ones share it
+    evenly.
 
     Args:
         sent: [B, S, H].
@@ -46,10 +47,13 @@ def max_message(
         is_heard: True where j hears i, [B, S, R]; None if every node hears all. Who is not heard counts as -1e6 (or as
             the lowest number that there is, where that is more) and gets no gradient.
     """
-    arguments = alike(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2)
     lowest = max(UNHEARD, torch.finfo(heard.dtype).min)  # half precision does not go as low
-    with torch.autocast(sent.device.type, enabled=False):
-        received: Tensor = MaxMessage.apply(*arguments, is_heard, lowest)  # type: ignore[no-untyped-call]
+    if not sent.is_cpu:
+        first = (sent[:, :, None] + heard[:, None] + linear(edge, edge_weight)).relu()
+        messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
+        return (messages if is_heard is None else messages.masked_fill(~is_heard[..., None], lowest)).amax(dim=1)
+    arguments = alike(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2)
+    received: Tensor = MaxMessage.apply(*arguments, is_heard, lowest)  # type: ignore[no-untyped-call]
     return received.to(heard.dtype)
 
 
@@ -60,69 +64,50 @@ class MaxMessage(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """The maxima."""
         *given, is_heard, lowest = arguments
-        sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2 = given
-        received = torch.empty_like(heard)
-        sender = torch.empty_like(heard, dtype=torch.int16)
+        sent, heard, edge, *weights = (argument.contiguous() for argument in given)
 
-        def compute(part: Part) -> tuple[Tensor, bool]:
-            graphs, receivers = part
-            first = _first(sent, heard, edge, edge_weight, part)
-            rows = torch.addmm(bias_1, first.flatten(0, 2), weight_1.T).relu_()
-            hears = None if is_heard is None else is_heard[graphs, :, receivers, None]
-            messages = _messages(rows, bias_2, weight_2, hears, lowest, first)
-            return rows, _highest(messages, received[graphs, receivers], sender[graphs, receivers])
+        def compute(part: Part) -> tuple[Tensor, ...]:
+            some = _part(sent, heard, edge, is_heard, part)
+            second = sent.new_empty(len(some[2]), heard.shape[-1])
+            received = torch.empty_like(some[1])
+            sender = torch.empty_like(received, dtype=torch.int16)
+            kernels.max_message(*arrays(*some[:3], *weights, some[3]), lowest, *arrays(second, received, sender))
+            return second, received, sender
 
         parts = _parts(edge)
-        if any(ctx.needs_input_grad):
-            seconds, ctx.shared = zip(*in_parallel(compute, parts), strict=True)
-            ctx.parts, ctx.lowest = parts, lowest
-            ctx.save_for_backward(*given, is_heard, received, sender, *seconds)
-        else:
-            in_parallel(lambda part: compute(part)[1], parts)
+        keeps = any(ctx.needs_input_grad)
+        made = in_parallel(lambda part: compute(part) if keeps else compute(part)[1:2], parts)
+        received = torch.empty_like(heard)
+        for part, of_part in zip(parts, made, strict=True):
+            received[part] = of_part[1 if keeps else 0]
+        if keeps:
+            ctx.parts = parts
+            kept = [tensor for of_part in made for tensor in of_part]
+            ctx.save_for_backward(sent, heard, edge, *weights, is_heard, *kept)
         return received
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
-        sent, heard, edge, edge_weight, weight_1, _, weight_2, bias_2, is_heard, *made = ctx.saved_tensors
-        received, sender, *seconds = made
+        sent, heard, edge, *weights = ctx.saved_tensors[:8]
+        is_heard, *kept = ctx.saved_tensors[8:]
+        edge_weight, weight_1, _, weight_2, bias_2 = weights
         to_heard, to_edge = torch.empty_like(heard), torch.empty_like(edge)
 
-        def compute(of_part: tuple[Part, Tensor, bool]) -> tuple[Tensor, ...]:
-            part, rows, shared = of_part
+        def compute(index: int) -> tuple[Tensor, ...]:
+            part = ctx.parts[index]
+            *some, is_some_heard = _part(sent, heard, edge, is_heard, part)
+            given = (gradient[part].contiguous(), *some, edge_weight, weight_1, weight_2, bias_2, is_some_heard)
+            to_some = [torch.empty_like(tensor) for tensor in some]
+            to_weights = [torch.empty_like(weight) for weight in weights]
+            kernels.max_message_backward(*arrays(*given, *kept[3 * index : 3 * index + 3], *to_some, *to_weights))
             graphs, receivers = part
-            first = _first(sent, heard, edge, edge_weight, part)
-            at = gradient[graphs, receivers].contiguous()
-            hears = None if is_heard is None else is_heard[graphs, :, receivers, None]
-            if shared:
-                messages = _messages(rows, bias_2, weight_2, hears, ctx.lowest, torch.empty_like(first))
-                wins = messages == received[graphs, None, receivers]
-                to_messages = wins * (at / wins.sum(dim=1))[:, None]
-                if hears is not None:
-                    to_messages *= hears
-                to_messages = to_messages.flatten(0, 2)
-                to_rows = to_messages @ weight_2
-                to_weight_2, to_bias_2 = to_messages.T @ rows, to_messages.sum(dim=0)
-            else:
-                whose = sender[graphs, receivers]
-                if hears is not None:
-                    at *= hears.squeeze(-1).mT.gather(2, whose.long())
-                to_rows, to_weight_2 = torch.zeros_like(first), torch.zeros_like(weight_2)
-                given = (at, whose, rows.view_as(first), weight_2, to_rows, to_weight_2)
-                kernels.highest_backward(*arrays(*given))
-                to_rows, to_bias_2 = to_rows.flatten(0, 2), at.sum(dim=(0, 1))
-            to_rows = torch.ops.aten.threshold_backward(to_rows, rows, 0)
-            to_weight_1, to_bias_1 = to_rows.T @ first.flatten(0, 2), to_rows.sum(dim=0)
-            to_first = torch.ops.aten.threshold_backward(to_rows @ weight_1, first.flatten(0, 2), 0)
-            pairs = edge[graphs, :, receivers]
-            to_edge_weight = to_first.T @ pairs.flatten(0, 2)
-            to_edge[graphs, :, receivers] = (to_first @ edge_weight).view_as(pairs)
-            to_first = to_first.view_as(first)
-            to_heard[graphs, receivers] = to_first.sum(dim=1)
-            return to_first.sum(dim=2), to_edge_weight, to_weight_1, to_bias_1, to_weight_2, to_bias_2
+            to_heard[part] = to_some[1]
+            to_edge[graphs, :, receivers] = to_some[2].view_as(to_edge[graphs, :, receivers])
+            return to_some[0], *to_weights
 
-        gradients = in_parallel(compute, list(zip(ctx.parts, seconds, ctx.shared, strict=True)))
+        gradients = in_parallel(compute, range(len(ctx.parts)))
         to_sent = torch.zeros_like(sent)
         for (graphs, _), (to_senders, *_) in zip(ctx.parts, gradients, strict=True):
             to_sent[graphs] += to_senders
@@ -133,8 +118,7 @@ class MaxMessage(torch.autograd.Function):
 def _parts(edge: Tensor) -> list[Part]:
     """Graphs and receivers with so many pairs as are computed at a time."""
     num_graphs, num_senders, num_receivers = edge.shape[:3]
-    rows = ROWS if edge.is_cpu else ROWS_ELSEWHERE
-    at_once, step = max(1, rows // (num_senders * num_receivers)), max(1, rows // num_senders)
+    at_once, step = max(1, ROWS // (num_senders * num_receivers)), max(1, ROWS // num_senders)
     return [
         (slice(graph, graph + at_once), slice(receiver, receiver + step))
         for graph in range(0, num_graphs, at_once)
@@ -142,26 +126,9 @@ def _parts(edge: Tensor) -> list[Part]:
     ]
 
 
-def _first(sent: Tensor, heard: Tensor, edge: Tensor, edge_weight: Tensor, part: Part) -> Tensor:
-    """``ReLU(sent_i + heard_j + We edge_ij)`` of some graphs and receivers, [b, S, r, H]."""
+def _part(sent: Tensor, heard: Tensor, edge: Tensor, is_heard: Tensor | None, part: Part) -> tuple[Tensor, ...]:
+    """What a part needs of these, each contiguous; edges as rows."""
     graphs, receivers = part
-    pairs = edge[graphs, :, receivers]
-    first = (pairs.flatten(0, 2) @ edge_weight.T).view(*pairs.shape[:3], -1)
-    first += sent[graphs, :, None]
-    first += heard[graphs, None, receivers]
-    return first.relu_()
-
-
-def _messages(rows: Tensor, bias: Tensor, weight: Tensor, hears: Tensor | None, lowest: float, out: Tensor) -> Tensor:
-    """``W2 rows + b2`` where a sender is heard, else `lowest`, written to `out`, [b, S, r, H]."""
-    torch.addmm(bias, rows, weight.T, out=out.view_as(rows))
-    return out if hears is None else out.masked_fill_(~hears, lowest)
-
-
-def _highest(messages: Tensor, received: Tensor, sender: Tensor) -> bool:
-    """Write the maxima [b, r, H] over senders and whose they are; whether that cannot be told of some."""
-    if not messages.is_cpu:
-        torch.amax(messages, dim=1, out=received)
-        return True
-    shared: bool = kernels.highest(*arrays(messages, received, sender))
-    return shared
+    pairs = edge[graphs, :, receivers].flatten(0, 2).contiguous()
+    hears = edge.new_empty((0, 0, 0), dtype=torch.bool) if is_heard is None else is_heard[graphs, :, receivers]
+    return sent[graphs], heard[graphs, receivers].contiguous(), pairs, hears.contiguous()

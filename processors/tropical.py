@@ -2,7 +2,6 @@
 # Axes: B graphs, N nodes, F features.
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ def max_plus(a: Tensor, b: Tensor) -> Tensor:
         a: [B, N, N, F].
         b: [B, N, N, F].
     """
-    with torch.autocast(a.device.type, enabled=False):
-        product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
+    if not a.is_cpu:
+        return functools.reduce(torch.maximum, (a[:, i, :, None] + b[:, i, None] for i in range(a.shape[1])))
+    product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
     return product.to(a.dtype)
 
 
@@ -35,11 +35,8 @@ class MaxPlus(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         """The product."""
         a, b = (x.permute(0, 3, 1, 2).contiguous() for x in (a, b))
-        if a.is_cpu:
-            product, which = torch.empty_like(a), torch.empty_like(a, dtype=torch.int16)
-            in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product, which))
-        else:
-            product, which = functools.reduce(torch.maximum, _sums(a, b)), None
+        product, which = torch.empty_like(a), torch.empty_like(a, dtype=torch.int16)
+        in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product, which))
         ctx.save_for_backward(a, b, product, which)
         return product.permute(0, 2, 3, 1)
 
@@ -50,21 +47,9 @@ class MaxPlus(torch.autograd.Function):
         a, b, product, which = ctx.saved_tensors
         gradient = gradient.permute(0, 3, 1, 2).contiguous()
         to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
-        if a.is_cpu:
-            parts = _parts(gradient, a, b, product, which, to_a, to_b)
-            in_parallel(lambda part: kernels.max_plus_backward(*arrays(*part)), parts)
-        else:
-            number = sum((sums == product).to(a.dtype) for sums in _sums(a, b))
-            for i, sums in enumerate(_sums(a, b)):
-                share = gradient / number * (sums == product)
-                to_a[:, :, i], to_b[:, :, i] = share.sum(dim=3), share.sum(dim=2)
+        parts = _parts(gradient, a, b, product, which, to_a, to_b)
+        in_parallel(lambda part: kernels.max_plus_backward(*arrays(*part)), parts)
         return to_a.permute(0, 2, 3, 1), to_b.permute(0, 2, 3, 1)
-
-
-def _sums(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """``a_ij + b_ik`` for one i after the other, [B, F, N, N]."""
-    for i in range(a.shape[2]):
-        yield a[:, :, i, :, None] + b[:, :, i, None]
 
 
 def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:

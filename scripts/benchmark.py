@@ -13,6 +13,7 @@ import json
 import math
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,12 +41,12 @@ def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Training steps of this library."""
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli import keep_freed_memory
+    from nar.cli import tune_process
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
 
-    keep_freed_memory()
+    tune_process()
     data = CLRS30(algorithms=algorithm, train_sizes=[num_nodes], num_workers=1, seed=1)
     reasoner = Reasoner(data.specs, TripletGMPNN())
     optimizer = reasoner.configure_optimizers()
@@ -61,12 +62,12 @@ def nar_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Forward passes of this library."""
     import torch
 
-    from nar.cli import keep_freed_memory
+    from nar.cli import tune_process
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
 
-    keep_freed_memory()
+    tune_process()
     data = CLRS30(algorithms=algorithm, test_sizes=[num_nodes])
     reasoner = Reasoner(data.specs, TripletGMPNN()).eval()
     (batch,) = batches(algorithm, num_nodes, 1)
@@ -203,14 +204,8 @@ class Worker:
         # Both are to have all cores, and neither is to spin on them while the other computes.
         environment = {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
         command = [sys.executable, __file__, "--work", library, what, algorithm, str(num_nodes)]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True)
 
     def step(self) -> tuple[float, float]:
         """Seconds of a step, and the peak memory so far."""
@@ -222,9 +217,9 @@ class Worker:
         return seconds, peak
 
     def stop(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.communicate()
+        """End the process, and its data worker."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def measure(what: str, algorithm: str, num_nodes: int, number: int) -> dict[str, Any]:
