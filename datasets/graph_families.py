@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
-from scipy.spatial import Delaunay  # type: ignore[import-untyped]
+from scipy.spatial import Delaunay
 
 from nar.batch import NumpyArray
 from nar.datasets.algorithm import Algorithm
