@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -83,6 +83,12 @@ def check_algorithm(algorithm: Algorithm) -> None:
         with _naming(algorithm):
             check_name("algorithm", algorithm.name)
             check_spec(getattr(algorithm, "spec", None))
+
+
+def check_hints(hints: Any) -> None:
+    """Raise a :class:`UserError` if it does not say which hints to keep."""
+    if hints not in get_args(Hints):
+        raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {hints!r}")
 
 
 @dataclass(frozen=True)
