@@ -3,12 +3,13 @@
 
 import inspect
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -84,6 +85,12 @@ def check_algorithm(algorithm: Algorithm) -> None:
             check_spec(getattr(algorithm, "spec", None))
 
 
+def check_hints(hints: Any) -> None:
+    """Raise a :class:`UserError` if it does not say which hints to keep."""
+    if hints not in get_args(Hints):
+        raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {hints!r}")
+
+
 @dataclass(frozen=True)
 class Functions:
     """The three methods of one of CLRS-30's :class:`Algorithm`, as functions."""
@@ -120,14 +127,14 @@ def trajectories(
     Raises:
         UserError: If the trajectories would not fit into memory, or a probe breaks its type.
     """
-    with Memory(f"{num_samples} trajectories of {algorithm.name} on {num_nodes} nodes") as memory:
-        drawn, returned = (
-            num_bytes(at_stage(algorithm.spec, stage), num_nodes) for stage in (Stage.INPUT, Stage.OUTPUT)
+    with Memory(num_samples, f"of {algorithm.name} on {num_nodes} nodes") as memory:
+        drawn, state, returned = (
+            num_bytes(at_stage(algorithm.spec, stage), num_nodes) for stage in (Stage.INPUT, Stage.HINT, Stage.OUTPUT)
         )
-        memory.take(  # inputs are there as they were drawn and as they are returned; to draw one takes as much again
-            2 * (num_samples + 1) * drawn + num_samples * returned,
-            f"the inputs and outputs of {num_samples} trajectories on {num_nodes} nodes",
-            "ask for fewer at a time, or for smaller ones",
+        memory.take(  # inputs are there as they were drawn and as they are returned; to draw one takes as much again,
+            2 * (num_samples + 1) * drawn + state + num_samples * returned,  # and to run takes what hints are made of
+            f"on {num_nodes} nodes without hints",
+            "smaller ones",
         )
         if "truncate_decimals" in inspect.signature(algorithm.draw).parameters:
             args["truncate_decimals"] = truncate_decimals  # for a draw that has to look at the data that are cut
@@ -143,18 +150,21 @@ def trajectories(
         size = size_of(algorithm.spec, inputs)
         probes = at_stage(algorithm.spec, Stage.HINT)
         room = {"all": 0, "first": 1, "none": 0}[hints]
-        buffers = _buffers(algorithm, size, room, num_samples, memory)
+        instead = 'hints="first"' if hints == "all" else "smaller ones"
+        buffers = _buffers(algorithm, size, room, num_samples, memory, instead)
+        # A run is not gone on with for minutes if what it has recorded can never be kept.
+        most = memory.most(num_samples * num_bytes(probes, size), size) if hints == "all" else sys.maxsize
         lengths, results = [], []
         for sample, values in enumerate(data):
-            result, length = _run(algorithm, values, buffers, sample, size)
+            result, length = _run(algorithm, values, buffers, sample, size, most)
             if hints == "all" and length > room:
                 # Trajectories are run once more only as long as they become longer.
                 room = length if sample == 0 else length + length // 4
-                grown = _buffers(algorithm, size, room, num_samples, memory, besides=buffers)
+                grown = _buffers(algorithm, size, room, num_samples, memory, instead, besides=buffers)
                 for buffer, larger in zip(buffers, grown, strict=True):
                     larger[:sample, : buffer.shape[1]] = buffer[:sample]
                 buffers = grown
-                result, length = _run(algorithm, values, buffers, sample, size)
+                result, length = _run(algorithm, values, buffers, sample, size, most)
             results.append(result)
             lengths.append(length)
         longest = min(room, max(lengths))
@@ -164,14 +174,14 @@ def trajectories(
 
 
 def _run(
-    algorithm: Algorithm, values: tuple[Any, ...], buffers: tuple[NumpyArray, ...], sample: int, size: int
+    algorithm: Algorithm, values: tuple[Any, ...], buffers: tuple[NumpyArray, ...], sample: int, size: int, most: int
 ) -> tuple[tuple[Any, ...], int]:
     """The outputs and the number of hints, of which those go into the buffers for which there is room."""
     own = tuple([buffer[sample] for buffer in buffers])
     if algorithm.is_checked:
         with _naming(algorithm):
-            return run_checked(algorithm.run, values, at_stage(algorithm.spec, Stage.HINT), own, size)
-    trace = Trace(np.zeros(1, np.int64), own)
+            return run_checked(algorithm.run, values, at_stage(algorithm.spec, Stage.HINT), own, size, most)
+    trace = Trace(np.zeros(1, np.int64), own, most)
     return algorithm.run(*values, trace), int(trace.length[0])
 
 
@@ -220,6 +230,7 @@ def _buffers(
     num_times: int,
     num_samples: int,
     memory: Memory,
+    instead: str,
     besides: tuple[NumpyArray, ...] = (),
 ) -> tuple[NumpyArray, ...]:
     """Room for hints, [B, T, ...] each; while they are filled, the ones that they replace are there as well."""
@@ -227,11 +238,7 @@ def _buffers(
     needed = num_samples * num_times * num_bytes(spec, size) + sum(buffer.nbytes for buffer in besides)
     if algorithm.is_checked:
         needed += num_times * sum(CHECKED.itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
-    memory.take(
-        needed,
-        f"{num_samples} trajectories of {num_times} hints on {size} nodes",
-        'ask for fewer at a time, or for hints="first"',
-    )
+    memory.take(needed, f"of {num_times} hints on {size} nodes", instead)
     return tuple(
         np.zeros((num_samples, num_times, *shape_of(probe, size)), DTYPES[probe.type]) for probe in spec.values()
     )

@@ -93,7 +93,12 @@ def shape_of(probe: Probe, num_nodes: int) -> tuple[int, ...]:
 
 
 def run_checked(
-    run: Callable[..., Any], data: tuple[Any, ...], spec: Spec, buffers: tuple[NumpyArray, ...], num_nodes: int
+    run: Callable[..., Any],
+    data: tuple[Any, ...],
+    spec: Spec,
+    buffers: tuple[NumpyArray, ...],
+    num_nodes: int,
+    most: int,
 ) -> tuple[Any, int]:
     """Run an algorithm on a copy of its data.
 
@@ -103,6 +108,7 @@ def run_checked(
         spec: Its hints.
         buffers: Where to write them, [T, ...] each.
         num_nodes: N.
+        most: How many times they can be recorded.
 
     Returns:
         What `run` returns, and how many times it recorded hints; at least 1 if there are none to record.
@@ -115,7 +121,7 @@ def run_checked(
         CheckedBuffer.of(buffer, name, probe, num_nodes)
         for buffer, (name, probe) in zip(written, spec.items(), strict=True)
     ]
-    trace = Trace(np.zeros(1, np.int64), tuple(checked))
+    trace = Trace(np.zeros(1, np.int64), tuple(checked), most)
     try:
         result = run(*deepcopy(data), trace)
     except HintError as error:

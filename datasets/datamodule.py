@@ -86,6 +86,8 @@ class CLRS30(LightningDataModule):
         for name, sizes in (("train_sizes", self.sizes), ("test_sizes", self.test_sizes)):
             if not sizes:
                 raise UserError(f"expected at least one size in {name}, given none")
+        if self.test_graph_args and self.test_graphs is None:
+            raise UserError(f"expected test_graphs, the family of test_graph_args, given {self.test_graph_args} alone")
         for algorithm in self.algorithms:
             for size in (*train_sizes(algorithm, self.sizes), *self.test_sizes):
                 check_size(algorithm, size)

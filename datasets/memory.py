@@ -1,11 +1,13 @@
 """How much memory is left, and what is refused because it takes more."""
 
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from nar.datasets.trace import NoRoomError
 from nar.errors import UserError
 
 NEVER_ASKED = 2**24
@@ -21,31 +23,48 @@ class Memory:
     """What trajectories take at once.
 
     Args:
-        trajectories: What they are, for messages.
+        num_samples: How many there are.
+        which: What they are, for messages.
     """
 
-    def __init__(self, trajectories: str) -> None:
-        self.trajectories = trajectories
+    def __init__(self, num_samples: int, which: str) -> None:
+        self.trajectories = "1 trajectory" if num_samples == 1 else f"{num_samples} trajectories"
+        self.which = which
+        self.fewer = "" if num_samples == 1 else "fewer at a time, or for "
+        self.instead = "smaller ones"
         self.num_bytes = 0
+        self.too_many = 0
 
-    def take(self, num_bytes: int, what: str, remedy: str) -> None:
-        """Raise a :class:`UserError` if so many bytes are not free."""
-        self.num_bytes = max(self.num_bytes, num_bytes)
+    def take(self, num_bytes: int, which: str, instead: str) -> None:
+        """Raise a :class:`UserError` that says what to ask for instead if so many bytes are not free."""
+        self.num_bytes, self.instead = max(self.num_bytes, num_bytes), instead
         if num_bytes < NEVER_ASKED:
             return
         free = num_free_bytes()
         if num_bytes > free:
-            raise UserError(f"{what} would take {_gib(num_bytes)}, and {_gib(free)} are free: {remedy}")
+            raise UserError(
+                f"{self.trajectories} {which} would take {_gib(num_bytes)}, and {_gib(free)} are free: "
+                f"ask for {self.fewer}{instead}"
+            )
+
+    def most(self, num_bytes: int, expected: int) -> int:
+        """How many times so many bytes are free; without a limit where as many as are expected take little."""
+        if num_bytes * expected < NEVER_ASKED:
+            return sys.maxsize
+        number = num_free_bytes() // num_bytes
+        self.too_many = (number + 1) * num_bytes
+        return number
 
     def __enter__(self) -> "Memory":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Say how much was taken where the system refused it nevertheless."""
+        """Say how much was asked for where the system refused it nevertheless, or hints became too many."""
         if isinstance(error, MemoryError):
+            needed = self.too_many if isinstance(error, NoRoomError) else self.num_bytes
             raise UserError(
-                f"{self.trajectories} take {_gib(self.num_bytes)} or more, which do not fit into memory: "
-                "ask for fewer at a time, or for smaller ones"
+                f"{self.trajectories} {self.which} would take {_gib(needed)} or more, which do not fit into "
+                f"memory: ask for {self.fewer}{self.instead}"
             ) from error
 
 

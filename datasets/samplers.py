@@ -3,18 +3,18 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets.algorithm import Algorithm, Hints, check_algorithm, trajectories
+from nar.datasets.algorithm import Algorithm, Hints, check_algorithm, check_hints, trajectories
 from nar.datasets.arguments import check_arguments, check_range, check_seed, check_whole, is_whole
 from nar.datasets.clrs30 import ALGORITHMS, MIN_NUM_NODES_WITH, SPECS, min_num_nodes
 from nar.datasets.divide_and_conquer import DIVIDE_AND_CONQUER
 from nar.datasets.dynamic_programming import DYNAMIC_PROGRAMMING
 from nar.datasets.geometry import GEOMETRY
-from nar.datasets.graph_families import GIVEN, on_family
+from nar.datasets.graph_families import GIVEN, FamilyDraw, on_family
 from nar.datasets.graphs import GRAPHS, weighted_both_ways
 from nar.datasets.greedy import GREEDY
 from nar.datasets.searching import SEARCHING
@@ -94,8 +94,7 @@ def sample(
     """
     algorithm = algorithm_of(algorithm)
     check_algorithm(algorithm)
-    if hints not in get_args(Hints):
-        raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {hints!r}")
+    check_hints(hints)
     if graphs is not None:
         algorithm = on_family(algorithm, graphs)
     check_request(algorithm, num_nodes, num_samples, seed, args)
@@ -114,8 +113,9 @@ def check_request(
     known.setdefault("truncate_decimals", signature(trajectories).parameters["truncate_decimals"])
     unknown = args.keys() - known.keys()
     if unknown:
+        graphs = f" on graphs of {algorithm.draw.family}" if isinstance(algorithm.draw, FamilyDraw) else ""
         raise UserError(
-            f"the sampler of {algorithm.name} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
+            f"the sampler of {algorithm.name}{graphs} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
         )
     if algorithm.is_checked:  # it is a user's own, and so are the arguments
         return

@@ -20,7 +20,8 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from nar.batch import NumpyArray
-from nar.datasets.algorithm import Hints, positions
+from nar.datasets.algorithm import Hints, check_hints, positions
+from nar.datasets.arguments import check_seed, check_whole, is_whole
 from nar.datasets.clrs30 import SPECS
 from nar.datasets.graph_families import draw_edges, sparse_density
 from nar.datasets.graph_traversal import BLACK, GREY, TICK, WHITE
@@ -439,7 +440,8 @@ class SparseTask(Dataset[SparseData]):
             of Watts–Strogatz graphs ``k`` (4, 6 or 8) and ``rewiring`` (from 0.05 to 0.2).
 
     Raises:
-        UserError: If there is no such task, family or parameter, or no connected graph is found.
+        UserError: If there is no such task, family or parameter, nothing can be drawn of what is given, or no connected
+            graph is found.
     """
 
     def __init__(
@@ -457,15 +459,16 @@ class SparseTask(Dataset[SparseData]):
             raise UserError(f"unknown task {task}; known are {', '.join(SPARSE_TASKS)}")
         self.task = task
         self.graphs = graphs
-        self.sizes = list(num_nodes) if isinstance(num_nodes, Sequence) else [int(num_nodes)]
+        self.sizes = list(num_nodes) if isinstance(num_nodes, Sequence) else [num_nodes]
         self.num_samples = num_samples
-        self.words = list(seed) if isinstance(seed, Sequence) else [int(seed)]
+        self.words = list(seed) if isinstance(seed, Sequence) else [seed]
         self.hints = hints
         self.parameters = parameters
-        if not self.sizes or min(self.sizes) < 2:
-            raise UserError(f"expected one or more sizes of at least 2 nodes, given {self.sizes}")
-        if num_samples < 1:
-            raise UserError(f"expected at least 1 sample of {task}, given {num_samples}")
+        if not self.sizes or not all(is_whole(size) and size >= 2 for size in self.sizes):
+            raise UserError(f"expected one or more sizes of at least 2 nodes, given {num_nodes!r}")
+        check_whole("num_samples", num_samples, at_least=1)
+        check_seed(seed)
+        check_hints(hints)
         for size in self.sizes:
             self.draw_graph(np.random.RandomState(0), size)
 

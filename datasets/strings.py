@@ -37,8 +37,10 @@ def draw_strings(
         m = rng.randint(1, 1 - length_needle)
     else:
         m = length_needle
+    if m == 0:
+        raise UserError("expected a length_needle of at least 1, or a negative one, given 0")
     n = num_nodes - m
-    if not 0 < m < n:
+    if m >= n:
         raise UserError(f"{num_nodes} nodes cannot hold a needle of {m} letters and a longer haystack")
     letters = rng.randint(0, chars, num_nodes)
     P, T = letters[:m], letters[m:]

@@ -1,6 +1,7 @@
 """What an algorithm writes down while it runs, in compiled code as in plain Python."""
 # Axes: T time.
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,16 +30,22 @@ class HintError(ValueError):
     """
 
 
+class NoRoomError(MemoryError):
+    """Of more hints than there can be room for."""
+
+
 class Trace(NamedTuple):
     """The hints of one trajectory.
 
     Attributes:
         length: How many times hints were recorded, [1].
         buffers: What was recorded, as far as there is room, one array [T, ...] for each hint.
+        most: How many times hints can be recorded: no room could be made for more.
     """
 
     length: NumpyArray
     buffers: tuple[NumpyArray, ...]
+    most: int = sys.maxsize
 
 
 def record(trace: Trace, *values: Any) -> None:
@@ -51,8 +58,11 @@ def record(trace: Trace, *values: Any) -> None:
 
     Raises:
         HintError: If there are more or fewer values than hints, or compiled code gives one in another shape.
+        NoRoomError: If hints were recorded as often as they can be.
     """
     time = trace.length[0]
+    if time == trace.most:
+        raise NoRoomError
     if len(values) != len(trace.buffers):
         raise HintError(len(values))
     for buffer, value in zip(trace.buffers, values, strict=True):
@@ -79,15 +89,16 @@ def _compiled_record(trace: Any, *values: Any) -> Any:
     buffers = tuple(trace.types[1])
     if len(values) != len(buffers):
         raise HintError(len(values))
-    lines = ["def record(trace, *values):"]
+    lines = ["def record(trace, *values):", "    time = trace.length[0]"]
+    lines += ["    if time == trace.most:", "        raise NoRoomError"]
     if buffers:
-        lines += ["    time = trace.length[0]", "    if time < len(trace.buffers[0]):"]
+        lines += ["    if time < len(trace.buffers[0]):"]
     for i, (value, buffer) in enumerate(zip(values, buffers, strict=True)):
         if (num_axes := getattr(value, "ndim", 0)) != buffer.ndim - 1:
             raise HintError(f"an array of {num_axes} axes" if num_axes else "a number", i)
         source, target = f"values[{i}]", f"trace.buffers[{i}][time]"
         lines.append(f"        copy({source}, {target}, {i})" if buffer.ndim > 1 else f"        {target} = {source}")
     lines.append("    trace.length[0] += 1")
-    scope: dict[str, Any] = {"copy": copy}
+    scope: dict[str, Any] = {"copy": copy, "NoRoomError": NoRoomError}
     exec("\n".join(lines), scope)
     return scope["record"]

@@ -1,6 +1,7 @@
 """Scores as a table, a CSV file and a picture."""
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def write_csv(scores: Scores, path: Path) -> None:
 
 
 def draw_scores(scores: Scores, path: Path) -> None:
-    """Draw score against size, a line for each algorithm."""
+    """Draw score against size, a line for each algorithm; the axis ends at 1, or at the largest error of a scalar."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     algorithms = list(dict.fromkeys(algorithm for algorithm, _ in scores))
@@ -50,7 +51,8 @@ def draw_scores(scores: Scores, path: Path) -> None:
     axes.minorticks_off()
     axes.set_xlabel("number of nodes")
     axes.set_ylabel("score")
-    axes.set_ylim(-0.03, 1.03)
+    top = max([1.0, *(by_output["score"] for by_output in scores.values() if math.isfinite(by_output["score"]))])
+    axes.set_ylim(-0.03 * top, 1.03 * top)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, pad
 
+from nar.errors import UserError
 from nar.linear import Linear
 from nar.processor import Processor
 
@@ -74,11 +75,11 @@ class MemNet(Processor):
         """See :meth:`nar.processor.Processor.forward`.
 
         Raises:
-            ValueError: If there are more than ``memory_size - 1`` nodes.
+            UserError: If there are more than ``memory_size - 1`` nodes.
         """
         num_nodes = node_fts.shape[1]
         if num_nodes > self.memory_size - 1:
-            raise ValueError(f"expected num_nodes ≤ memory_size - 1 = {self.memory_size - 1}, given {num_nodes}")
+            raise UserError(f"expected num_nodes ≤ memory_size - 1 = {self.memory_size - 1}, given {num_nodes}")
         questions = torch.cat([self.words(node_fts), self.words(graph_fts)[:, None]], dim=1)
         stories = self.words(edge_fts)
         if self.senders == "neighbours":

@@ -26,7 +26,7 @@ LAYERS = [
 ]
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
-    "nar.processors": ["nar.kernels", "nar.linear", "nar.parallel", "nar.precision", "nar.processor"],
+    "nar.processors": ["nar.errors", "nar.kernels", "nar.linear", "nar.parallel", "nar.precision", "nar.processor"],
     "nar.datasets": ["nar.specs", "nar.batch", "nar.errors", "nar.numba_cache"],
 }
 # Who alone imports these.

@@ -310,7 +310,7 @@ def test_every_node_can_be_the_source(algorithm: str) -> None:
 @pytest.mark.parametrize(
     ("family", "num_nodes", "parameters", "message"),
     [
-        ("small_world", 9, {}, "unknown family of graphs small_world; known are erdos_renyi, watts_strogatz, "),
+        ("small_world", 9, {}, "unknown family of graphs 'small_world'; known are erdos_renyi, watts_strogatz, "),
         ("path", 0, {}, "path needs at least 1 nodes, given 0"),
         ("path", 9, {"k": 4}, "graphs of path have no k; it has no parameters"),
         (
@@ -329,6 +329,8 @@ def test_every_node_can_be_the_source(algorithm: str) -> None:
         ("barabasi_albert", 2, {}, "barabasi_albert with m = 2 needs at least 3 nodes, given 2"),
         ("barabasi_albert", 9, {"m": 0}, "expected m to be a whole number of at least 1, given 0"),
         ("random_geometric", 9, {"radius": 0.0}, r"expected a radius above 0, given 0\.0"),
+        ("random_geometric", 9, {"radius": "a"}, "expected a radius above 0, given 'a'"),
+        ("random_geometric", 9, {"radius": np.inf}, "expected a radius above 0, given inf"),
         ("delaunay", 2, {}, "delaunay needs at least 3 nodes, given 2"),
         ("community", 3, {}, "community with 4 communities needs at least 4 nodes, given 3"),
         ("community", 9, {"communities": 0}, "expected communities to be a whole number of at least 1, given 0"),
@@ -352,7 +354,7 @@ def test_the_smallest_sizes_are_drawn(family: str) -> None:
 
 
 def test_an_unknown_family_and_other_algorithms_are_refused_before_anything_is_drawn() -> None:
-    with pytest.raises(UserError, match="unknown family of graphs small_world"):
+    with pytest.raises(UserError, match="unknown family of graphs 'small_world'"):
         on_family(CLRS_30["bfs"], "small_world")
     with pytest.raises(UserError, match="minimum is not given a graph; those that are: articulation_points, "):
         on_family(CLRS_30["minimum"], "path")

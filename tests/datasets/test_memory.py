@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nar.datasets import ALGORITHMS, Algorithm, memory, record, sample, samplers
+from nar.datasets import ALGORITHMS, Algorithm, memory, record, sample, samplers, shortest_paths
 from nar.datasets.algorithm import num_bytes
 from nar.datasets.memory import NEVER_ASKED, num_free_bytes
 from nar.errors import UserError
@@ -71,7 +71,7 @@ def test_matrices_that_do_not_fit_are_refused_before_they_are_drawn(
     monkeypatch.setattr(samplers.CLRS_30["dijkstra"], "draw", never)
     line = refusal("dijkstra", num_nodes=8192, num_samples=4, hints=hints)
     assert re.fullmatch(
-        r"the inputs and outputs of 4 trajectories on 8192 nodes would take [\d.]+ GiB, and 1.0 GiB are free: "
+        r"4 trajectories on 8192 nodes without hints would take [\d.]+ GiB, and 1.0 GiB are free: "
         "ask for fewer at a time, or for smaller ones",
         line,
     )
@@ -105,8 +105,46 @@ class Growing(Algorithm):
 
 def test_what_the_system_refuses_nevertheless_is_told_with_its_size() -> None:
     assert refusal(Growing([10], MemoryError), num_nodes=1024) == (
-        "1 trajectories of Growing on 1024 nodes take 0.1 GiB or more, which do not fit into memory: "
-        "ask for fewer at a time, or for smaller ones"
+        "1 trajectory of Growing on 1024 nodes would take 0.1 GiB or more, which do not fit into memory: "
+        'ask for hints="first"'
+    )
+
+
+@pytest.mark.parametrize("in_python", [False, True])
+def test_a_run_is_stopped_once_it_has_more_hints_than_fit(in_python: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 2**27)
+    times = []
+
+    def recording(trace: Any, *values: Any) -> None:
+        times.append(trace.length[0])
+        record(trace, *values)
+
+    if in_python:
+        monkeypatch.setattr(shortest_paths, "record", recording)
+        monkeypatch.setattr(samplers.CLRS_30["floyd_warshall"], "run", shortest_paths.floyd_warshall.py_func)
+    line = refusal("floyd_warshall", num_nodes=256, num_samples=3)
+    fit = 2**27 // (3 * (256**2 * (2 + 8 + 1) + 2))
+    assert fit < 256
+    assert line == (
+        "3 trajectories of floyd_warshall on 256 nodes would take 0.1 GiB or more, which do not fit into memory: "
+        'ask for fewer at a time, or for hints="first"'
+    )
+    assert not in_python or times == [*range(fit + 1)]
+
+
+def test_without_all_hints_a_run_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 2**27)
+    feedback = sample("floyd_warshall", num_nodes=256, num_samples=3, seed=0, hints="first")
+    assert feedback.features.lengths.tolist() == [256, 256, 256]
+
+
+def test_what_an_algorithm_works_on_is_counted_where_no_hints_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 2**30)
+    monkeypatch.setattr(samplers.CLRS_30["optimal_bst"], "draw", never)
+    assert re.fullmatch(
+        r"1 trajectory on 8192 nodes without hints would take 1.[\d] GiB, and 1.0 GiB are free: "
+        "ask for smaller ones",
+        refusal("optimal_bst", num_nodes=8192, hints="none"),
     )
 
 
@@ -135,7 +173,8 @@ def test_a_limit_of_the_process_is_seen(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LIMITED]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert re.search(
-        r"UserError: .* 700 hints on 700 nodes would take 3\.5 GiB, and [\d.]+ GiB are free", result.stderr
+        r"UserError: 1 trajectory of floyd_warshall on 700 nodes would take [\d.]+ GiB or more, which do not fit",
+        result.stderr,
     )
 
 

@@ -274,6 +274,12 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(
     assert str(error.value) == message
 
 
+def test_an_argument_that_a_family_of_graphs_does_not_have_is_refused_by_the_name_of_the_family() -> None:
+    message = "the sampler of bfs on graphs of tree has no p; it has truncate_decimals"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        sample("bfs", num_nodes=8, num_samples=2, seed=0, graphs="tree", p=(0.3,))
+
+
 def test_hints_of_another_name_are_refused() -> None:
     with pytest.raises(UserError, match="expected hints to be one of all, first, none, given 'last'"):
         sample("bfs", num_nodes=4, num_samples=1, seed=0, hints="last")  # type: ignore[arg-type]

@@ -132,7 +132,12 @@ def test_a_negative_needle_length_is_the_longest_that_is_drawn() -> None:
     assert {len(T) + len(P) for T, P in drawn} == {20}
 
 
-@pytest.mark.parametrize("length_needle", [0, 5, 9, 10, 11])
+def test_an_empty_needle_is_refused() -> None:
+    with pytest.raises(UserError, match="expected a length_needle of at least 1, or a negative one, given 0"):
+        draw_strings(np.random.RandomState(0), 10, length_needle=0)
+
+
+@pytest.mark.parametrize("length_needle", [5, 9, 10, 11])
 def test_a_needle_that_leaves_no_room_is_refused(length_needle: int) -> None:
     with pytest.raises(UserError, match=f"10 nodes cannot hold a needle of {length_needle} letters"):
         draw_strings(np.random.RandomState(0), 10, length_needle=length_needle)

@@ -502,6 +502,14 @@ def test_bad_settings_are_refused_in_one_line(
     assert expected in error_of(run, capsys, "fit", *small, *args)
 
 
+def test_more_nodes_than_a_memory_holds_are_refused_in_one_line(
+    run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", "--model.processor", "MemNet", "--model.processor.memory_size", "6", *small)
+    error = error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[5,6]")
+    assert error == "nar: error: expected num_nodes ≤ memory_size - 1 = 5, given 6"
+
+
 @pytest.fixture
 def trained(run: Run, small: list[str], tmp_path: Path) -> Path:
     run("fit", *small)

@@ -225,6 +225,10 @@ def test_what_is_generated_ahead_is_what_a_run_reads(
         ),
         (["generate", "--data.algorithms", "bsf"], "unknown algorithm bsf; known are articulation_points"),
         (["generate", "--data.test_sizes", "[1]"], "bfs needs at least 2 nodes, given 1"),
+        (
+            ["generate", "--data.test_graph_args", "{k: 3}"],
+            "expected test_graphs, the family of test_graph_args, given {'k': 3} alone",
+        ),
         (["generate", "--data.batch_size", "3"], "unrecognized arguments: --data.batch_size"),
         (["list", "--data.algorithms", "bfs"], "unrecognized arguments: --data.algorithms"),
         (["sort"], "invalid choice: 'sort' (choose from"),

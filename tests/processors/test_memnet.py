@@ -26,6 +26,7 @@ from layers import (
 )
 from torch import Tensor
 
+from nar.errors import UserError
 from nar.haiku import MEMNET_ENTRIES, MEMNET_LINEARS
 from nar.processors.memnet import MemNet, position_encoding
 
@@ -198,7 +199,7 @@ def test_a_graph_may_have_one_node_less_than_there_are_slots() -> None:
 
 
 def test_a_graph_with_as_many_nodes_as_slots_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected num_nodes ≤ memory_size - 1 = 5, given 6"):
+    with pytest.raises(UserError, match="expected num_nodes ≤ memory_size - 1 = 5, given 6"):
         MemNet(4, memory_size=6).double()(*random_words(4, num_nodes=6))
 
 
