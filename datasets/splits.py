@@ -4,6 +4,8 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 ``clrs/examples/run.py`` of dm-clrs 2.0.3.
 """
 
+import ctypes
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
@@ -245,11 +247,22 @@ class TrainLoader(DataLoader[Batch]):
     def __init__(self, stream: TrainStream, num_workers: int) -> None:
         prefetch = PREFETCHED_BATCHES if num_workers else None
         super().__init__(
-            stream, batch_size=None, num_workers=num_workers, prefetch_factor=prefetch, collate_fn=_sendable
+            stream,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=prefetch,
+            collate_fn=_sendable,
+            worker_init_fn=_end_with_parent,
         )
 
     def __iter__(self) -> Any:
         return (_each(torch.as_tensor, batch) for batch in super().__iter__())
+
+
+def _end_with_parent(worker: int) -> None:
+    """Have Linux kill this worker when its parent is killed: it would wait for room in its pipe without end."""
+    set_signal_of_parents_death = 1  # as prctl.h has it
+    ctypes.CDLL(None).prctl(set_signal_of_parents_death, signal.SIGKILL)
 
 
 def _sendable(batch: Any) -> Batch:

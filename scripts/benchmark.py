@@ -83,7 +83,7 @@ def dm_clrs_train(algorithm: str, num_nodes: int) -> Iterator[None]:
 
     # As many batches as are measured, all as long as the longest.
     feedbacks = their_batches(batches(algorithm, num_nodes, 8))
-    model = their_model(algorithm, feedbacks[0])
+    model = their_model(algorithm, feedbacks[:1])
     rng = jax.random.PRNGKey(1)
     while True:
         for feedback in feedbacks:
@@ -97,7 +97,7 @@ def dm_clrs_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
     import jax
 
     (feedback,) = their_batches(batches(algorithm, num_nodes, 1))
-    model = their_model(algorithm, feedback)
+    model = their_model(algorithm, [feedback])
     rng = jax.random.PRNGKey(1)
     while True:
         jax.block_until_ready(model.predict(rng, feedback.features))
@@ -149,8 +149,8 @@ def their_batches(ours: list[Any]) -> list[Any]:
     return result
 
 
-def their_model(algorithm: str, feedback: Any) -> Any:
-    """A Triplet-GMPNN of dm-clrs as its training script makes it."""
+def their_model(algorithm: str, feedbacks: list[Any]) -> Any:
+    """A Triplet-GMPNN of dm-clrs as its training script makes it, for batches of some sizes."""
     import clrs
 
     from nar.datasets.recipe import recipe_spec
@@ -158,7 +158,7 @@ def their_model(algorithm: str, feedback: Any) -> Any:
     spec = {name: (str(p.stage), str(p.location), str(p.type)) for name, p in recipe_spec(algorithm).items()}
     model = clrs.models.BaselineModel(
         spec=[spec],
-        dummy_trajectory=[feedback],
+        dummy_trajectory=feedbacks[:1],
         hidden_dim=128,
         encode_hints=True,
         decode_hints=True,
@@ -172,7 +172,7 @@ def their_model(algorithm: str, feedback: Any) -> Any:
         hint_repred_mode="soft",
         nb_msg_passing_steps=1,
     )
-    model.init(feedback.features, 1)
+    model.init([feedbacks[0].features], 1)
     return model
 
 

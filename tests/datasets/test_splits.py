@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -372,3 +373,33 @@ def test_batches_are_the_same_however_many_workers_draw_them(tmp_path: Path) -> 
     command = [sys.executable, "-W", "ignore", "-c", WORKERS]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
     assert result.stdout.split() == ["True", "True", "False"]
+
+
+KILLED = """
+import os, signal
+from nar.datasets.splits import TrainLoader, TrainStream
+
+batches = iter(TrainLoader(TrainStream(["bridges"], [16], 32, seed=0), num_workers=1))
+next(batches)
+children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+print(*children, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed() -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    workers = [Path("/proc", number) for number in killed.stdout.split()]
+    assert workers
+    until = time.monotonic() + 20
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def is_running(process: Path) -> bool:
+    """Whether a process is there and not a zombie."""
+    try:
+        return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
