@@ -388,7 +388,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_worker_ends_when_its_parent_is_killed() -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, timeout=60)
     workers = [Path("/proc", number) for number in killed.stdout.split()]
     assert workers
     until = time.monotonic() + 20
