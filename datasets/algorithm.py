@@ -5,7 +5,7 @@ import inspect
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from nar.batch import Features, Feedback, NumpyArray
+from nar.batch import Features, Feedback, NumpyArray, size_of
 from nar.datasets.checks import CHECKED, check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
 from nar.datasets.fingerprint import code_of, digest
 from nar.datasets.memory import Memory
 from nar.datasets.trace import DTYPES, Trace
 from nar.errors import UserError
-from nar.specs import Location, Spec, Stage, Type, at_stage
+from nar.specs import Spec, Stage, Type, at_stage
 
 Hints = Literal["all", "first", "none"]
 
@@ -247,12 +247,3 @@ def _buffers(
 def num_bytes(spec: Spec, size: int) -> int:
     """What one value of each probe takes."""
     return sum(np.dtype(DTYPES[probe.type]).itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
-
-
-def size_of(spec: Spec, inputs: Mapping[str, NumpyArray]) -> int:
-    """N, from the first input that has a node axis."""
-    return next(
-        int(data.shape[1])
-        for name, data in inputs.items()
-        if spec[name].location is not Location.GRAPH and spec[name].type is not Type.MASK_ONE
-    )

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nar.batch import Features, Feedback, NumpyArray
-from nar.datasets.algorithm import size_of
+from nar.batch import Features, Feedback, NumpyArray, size_of
 from nar.datasets.clrs30 import SPECS
 from nar.datasets.samplers import algorithm_of, check_request
 from nar.datasets.trace import DTYPES

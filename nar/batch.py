@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nar.specs import Spec, Type
+from nar.specs import Location, Spec, Type
 
 Array = TypeVar("Array")
 NumpyArray = np.ndarray[Any, np.dtype[Any]]
@@ -54,6 +54,15 @@ class Batch(NamedTuple):
     seed: int
     feedback: Feedback[Tensor]
     ended: Tensor | None = None
+
+
+def size_of(spec: Spec, inputs: Mapping[str, Any]) -> int:
+    """N, from the first input that has a node axis."""
+    return next(
+        int(data.shape[1])
+        for name, data in inputs.items()
+        if spec[name].location is not Location.GRAPH and spec[name].type is not Type.MASK_ONE
+    )
 
 
 def to_tensors(feedback: Feedback[NumpyArray], spec: Spec) -> Feedback[Tensor]:

@@ -294,6 +294,14 @@ class CLI(LightningCLI):
             ]
         return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
 
+    def before_fit(self) -> None:
+        """Let torch compute on one core.
+
+        The small operations of training lose more by waking others than they gain; large ones use all
+        (:mod:`nar.parallel`).
+        """
+        torch.set_num_threads(1)
+
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command."""
         if subcommand == "convert":
@@ -403,13 +411,11 @@ def check_conversion(given: Namespace) -> None:
         raise UserError(f"nar convert {flag} expects --{needed} and no --{excess}, given {given[excess]}")
 
 
-def tune_process() -> None:
-    """Have this process compute on all cores without waking them for what one does faster, and keep freed memory.
+def keep_freed_memory() -> None:
+    """Have glibc give freed memory to the next tensors.
 
-    Large operations use all cores (:mod:`nar.parallel`); in between, torch's own are small. glibc would give freed
-    memory back to the system at every training step, and each page that comes back has to be cleared first.
+    It would give it back to the system at every training step, and each page that comes back has to be cleared first.
     """
-    torch.set_num_threads(1)
     trim_threshold, mmap_threshold = -1, -3  # as malloc.h has them
     with suppress(OSError, AttributeError):  # another libc
         libc = ctypes.CDLL("libc.so.6")
@@ -429,7 +435,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # Lightning's, beside torch 2.13
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
-    tune_process()
+    keep_freed_memory()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package
     try:

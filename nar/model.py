@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.batch import Features
+from nar.batch import Features, size_of
 from nar.decoders import States, hard_value, make_decoder, soft_value
 from nar.encoders import Encoder, Encoding, dense
 from nar.linear import Linear, as_tensor, beside
 from nar.processor import Processor
-from nar.specs import Location, Spec, Stage, Type, at_stage
+from nar.specs import Spec, Stage, at_stage
 
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
@@ -99,7 +99,7 @@ class EncodeProcessDecode(nn.Module):
         counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
         ranges = list(zip([*counts[1:], 0], counts, strict=True))  # of those that end, by step
 
-        num_nodes = heads.num_nodes(features)
+        num_nodes = size_of(heads.inputs, features.inputs)
         empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
         inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
@@ -186,15 +186,6 @@ class Heads(nn.Module):
 
         self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)
         self.output_decoders = decoders(at_stage(spec, Stage.OUTPUT))
-
-    def num_nodes(self, features: Features[Tensor]) -> int:
-        """N, from the first input that has a node axis."""
-        name = next(
-            name
-            for name, probe in self.inputs.items()
-            if probe.location is not Location.GRAPH and probe.type is not Type.MASK_ONE
-        )
-        return features.inputs[name].shape[1]
 
 
 class LSTM(nn.Module):

@@ -15,14 +15,18 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-Part = TypeVar("Part")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
+Part = tuple[slice, slice]  # some graphs, some rows of each
+
+PAIRS = 1024
+"""How many are computed at a time: what is made of each of them then fits into a core's cache."""
 
 num_threads = torch.get_num_threads()
 """How many cores there are to use, as torch found them or was told by ``OMP_NUM_THREADS``."""
 
 
-def in_parallel(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+def in_parallel(function: Callable[[Given], Result], parts: Sequence[Given]) -> list[Result]:
     """What `function` makes of each part, in order, by :data:`num_threads` threads; without gradients."""
     number = min(num_threads, len(parts))
     is_inference = torch.is_inference_mode_enabled()
@@ -35,6 +39,27 @@ def in_parallel(function: Callable[[Part], Result], parts: Sequence[Part]) -> li
         others = [_threads(num_threads, os.getpid()).submit(every_so_many, first) for first in range(1, number)]
         made = [every_so_many(0), *(other.result() for other in others)] if parts else []
     return [made[index % number][index // number] for index in range(len(parts))]
+
+
+def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
+    """Graphs, and rows of each, with so many pairs of rows and columns as are computed at a time.
+
+    Of a tensor [B, rows, columns, ...] in order in memory each part is in order.
+    """
+    at_once, step = max(1, PAIRS // (num_rows * num_columns)), max(1, PAIRS // num_columns)
+    return [
+        (slice(graph, graph + at_once), slice(row, row + step))
+        for graph in range(0, num_graphs, at_once)
+        for row in range(0, num_rows, step)
+    ]
+
+
+def summed(like: Tensor, parts: Sequence[Part], gradients: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    """The gradients that parts add to: the first of each is that of some graphs of `like`, the others are weights'."""
+    total = torch.zeros_like(like)
+    for (graphs, _), (of_graphs, *_) in zip(parts, gradients, strict=True):
+        total[graphs] += of_graphs
+    return [total, *(torch.stack(of_parts).sum(dim=0) for of_parts in list(zip(*gradients, strict=True))[1:])]
 
 
 def arrays(*tensors: Tensor) -> list[Any]:

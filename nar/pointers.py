@@ -1,7 +1,6 @@
 """Logits of pointers, ``w · max(x, y)``, without keeping more than one of x, y and the maximum."""
 # Axes: B graphs, N nodes, S sender, R receiver, H hidden, M rows. What belongs to an edge is [B, S, R, ...].
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,12 +10,8 @@ from torch.nn.functional import linear
 
 from nar import kernels
 from nar.linear import Parts, as_tensor
-from nar.parallel import arrays, in_parallel
+from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
-
-ROWS = 1024  # pairs that are computed at a time: they fit into a core's cache
-
-Part = tuple[slice, slice]  # some graphs, some rows of each
 
 
 def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> Tensor:
@@ -76,7 +71,7 @@ class EdgeLogits(torch.autograd.Function):
             kernels.edge_logits(*arrays(*some, *weights, second, logits[part]))
             return second
 
-        parts = _parts(x.shape[:3])
+        parts = parts_of(*x.shape[:3])
         if any(ctx.needs_input_grad):
             kept = in_parallel(compute, parts)
             ctx.parts = parts
@@ -106,7 +101,7 @@ class EdgeLogits(torch.autograd.Function):
             return to_source, to_weight, to_x_weight, *to_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_source, to_weight, to_x_weight, *to_weights = _summed(source, ctx.parts, gradients)
+        to_source, to_weight, to_x_weight, *to_weights = summed(source, ctx.parts, gradients)
         return to_source, to_target, to_weight, to_x, to_x_weight, to_data, *to_weights
 
 
@@ -123,7 +118,7 @@ class ProductLogits(torch.autograd.Function):
             graphs, _ = part
             kernels.max_dot(*arrays(source[part], target[graphs], weight, logits[part]))
 
-        ctx.parts = _parts(logits.shape)
+        ctx.parts = parts_of(*logits.shape)
         in_parallel(compute, ctx.parts)
         ctx.save_for_backward(source, target, weight)
         return logits
@@ -142,29 +137,10 @@ class ProductLogits(torch.autograd.Function):
             kernels.max_dot_backward(*arrays(*given, to_source[part], to_target, to_weight))
             return to_target, to_weight
 
-        to_target, to_weight = _summed(target, ctx.parts, in_parallel(compute, ctx.parts))
+        to_target, to_weight = summed(target, ctx.parts, in_parallel(compute, ctx.parts))
         return to_source, to_target, to_weight
-
-
-def _parts(shape: Sequence[int]) -> list[Part]:
-    """Graphs and rows with so many pairs as are computed at a time; of a tensor in order in memory each is in order."""
-    num_graphs, num_rows, num_columns = shape
-    at_once, step = max(1, ROWS // (num_rows * num_columns)), max(1, ROWS // num_columns)
-    return [
-        (slice(graph, graph + at_once), slice(row, row + step))
-        for graph in range(0, num_graphs, at_once)
-        for row in range(0, num_rows, step)
-    ]
 
 
 def _rows(pairs: Tensor, part: Part) -> Tensor:
     """The pairs of a part as rows, on the same memory; none if there are no pairs."""
     return pairs[part].flatten(0, 2) if pairs.dim() == 4 else pairs
-
-
-def _summed(like: Tensor, parts: list[Part], made: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-    """The gradients that parts add to: the first of each is that of some graphs of `like`, the others are weights'."""
-    total = torch.zeros_like(like)
-    for (graphs, _), (of_graphs, *_) in zip(parts, made, strict=True):
-        total[graphs] += of_graphs
-    return [total, *(torch.stack(gradients).sum(dim=0) for gradients in list(zip(*made, strict=True))[1:])]

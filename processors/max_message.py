@@ -9,13 +9,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
-from nar.parallel import arrays, in_parallel
+from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
 
 UNHEARD = -1e6  # stands for the message of a sender that is not heard
-ROWS = 1024  # pairs whose messages are made at a time: they fit into a core's cache
-
-Part = tuple[slice, slice]  # some graphs, some receivers
 
 
 def max_message(
@@ -74,7 +71,8 @@ class MaxMessage(torch.autograd.Function):
             kernels.max_message(*arrays(*some[:3], *weights, some[3]), lowest, *arrays(second, received, sender))
             return second, received, sender
 
-        parts = _parts(edge)
+        num_graphs, num_senders, num_receivers = edge.shape[:3]
+        parts = parts_of(num_graphs, num_receivers, num_senders)
         keeps = any(ctx.needs_input_grad)
         made = in_parallel(lambda part: compute(part) if keeps else compute(part)[1:2], parts)
         received = torch.empty_like(heard)
@@ -108,22 +106,8 @@ class MaxMessage(torch.autograd.Function):
             return to_some[0], *to_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_sent = torch.zeros_like(sent)
-        for (graphs, _), (to_senders, *_) in zip(ctx.parts, gradients, strict=True):
-            to_sent[graphs] += to_senders
-        to_weights = (torch.stack(of_parts).sum(dim=0) for of_parts in list(zip(*gradients, strict=True))[1:])
+        to_sent, *to_weights = summed(sent, ctx.parts, gradients)
         return to_sent, to_heard, to_edge, *to_weights, None, None
-
-
-def _parts(edge: Tensor) -> list[Part]:
-    """Graphs and receivers with so many pairs as are computed at a time."""
-    num_graphs, num_senders, num_receivers = edge.shape[:3]
-    at_once, step = max(1, ROWS // (num_senders * num_receivers)), max(1, ROWS // num_senders)
-    return [
-        (slice(graph, graph + at_once), slice(receiver, receiver + step))
-        for graph in range(0, num_graphs, at_once)
-        for receiver in range(0, num_receivers, step)
-    ]
 
 
 def _part(sent: Tensor, heard: Tensor, edge: Tensor, is_heard: Tensor | None, part: Part) -> tuple[Tensor, ...]:

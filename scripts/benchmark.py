@@ -1,10 +1,11 @@
-"""Time and memory of a training step and of a forward pass, of this library and of dm-clrs, side by side.
+"""Time and memory of a training step or of a forward pass, of this library and of dm-clrs, side by side.
 
-``python scripts/benchmark.py [--sizes 64] [algorithm ...]`` trains a Triplet-GMPNN (hidden 128, batches of 32) at
-n = 16 and runs it forward at larger sizes, prints a table by algorithm and writes ``scripts/benchmark.csv``. Each
-library has a process of its own for each algorithm; both compute the same batches, on all cores, in turn: one step
-here, one there. Training counts everything that ``nar fit`` does in a step, with a data worker beside it; dm-clrs is
-given its batches ready, padded so that it compiles once. Peak memory is that of the process so far.
+``python scripts/benchmark.py train`` trains a Triplet-GMPNN (hidden 128, batches of 32) at n = 16,
+``python scripts/benchmark.py forward`` runs one at n = 64. Each prints a table by algorithm and writes
+``scripts/benchmark_train.csv`` or ``scripts/benchmark_forward.csv``. Each library has a process of its own for each
+algorithm; both compute the same batches, on all cores, in turn: one step here, one there. Training counts everything
+that ``nar fit`` does in a step, with a data worker beside it; dm-clrs is given its batches ready, padded so that it
+compiles once. Peak memory is that of the process so far.
 """
 
 import argparse
@@ -33,20 +34,23 @@ ALGORITHMS = [
     "heapsort",
 ]
 FORWARD = ["bfs", "dijkstra", "insertion_sort"]
+SIZES = {"train": 16, "forward": 64}
 BATCH_SIZE = 32
 LIBRARIES = ("dm-clrs", "nar")
 
 
 def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Training steps of this library."""
+    import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli import tune_process
+    from nar.cli import keep_freed_memory
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
 
-    tune_process()
+    keep_freed_memory()
+    torch.set_num_threads(1)  # as `nar fit` does
     data = CLRS30(algorithms=algorithm, train_sizes=[num_nodes], num_workers=1, seed=1)
     reasoner = Reasoner(data.specs, TripletGMPNN())
     optimizer = reasoner.configure_optimizers()
@@ -62,12 +66,12 @@ def nar_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Forward passes of this library."""
     import torch
 
-    from nar.cli import tune_process
+    from nar.cli import keep_freed_memory
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
 
-    tune_process()
+    keep_freed_memory()
     data = CLRS30(algorithms=algorithm, test_sizes=[num_nodes])
     reasoner = Reasoner(data.specs, TripletGMPNN()).eval()
     (batch,) = batches(algorithm, num_nodes, 1)
@@ -120,7 +124,6 @@ def their_batches(ours: list[Any]) -> list[Any]:
     from nar.batch import Feedback
     from nar.datasets import dense
     from nar.datasets.recipe import recipe_spec
-    from nar.specs import Type
 
     spec = recipe_spec(ours[0].algorithm)
     longest = max(int(batch.feedback.features.lengths.max()) for batch in ours)
@@ -129,18 +132,14 @@ def their_batches(ours: list[Any]) -> list[Any]:
         made = []
         for name, data in probes.items():
             data = data.astype(np.float32) if data.dtype.kind == "f" else data
-            if stage == "output" and name.removesuffix("_mask") in permutations:
-                data = np.eye(num_nodes)[data] if data.ndim == (1 if name.endswith("_mask") else 2) else data
             if stage == "hint":
                 data = np.pad(data, [(0, longest - len(data)), *[(0, 0)] * (data.ndim - 1)])
             made.append(clrs.DataPoint(name, str(spec[name].location), str(spec[name].type), data))
         return tuple(made)
 
-    permutations = {name for name, probe in spec.items() if probe.type is Type.PERMUTATION_POINTER}
     result = []
     for batch in ours:
         (inputs, hints, lengths), outputs = batch.feedback
-        num_nodes = inputs["pos"].shape[1]
         arrays = [{name: x.numpy() for name, x in probes.items()} for probes in (inputs, hints, outputs)]
         features = type(batch.feedback.features)(arrays[0], arrays[1], lengths.numpy())
         (inputs, hints, lengths), outputs = dense(spec, Feedback(features, arrays[2]))
@@ -252,14 +251,12 @@ def main() -> None:
     from rich.table import Table
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("algorithms", nargs="*", default=ALGORITHMS)
-    parser.add_argument("--sizes", nargs="*", type=int, default=[64], help="of forward passes")
+    parser.add_argument("what", choices=SIZES)
+    parser.add_argument("algorithms", nargs="*")
     parser.add_argument("--number", type=int, default=3, help="of steps measured")
     args = parser.parse_args()
-    runs = [("train", algorithm, 16) for algorithm in args.algorithms]
-    runs += [
-        ("forward", algorithm, size) for size in args.sizes for algorithm in args.algorithms if algorithm in FORWARD
-    ]
+    algorithms = args.algorithms or (ALGORITHMS if args.what == "train" else FORWARD)
+    runs = [(args.what, algorithm, SIZES[args.what]) for algorithm in algorithms]
     rows = []
     for run in runs:
         rows.append(measure(*run, args.number))
@@ -272,12 +269,10 @@ def main() -> None:
         numbers.insert(2, row["time ratio"])
         numbers.append(row["memory ratio"])
         table.add_row(row["what"], row["algorithm"], str(row["num_nodes"]), *(f"{x:.3g}" for x in numbers))
-    for what in dict.fromkeys(row["what"] for row in rows):
-        ratios = [row["time ratio"] for row in rows if row["what"] == what]
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        table.add_row(what, "geometric mean", "", "", "", f"{mean:.2f}", "", "", "")
+    mean = math.exp(sum(math.log(row["time ratio"]) for row in rows) / len(rows))
+    table.add_row(args.what, "geometric mean", "", "", "", f"{mean:.2f}", "", "", "")
     Console(width=120).print(table)
-    with (Path(__file__).parent / "benchmark.csv").open("w", newline="") as file:
+    with (Path(__file__).parent / f"benchmark_{args.what}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows({key: f"{x:.4g}" if isinstance(x, float) else x for key, x in row.items()} for row in rows)

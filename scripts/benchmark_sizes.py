@@ -23,13 +23,13 @@ def forward(algorithm: str, num_nodes: int) -> None:
     import torch
 
     from nar.batch import to_tensors
-    from nar.cli import tune_process
+    from nar.cli import keep_freed_memory
     from nar.datasets import sample
     from nar.datasets.recipe import apply_recipe, recipe_spec
     from nar.model import EncodeProcessDecode
     from nar.processors import TripletGMPNN
 
-    tune_process()
+    keep_freed_memory()
     spec = recipe_spec(algorithm)
     model = EncodeProcessDecode({algorithm: spec}, TripletGMPNN()).eval()
 

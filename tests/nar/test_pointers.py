@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from nar import pointers
+from nar import parallel
 from nar.linear import Parts, Rectified
 from nar.pointers import edge_logits, product_logits
 
@@ -61,7 +61,7 @@ def assert_same_function(
 
 @pytest.fixture(autouse=True)
 def _in_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pointers, "ROWS", 12)
+    monkeypatch.setattr(parallel, "PAIRS", 12)
 
 
 @pytest.mark.parametrize("states", [False, True])
@@ -113,3 +113,10 @@ def test_what_is_not_a_number_is_not_hidden(index: int) -> None:
 def test_half_precision_gives_half_precision() -> None:
     assert edge_logits_of(*random_edge_arguments(states=True, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert product_logits(*random_product_arguments(dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_logits_equal_the_formulas_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "is_cpu", False)
+    for states in (False, True):
+        assert_same_function(edge_logits_of, edge_logits_by_the_formula, random_edge_arguments(states=states))
+    assert_same_function(product_logits, product_logits_by_the_formula, random_product_arguments())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from nar import parallel
 from nar.processors import max_message as module
 from nar.processors.max_message import UNHEARD, max_message
 
@@ -57,7 +58,7 @@ def assert_same_function(arguments: list[Tensor], is_heard: Tensor | None) -> No
 @pytest.mark.parametrize("num_nodes", [1, 2, 5, 40])
 @pytest.mark.parametrize("masked", [False, True])
 def test_equals_the_formula(dtype: torch.dtype, num_nodes: int, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROWS", 300)  # so that 40 nodes are several parts of a graph
+    monkeypatch.setattr(parallel, "PAIRS", 300)  # so that 40 nodes are several parts of a graph
     assert_same_function(random_arguments(num_nodes, dtype), random_mask(num_nodes) if masked else None)
 
 
@@ -108,8 +109,18 @@ def test_half_precision_gives_half_precision(dtype: torch.dtype) -> None:
     torch.testing.assert_close(max_message(*arguments).float(), expected, rtol=0.05, atol=0.05)
 
 
-def test_without_gradients_nothing_is_kept() -> None:
-    arguments = [argument.detach() for argument in random_arguments()]
-    with torch.inference_mode():
-        assert not max_message(*arguments).requires_grad
-    assert max_message(*arguments).grad_fn is None
+def test_without_gradients_nothing_but_the_result_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    original = module.in_parallel
+    monkeypatch.setattr(module, "in_parallel", lambda *args: kept.append(original(*args)) or kept[-1])
+    numbers = []
+    for arguments in (random_arguments(), [argument.detach() for argument in random_arguments()]):
+        max_message(*arguments)
+        numbers.append(sum(tensor.numel() for part in kept[-1] for tensor in part))
+    assert numbers == [B * N * N * H + 2 * B * N * H, B * N * H]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_equals_the_formula_on_other_devices(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "is_cpu", False)
+    assert_same_function(random_arguments(), random_mask() if masked else None)

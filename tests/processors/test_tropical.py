@@ -52,3 +52,8 @@ def test_what_is_not_a_number_is_not_hidden() -> None:
 
 def test_half_precision_gives_half_precision() -> None:
     assert max_plus(*random_matrices(dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_equals_the_formula_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "is_cpu", False)
+    assert_same_function(*random_matrices())

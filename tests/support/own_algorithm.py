@@ -3,6 +3,7 @@
 from types import MappingProxyType
 from typing import Any
 
+import kinds
 import numpy as np
 from numba import njit
 
@@ -77,21 +78,7 @@ class ComponentsByFunction(Components):
         return label
 
 
-KINDS = [
-    (Location.NODE, Type.SCALAR),
-    (Location.NODE, Type.MASK),
-    (Location.NODE, Type.MASK_ONE),
-    (Location.NODE, Type.CATEGORICAL),
-    (Location.NODE, Type.POINTER),
-    (Location.EDGE, Type.SCALAR),
-    (Location.EDGE, Type.MASK),
-    (Location.EDGE, Type.CATEGORICAL),
-    (Location.EDGE, Type.POINTER),
-    (Location.GRAPH, Type.SCALAR),
-    (Location.GRAPH, Type.MASK),
-    (Location.GRAPH, Type.CATEGORICAL),
-    (Location.GRAPH, Type.POINTER),
-]
+KINDS = [kind for kind in kinds.KINDS if kind[1] is not Type.PERMUTATION_POINTER]
 """What a probe at any stage may be."""
 
 
