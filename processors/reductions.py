@@ -178,7 +178,8 @@ class LSTM(Reduction):
                 nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
             else:
                 nn.init.zeros_(parameter)
-        nn.init.ones_(self.cell.bias_ih_l0[hidden_dim : 2 * hidden_dim])
+            if name.startswith("bias_ih"):
+                nn.init.ones_(parameter[hidden_dim : 2 * hidden_dim])
 
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
         """See :meth:`Reduction.forward`."""
@@ -190,7 +191,7 @@ class LSTM(Reduction):
             read = read.gather(1, order[..., None].expand_as(read))
             number = is_heard.sum(dim=1)
         with torch.autocast(messages.device.type, enabled=False):
-            read = read.to(self.cell.weight_ih_l0.dtype).transpose(0, 1).flatten(1, 2)
+            read = read.to(next(self.cell.parameters()).dtype).transpose(0, 1).flatten(1, 2)
             states, _ = self.cell(read)
         states = torch.cat([torch.zeros_like(states[:1]), states])  # before the first message, and after each
         last = states.gather(0, number.flatten()[None, :, None].expand(1, -1, width))

@@ -39,7 +39,7 @@ def softmax_plus(a: Tensor, b: Tensor) -> Tensor:
         product = weighted / total.where(has_digits, 1) + top_a.mT + top_b
         others = (~has_digits).nonzero()
         if len(others):
-            parts = others.split(max(1, SUMS // a.shape[2]))
+            parts = torch.split(others, max(1, SUMS // a.shape[2]))
             made = [checkpoint(_one_by_one, a, b, part, use_reentrant=False) for part in parts]
             product = product.index_put(others.unbind(dim=1), torch.cat(made))
     return product.permute(0, 2, 3, 1).to(dtype)

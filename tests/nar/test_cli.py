@@ -25,6 +25,7 @@ from nar.checkpoint import config_of, load_reasoner, read_checkpoint
 from nar.datasets import ALGORITHMS, CLRS30, sample
 from nar.datasets.splits import TrainStream
 from nar.module import Reasoner
+from nar.noise import Uniform
 from nar.processors import PGN
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "scripts" / "configs"
@@ -583,6 +584,63 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_hint_feedback_may_be_changed_for_a_test(trained: Path, run: Run) -> None:
     run("test", "--ckpt_path", str(trained), "--model.hint_feedback", "hard", "--data.test_sizes", "[5]")
+
+
+REDUCTION = "model.processor.init_args.reduction"
+
+
+@pytest.fixture
+def tested(run: Run, tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
+    """Tests the last checkpoint with further arguments, and returns its scores."""
+
+    def tested(*args: str) -> list[dict[str, str]]:
+        run("test", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[6]", *args)
+        return rows(tmp_path / "run" / "ood.csv")
+
+    return tested
+
+
+def test_a_model_may_be_tested_with_another_reduction_and_with_noise(
+    run: Run, small: list[str], tested: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", *small, f"--{REDUCTION}", "softmax", "--model.latent_decay", "0.9")
+    usual = tested()
+    assert tested(f"--{REDUCTION}_in_evaluation", "softmax") == usual
+    assert tested(f"--{REDUCTION}_in_evaluation", "max") != usual
+    softmax = json.dumps({"class_path": "Softmax", "init_args": {"temperature": 1e-6}})
+    assert tested(f"--{REDUCTION}_in_evaluation", softmax) == tested(f"--{REDUCTION}_in_evaluation", "max")
+    assert tested("--model.latent_noise", "Corrupt") != usual
+    assert tested("--model.latent_noise", "Corrupt", "--model.latent_noise.when", "training") == usual
+    for setting, value in ((REDUCTION, "max"), ("model.latent_decay", "1")):
+        error = error_of(run, capsys, "test", "--ckpt_path", "run/last.ckpt", f"--{setting}", value)
+        assert f"was made with {setting.removesuffix('.init_args.reduction')}" in error
+    resumed = ("--ckpt_path", "last", "--trainer.max_steps", "6", f"--{REDUCTION}", "softmax")
+    settings = [*small, "--model.latent_decay", "0.9", *resumed]
+    for setting, value in ((f"{REDUCTION}_in_evaluation", "max"), ("model.latent_noise", "Uniform")):
+        assert "was made with model." in error_of(run, capsys, "fit", *settings, f"--{setting}", value)
+    run("fit", *settings)
+
+
+def test_a_model_with_noise_is_loaded_with_it(run: Run, small: list[str]) -> None:
+    noise = ["--model.latent_noise", "Uniform", "--model.latent_noise.scale", "0.5"]
+    run("fit", *small, *noise, "--model.latent_decay", "0.5", "--model.latent_decay_to", "mean")
+    model = load_reasoner("run/best.ckpt").model
+    assert isinstance(model.latent_noise, Uniform)
+    assert (model.latent_noise.scale, model.latent_decay, model.latent_decay_to) == (0.5, 0.5, "mean")
+
+
+def test_settings_that_a_checkpoint_does_not_know_yet_are_their_defaults(
+    trained: Path, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(trained, weights_only=True)
+    model = checkpoint["nar_config"]["model"]
+    for settings, name in ((model, "latent_decay"), (model["processor"]["init_args"], "reduction")):
+        del settings[name]
+    torch.save(checkpoint, trained)
+    run("test", "--ckpt_path", str(trained), "--data.test_sizes", "[5]")
+    assert load_reasoner(trained).model.latent_decay == 1
+    error = error_of(run, capsys, "test", "--ckpt_path", str(trained), "--model.latent_decay", "0.5")
+    assert "was made with model.latent_decay 1.0, but the configuration asks for 0.5" in error
 
 
 def test_a_folder_with_checkpoints_is_not_trained_into_again(

@@ -2,7 +2,7 @@
 # Axes: B graphs, N nodes, H hidden; S sender, R receiver. What belongs to an edge is [B, S, R, ...].
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def softmax_mean(values: Tensor, reduction: Softmax) -> Tensor:
     return (exponentials / exponentials.sum(dim=0) * values).sum(dim=0)
 
 
-def lstm_state(values: Tensor, cell: torch.nn.LSTM) -> Tensor:
+def lstm_state(values: Tensor, cell: Any) -> Tensor:
     """The state after one message after another, of values [M, H]."""
     hidden = state = values.new_zeros(values.shape[1])
     for value in values:
@@ -241,6 +241,12 @@ def test_an_adaptive_softmax_is_nearer_the_maximum() -> None:
     assert (adaptive < highest).all()
 
 
+def test_an_lstm_starts_with_an_open_forget_gate() -> None:
+    cell = LSTM(H).cell
+    biases = cell.bias_ih_l0 + cell.bias_hh_l0  # type: ignore[operator]
+    assert biases.tolist() == [0] * H + [1] * H + [0] * 2 * H
+
+
 # What a processor does with them.
 
 
@@ -271,7 +277,7 @@ def test_every_name_is_that_of_a_reduction() -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_are_of_no_reduction_but_the_lstm(reduction: ReductionName) -> None:
-    arguments = {"reduction": reduction, "triplet_reduction": reduction}
+    arguments: dict[str, Any] = {"reduction": reduction, "triplet_reduction": reduction}
     names = set(TripletGMPNN(4, **arguments).state_dict())
     assert (names == set(TripletGMPNN(4).state_dict())) == (reduction != "lstm")
 
@@ -279,7 +285,7 @@ def test_weights_are_of_no_reduction_but_the_lstm(reduction: ReductionName) -> N
 @pytest.mark.parametrize("in_evaluation", [name for name in REDUCTIONS if name != "lstm"])
 @pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
 def test_another_reduction_takes_its_place_in_evaluation(kind: type[PGN], in_evaluation: ReductionName) -> None:
-    both = {"triplet_dim": 2, "reduction": "softmax", "triplet_reduction": "softmax"}
+    both: dict[str, Any] = {"triplet_dim": 2, "reduction": "softmax", "triplet_reduction": "softmax"}
     one = kind(4, **both, reduction_in_evaluation=in_evaluation, triplet_reduction_in_evaluation=in_evaluation)
     trained, other = kind(4, **both), kind(4, triplet_dim=2, reduction=in_evaluation, triplet_reduction=in_evaluation)
     for processor in (trained, other):
@@ -295,20 +301,20 @@ def test_another_reduction_takes_its_place_in_evaluation(kind: type[PGN], in_eva
 def test_an_unknown_reduction_is_refused_by_name(kind: type[PGN], name: str) -> None:
     for argument in (name, f"{name}_in_evaluation"):
         with pytest.raises(ValueError, match=f"expected {argument} 'max', 'mean', .* or a Reduction, given 'median'"):
-            kind(8, triplet_dim=2, **{argument: "median"})
+            kind(8, triplet_dim=2, **{argument: "median"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["reduction", "triplet_reduction"])
 @pytest.mark.parametrize("learning", ["lstm", Softmax(learnt=True)])
 def test_what_would_never_be_trained_is_refused_in_evaluation(name: str, learning: AnyReduction) -> None:
     with pytest.raises(ValueError, match=f"expected a {name}_in_evaluation with nothing to be learnt"):
-        TripletGMPNN(8, **{f"{name}_in_evaluation": learning})
+        TripletGMPNN(8, **{f"{name}_in_evaluation": learning})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["triplet_reduction", "triplet_reduction_in_evaluation"])
 def test_a_reduction_of_triplets_that_there_are_not_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="expected triplet_dim ≥ 1 for a reduction of triplets, given 0"):
-        PGN(8, **{name: "softmax"})
+        PGN(8, **{name: "softmax"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
