@@ -483,7 +483,9 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--data.algorithms", "own_algorithm.Told"], "spec"),
         (["--model.processor", "Triplet"], "known processors: GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN"),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
+        (["--model.processor.reduction", "median"], "model.processor"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
+        (["--model.latent_noise", "Discard"], "directions"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
         (["--model.learning_rate", "0"], "expected a learning_rate above 0, given 0.0"),
         (["--data.test_sizes", "[1]"], "bfs needs at least 2 nodes, given 1"),
@@ -590,35 +592,49 @@ REDUCTION = "model.processor.init_args.reduction"
 
 
 @pytest.fixture
-def tested(run: Run, tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
-    """Tests the last checkpoint with further arguments, and returns its scores."""
+def tested(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., torch.Tensor]:
+    """Tests the last checkpoint with further arguments, and returns the logits that are scored."""
+    logits: list[torch.Tensor] = []
+    original = nar.module.counts
 
-    def tested(*args: str) -> list[dict[str, str]]:
+    def counts(spec: Any, outputs: Any, truth: Any) -> dict[str, torch.Tensor]:
+        logits.append(outputs["pi"])
+        return original(spec, outputs, truth)
+
+    def tested(*args: str) -> torch.Tensor:
+        logits.clear()
+        monkeypatch.setattr(nar.module, "counts", counts)
         run("test", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[6]", *args)
-        return rows(tmp_path / "run" / "ood.csv")
+        return torch.cat(logits)
 
     return tested
 
 
 def test_a_model_may_be_tested_with_another_reduction_and_with_noise(
-    run: Run, small: list[str], tested: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    run: Run, small: list[str], tested: Callable[..., torch.Tensor]
 ) -> None:
-    run("fit", *small, f"--{REDUCTION}", "softmax", "--model.latent_decay", "0.9")
-    usual = tested()
-    assert tested(f"--{REDUCTION}_in_evaluation", "softmax") == usual
-    assert tested(f"--{REDUCTION}_in_evaluation", "max") != usual
-    softmax = json.dumps({"class_path": "Softmax", "init_args": {"temperature": 1e-6}})
-    assert tested(f"--{REDUCTION}_in_evaluation", softmax) == tested(f"--{REDUCTION}_in_evaluation", "max")
-    assert tested("--model.latent_noise", "Corrupt") != usual
-    assert tested("--model.latent_noise", "Corrupt", "--model.latent_noise.when", "training") == usual
-    for setting, value in ((REDUCTION, "max"), ("model.latent_decay", "1")):
-        error = error_of(run, capsys, "test", "--ckpt_path", "run/last.ckpt", f"--{setting}", value)
-        assert f"was made with {setting.removesuffix('.init_args.reduction')}" in error
-    resumed = ("--ckpt_path", "last", "--trainer.max_steps", "6", f"--{REDUCTION}", "softmax")
-    settings = [*small, "--model.latent_decay", "0.9", *resumed]
-    for setting, value in ((f"{REDUCTION}_in_evaluation", "max"), ("model.latent_noise", "Uniform")):
-        assert "was made with model." in error_of(run, capsys, "fit", *settings, f"--{setting}", value)
-    run("fit", *settings)
+    run("fit", *small, f"--{REDUCTION}", "softmax", f"--{REDUCTION}_in_evaluation", "max")
+    usual, sharp = tested(), json.dumps({"class_path": "Softmax", "init_args": {"temperature": 1e-9}})
+    torch.testing.assert_close(tested(f"--{REDUCTION}_in_evaluation", sharp), usual)
+    assert not torch.allclose(tested(f"--{REDUCTION}_in_evaluation", "softmax"), usual)
+    assert not torch.allclose(tested("--model.latent_noise", "Corrupt"), usual)
+    assert tested("--model.latent_noise", "Corrupt", "--model.latent_noise.when", "training").equal(usual)
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "value"),
+    [
+        ("test", REDUCTION, "softmax"),
+        ("test", "model.latent_decay", "0.9"),
+        ("fit", f"{REDUCTION}_in_evaluation", "softmax"),
+        ("fit", "model.latent_noise", "Uniform"),
+    ],
+)
+def test_what_a_model_was_trained_with_stays(
+    command: str, setting: str, value: str, trained: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(run, capsys, command, "--ckpt_path", str(trained), f"--{setting}", value)
+    assert f"was made with {setting.partition('.init_args')[0]} " in error
 
 
 def test_a_model_with_noise_is_loaded_with_it(run: Run, small: list[str]) -> None:
