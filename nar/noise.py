@@ -5,6 +5,7 @@ experiments. What they ran in evaluation alone may be drawn in training here, an
 """
 # Axes: B graphs, N nodes, H hidden, K directions.
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -60,7 +61,7 @@ class Uniform(Noise):
 
     def changed(self, hidden: Tensor, is_last: Tensor) -> Tensor:
         """See :meth:`Noise.changed`."""
-        return hidden + self.scale / hidden.shape[-1] ** 0.5 * torch.randn_like(hidden)
+        return hidden + self.scale / math.sqrt(hidden.shape[-1]) * torch.randn_like(hidden)
 
 
 class Corrupt(Noise):
@@ -165,4 +166,5 @@ def read_directions(path: str) -> Tensor:
     if given is None or given.dim() != 2 or torch.linalg.matrix_rank(given.double()) < len(given):
         shape = None if given is None else list(given.shape)
         raise ValueError(f"expected independent rows as 'directions' [K, H] in {path}, given {shape}")
-    return torch.linalg.qr(given.double().mT).Q.mT.float().contiguous()
+    orthonormal: Tensor = torch.linalg.qr(given.double().mT).Q.mT
+    return orthonormal.float().contiguous()
