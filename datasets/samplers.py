@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from inspect import signature
 from typing import Any
 
@@ -100,6 +101,30 @@ def sample(
     check_request(algorithm, num_nodes, num_samples, seed, args)
     rng = np.random.RandomState(list(seed) if isinstance(seed, Sequence) else int(seed))
     return trajectories(algorithm, num_nodes=num_nodes, num_samples=num_samples, rng=rng, hints=hints, **args)
+
+
+def run_on(
+    algorithm: str | Algorithm, given: Sequence[tuple[Any, ...]], *, num_nodes: int, hints: Hints = "all"
+) -> Feedback[NumpyArray]:
+    """Trajectories of an algorithm on inputs of your own, in the form of :func:`sample`.
+
+    Args:
+        algorithm: One of :data:`ALGORITHMS`, or an :class:`Algorithm` of your own.
+        given: For each trajectory what its ``draw`` would give, such as a matrix of weights and a source.
+        num_nodes: The size of all of them.
+        hints: Which hints to keep.
+
+    Raises:
+        UserError: If the algorithm is not known, nothing is given, or the trajectories are too large for the memory.
+    """
+    other = copy(algorithm_of(algorithm))
+    check_algorithm(other)
+    check_hints(hints)
+    check_whole("the number of inputs", len(given), at_least=1)
+    values = iter(given)
+    other.draw = lambda rng, num_nodes: next(values)  # type: ignore[method-assign]
+    rng = np.random.RandomState(0)  # of which nothing is drawn
+    return trajectories(other, num_nodes=num_nodes, num_samples=len(given), rng=rng, hints=hints)
 
 
 def check_request(

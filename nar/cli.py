@@ -1,4 +1,6 @@
-"""The command line: ``nar fit``, ``nar validate``, ``nar test``, ``nar predict``, ``nar convert`` and ``nar data``."""
+"""The command line: ``nar fit``, ``nar validate``, ``nar test``, ``nar predict``, ``nar latents``, ``nar convert`` and
+``nar data``.
+"""
 
 import os
 
@@ -14,11 +16,12 @@ import warnings
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
@@ -27,11 +30,15 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
 import nar.processors
+from nar.batch import Batch
 from nar.checkpoint import KeepConfig, config_of, holds_weights_only, read_checkpoint, replacing, write_checkpoint
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
+from nar.datasets.symmetries import ALGORITHM, SYMMETRIES, study
 from nar.errors import UserError
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
+from nar.latent_report import write_latents
+from nar.latents import first
 from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
 
@@ -55,6 +62,14 @@ CONVERT = {
     `nar fit`, by --config and by flags. The order of data.algorithms is that of the algorithms in dm-clrs's model.
     Nothing is trained; what is said of the trainer has no effect.""",
 }
+LATENTS = {
+    "usage": "nar latents --ckpt_path runs/bellman_ford/best.ckpt [--split test --data.test_sizes [64]]",
+    "description": """Look at a model's latent space as Mirjanić et al. (2023) do: states of nodes after every step,
+    their principal components, whether they settle, how scores bear noise and, if the model knows bellman_ford, how
+    far instances with the same shortest paths are from one another. What is said of the trainer has no effect.""",
+}
+WITHOUT_TRAINER = ("convert", "latents")
+NUM_INSTANCES, NUM_VARIANTS = 8, 16  # of Bellman-Ford, and of each of these
 DATA = {
     "list": "List the validation and test splits in the cache.",
     "verify": "Read every file of the cache and name those that are damaged; with any, the exit status is 1.",
@@ -150,6 +165,21 @@ class CLI(LightningCLI):
         commands = parser._subcommands_action
         assert commands is not None
         commands.add_subcommand("convert", convert, help="Turn weights of dm-clrs into a checkpoint, or back.")
+        latents = self.init_parser(**LATENTS)
+        self._add_arguments(latents)
+        latents.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read.")
+        latents.add_argument(
+            "--out", type=str | None, help="Folder to write; 'latents' beside the checkpoint if not given."
+        )
+        latents.add_argument(
+            "--split", type=Literal["validation", "test"], default="validation", help="What to run on."
+        )
+        latents.add_argument("--num_trajectories", type=int, default=64, help="How many to take of it, at least 2.")
+        latents.add_argument(
+            "--num_extra_steps", type=NonNegativeInt, default=16, help="To take after the longest's end."
+        )
+        self._subcommand_parsers["latents"] = latents
+        commands.add_subcommand("latents", latents, help="Analyse the latent space of a model.")
         data = Parser(description="List, verify or clear the cache of validation and test splits, or fill it ahead.")
         self._subcommand_parsers["data"] = data
         commands.add_subcommand("data", data, help="List, verify or clear the cache of splits, or fill it ahead.")
@@ -245,7 +275,7 @@ class CLI(LightningCLI):
         config = self.config[self.command]
         if config.data.seed is None and not isinstance(config.seed_everything, bool):
             config.data.seed = config.seed_everything
-        if self.command == "convert":
+        if self.command in WITHOUT_TRAINER:
             del config["trainer"]  # or the loggers and callbacks in it would be instantiated
         else:
             config.trainer.default_root_dir = str(self._root())
@@ -253,8 +283,9 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
         try:
-            if self.command == "convert":  # without a trainer
-                self.model = self.parser.instantiate_classes(self.config)[self.command].model
+            if self.command in WITHOUT_TRAINER:
+                given = self.parser.instantiate_classes(self.config)[self.command]
+                self.model, self.datamodule = given.model, given.data
             elif self.command == "data":
                 given = self.parser.instantiate_classes(self.config)[self.command]
                 self.datamodule = given[given.action].data
@@ -310,6 +341,8 @@ class CLI(LightningCLI):
         """Run the command."""
         if subcommand == "convert":
             self.convert()
+        elif subcommand == "latents":
+            self.latents()
         elif subcommand == "data":
             self.keep_data(self.config[self.command].action)
         else:
@@ -331,6 +364,29 @@ class CLI(LightningCLI):
             with replacing(target) as file:
                 write_pickle(file, to_haiku(self.model.model))
         print(f"written: {target}")
+
+    def latents(self) -> None:
+        """Write what is to be known of the model's latent space."""
+        config = self.config[self.command]
+        if config.num_trajectories < 2:
+            raise UserError(f"nar latents expects at least 2 trajectories, given {config.num_trajectories}")
+        self.model.load_state_dict(self.checkpoint["state_dict"])
+        loader = self.datamodule.val_dataloader() if config.split == "validation" else self.datamodule.test_dataloader()
+        batches: dict[tuple[str, int], list[Batch]] = defaultdict(list)
+        for batch in loader:
+            batches[batch.algorithm, batch.num_nodes].append(batch)
+        sizes = [num_nodes for algorithm, num_nodes in batches if algorithm == ALGORITHM]
+        how_many = {"num_instances": NUM_INSTANCES, "num_variants": NUM_VARIANTS, "seed": 0}
+        paths = write_latents(
+            self.model.model,
+            self.model.specs,
+            {key: first(given, config.num_trajectories) for key, given in batches.items()},
+            {n: {name: study(name, num_nodes=n, **how_many) for name in SYMMETRIES} for n in sizes},
+            Path(config.out) if config.out is not None else Path(config.ckpt_path).parent / "latents",
+            num_extra_steps=config.num_extra_steps,
+        )
+        for path in paths:
+            print(f"written: {path}")
 
     def keep_data(self, action: str) -> None:
         """List, verify or clear the cache of splits, or fill it ahead."""

@@ -6,7 +6,7 @@ LoG 2023.
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -24,6 +24,7 @@ from nar.specs import Spec, Stage, at_stage
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
 DecayTo = Literal["zero", "mean"]
+Observe = Callable[[Tensor, Tensor], None]
 
 
 class Predictions(NamedTuple):
@@ -103,11 +104,19 @@ class EncodeProcessDecode(nn.Module):
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
 
-    def forward(self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True) -> Predictions:
+    def forward(
+        self,
+        algorithm: str,
+        features: Features[Tensor],
+        *,
+        with_hints: bool = True,
+        observe: Observe | None = None,
+    ) -> Predictions:
         """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
         In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
-        the first hint of `features` is looked at.
+        the first hint of `features` is looked at. After every step `observe` is called with the places in the batch of
+        the C graphs that were still running, [C], and with their node states, [C, N, H].
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
@@ -140,6 +149,8 @@ class EncodeProcessDecode(nn.Module):
                 encoding = heads.hint_encoder(hints, encoding)
             is_last = torch.arange(count, device=order.device) >= end
             states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last)
+            if observe is not None:
+                observe(order[:count], hidden)
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]

@@ -20,9 +20,10 @@ LAYERS = [
     ["batch", "encoders", "pointers", "processor"],
     ["decoders"],
     ["model"],
-    ["haiku", "losses", "metrics"],
-    ["module"],
-    ["checkpoint"],
+    ["haiku", "latents", "losses", "metrics"],
+    ["latent_studies", "module"],
+    ["checkpoint", "latent_plots"],
+    ["callbacks", "latent_report"],
 ]
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
@@ -31,7 +32,7 @@ MAY_IMPORT = {
 }
 # Who alone imports these.
 IMPORTERS = {
-    "lightning": ["nar.module", "nar.cli", "nar.checkpoint", "nar.datasets.datamodule"],
+    "lightning": ["nar.module", "nar.cli", "nar.callbacks", "nar.checkpoint", "nar.datasets.datamodule"],
     "clrs": ["nar.datasets.dm_clrs"],
     "torch_geometric": ["nar.datasets.sparse"],
 }

@@ -1,0 +1,101 @@
+"""Instances of Bellman-Ford that differ and have the same shortest paths.
+
+Source: Mirjanić et al., "Latent Space Representations of Neural Algorithmic Reasoners", LoG 2023.
+"""
+# A is the matrix of weights, 0 where there is no edge, and s the source. Axes: I instances, V variants of each.
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from scipy.sparse.csgraph import dijkstra
+
+from nar.batch import Batch, NumpyArray, to_tensors
+from nar.datasets.arguments import check_whole
+from nar.datasets.graphs import draw_weighted_graph_and_source
+from nar.datasets.recipe import apply_recipe, recipe_spec
+from nar.datasets.samplers import check_size, run_on
+
+Given = tuple[NumpyArray, int]
+ALGORITHM = "bellman_ford"
+LARGEST_SCALE = 4.0
+
+
+def scaled(A: NumpyArray, s: int, scale: float) -> Given:
+    """All weights times a number above 0: distances are, too."""
+    return A * scale, s
+
+
+def renamed(A: NumpyArray, s: int, order: NumpyArray) -> Given:
+    """The nodes in another order: node i is what `order` [N] has at i."""
+    return A[np.ix_(order, order)], int(np.flatnonzero(order == s)[0])
+
+
+def reweighted(A: NumpyArray, s: int, potentials: NumpyArray) -> Given:
+    """Weights ``w_ij + p_i - p_j`` for potentials p [N]: every path from u to v is longer by ``p_u - p_v``."""
+    return np.where(A != 0, A + potentials[:, None] - potentials[None, :], 0.0), s
+
+
+def potentials(A: NumpyArray, origin: int, part: float) -> NumpyArray:
+    """Potentials with which weights stay above 0: a part, below 1, of the distances from some node, [N].
+
+    Where there is no path it is that of the largest distance. No edge loses more than this part of its weight.
+    """
+    distance = dijkstra(A, indices=origin)
+    largest = distance[np.isfinite(distance)].max()
+    kept: NumpyArray = part * np.minimum(distance, largest)
+    return kept
+
+
+def _by_scale(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
+    scale = LARGEST_SCALE ** rng.uniform(-1, 1)
+    return scaled(A, s, scale), scale
+
+
+def _by_renaming(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
+    order = rng.permutation(len(A))
+    return renamed(A, s, order), float(np.mean(order != np.arange(len(A))))
+
+
+def _by_potentials(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
+    part = rng.uniform(0, 1)
+    return reweighted(A, s, potentials(A, rng.randint(len(A)), part)), part
+
+
+Vary = Callable[[np.random.RandomState, NumpyArray, int], tuple[Given, float]]
+SYMMETRIES: Mapping[str, Vary] = {"scaling": _by_scale, "permutation": _by_renaming, "reweighting": _by_potentials}
+
+
+def study(
+    symmetry: str, *, num_nodes: int, num_instances: int, num_variants: int, seed: int
+) -> tuple[Batch, NumpyArray]:
+    """Instances of Bellman-Ford and variants of them, drawn from a seed.
+
+    Args:
+        symmetry: One of :data:`SYMMETRIES`.
+        num_nodes: N. Their positions are evenly spaced in the order of their names, also where these have changed.
+        num_instances: I.
+        num_variants: V.
+        seed: Of everything that is drawn.
+
+    Returns:
+        The trajectories of an instance and of all its variants, then those of the next, I · (1 + V). And for each
+        variant the number by which weights are multiplied, the share of nodes that have another name, or the part of
+        the distances that potentials are made of, [I, V].
+
+    Raises:
+        UserError: If a number is not one to draw with.
+    """
+    check_size(ALGORITHM, num_nodes)
+    check_whole("num_instances", num_instances, at_least=1)
+    check_whole("num_variants", num_variants, at_least=1)
+    rng = np.random.RandomState(seed)
+    given: list[Given] = []
+    parameters: list[Sequence[float]] = []
+    for _ in range(num_instances):
+        A, s = draw_weighted_graph_and_source(rng, num_nodes)
+        varied = [SYMMETRIES[symmetry](rng, A, s) for _ in range(num_variants)]
+        given += [(A, s), *(variant for variant, _ in varied)]
+        parameters.append([parameter for _, parameter in varied])
+    feedback = apply_recipe(ALGORITHM, run_on(ALGORITHM, given, num_nodes=num_nodes))
+    batch = Batch(ALGORITHM, num_nodes, 0, to_tensors(feedback, recipe_spec(ALGORITHM)))
+    return batch, np.array(parameters)
