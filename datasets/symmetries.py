@@ -16,7 +16,7 @@ from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.datasets.samplers import check_size, run_on
 
 Given = tuple[NumpyArray, int]
-ALGORITHM = "bellman_ford"
+BELLMAN_FORD = "bellman_ford"
 LARGEST_SCALE = 4.0
 
 
@@ -53,7 +53,8 @@ def _by_scale(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given,
 
 def _by_renaming(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
     order = rng.permutation(len(A))
-    return renamed(A, s, order), float(np.mean(order != np.arange(len(A))))
+    first, second = np.triu_indices(len(A), k=1)
+    return renamed(A, s, order), float(np.mean(order[first] > order[second]))
 
 
 def _by_potentials(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
@@ -66,9 +67,9 @@ SYMMETRIES: Mapping[str, Vary] = {"scaling": _by_scale, "permutation": _by_renam
 
 
 def study(
-    symmetry: str, *, num_nodes: int, num_instances: int, num_variants: int, seed: int
+    symmetry: str, *, num_nodes: int, num_instances: int = 8, num_variants: int = 16, seed: int = 0
 ) -> tuple[Batch, NumpyArray]:
-    """Instances of Bellman-Ford and variants of them, drawn from a seed.
+    """Instances of Bellman-Ford and variants of them, drawn from a seed; the instances are the same for all symmetries.
 
     Args:
         symmetry: One of :data:`SYMMETRIES`.
@@ -79,23 +80,22 @@ def study(
 
     Returns:
         The trajectories of an instance and of all its variants, then those of the next, I · (1 + V). And for each
-        variant the number by which weights are multiplied, the share of nodes that have another name, or the part of
+        variant the number by which weights are multiplied, the share of pairs of nodes in another order, or the part of
         the distances that potentials are made of, [I, V].
 
     Raises:
         UserError: If a number is not one to draw with.
     """
-    check_size(ALGORITHM, num_nodes)
+    check_size(BELLMAN_FORD, num_nodes)
     check_whole("num_instances", num_instances, at_least=1)
     check_whole("num_variants", num_variants, at_least=1)
     rng = np.random.RandomState(seed)
     given: list[Given] = []
     parameters: list[Sequence[float]] = []
-    for _ in range(num_instances):
-        A, s = draw_weighted_graph_and_source(rng, num_nodes)
+    for A, s in [draw_weighted_graph_and_source(rng, num_nodes) for _ in range(num_instances)]:
         varied = [SYMMETRIES[symmetry](rng, A, s) for _ in range(num_variants)]
         given += [(A, s), *(variant for variant, _ in varied)]
         parameters.append([parameter for _, parameter in varied])
-    feedback = apply_recipe(ALGORITHM, run_on(ALGORITHM, given, num_nodes=num_nodes))
-    batch = Batch(ALGORITHM, num_nodes, 0, to_tensors(feedback, recipe_spec(ALGORITHM)))
+    feedback = apply_recipe(BELLMAN_FORD, run_on(BELLMAN_FORD, given, num_nodes=num_nodes))
+    batch = Batch(BELLMAN_FORD, num_nodes, 0, to_tensors(feedback, recipe_spec(BELLMAN_FORD)))
     return batch, np.array(parameters)

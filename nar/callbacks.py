@@ -25,6 +25,7 @@ class LatentPCA(Callback):
             raise ValueError(f"expected every_n_steps ≥ 1, given {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.batches: dict[str, Batch] = {}
+        self.last_step = 0  # at which it was drawn: gradients of several batches may make one step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the batches."""
@@ -34,8 +35,9 @@ class LatentPCA(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Draw, if it is time to."""
         step = trainer.global_step
-        if step % self.every_n_steps or not trainer.is_global_zero:
+        if step == self.last_step or step % self.every_n_steps or not trainer.is_global_zero:
             return
+        self.last_step = step
         assert isinstance(pl_module, Reasoner)
         folder = Path(trainer.default_root_dir) / "latents"
         folder.mkdir(parents=True, exist_ok=True)

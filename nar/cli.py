@@ -30,15 +30,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
 import nar.processors
-from nar.batch import Batch
 from nar.checkpoint import KeepConfig, config_of, holds_weights_only, read_checkpoint, replacing, write_checkpoint
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
-from nar.datasets.symmetries import ALGORITHM, SYMMETRIES, study
+from nar.datasets.symmetries import BELLMAN_FORD, SYMMETRIES, study
 from nar.errors import UserError
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.latent_report import write_latents
-from nar.latents import first
+from nar.latents import first_of_each
 from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
 
@@ -69,7 +68,6 @@ LATENTS = {
     far instances with the same shortest paths are from one another. What is said of the trainer has no effect.""",
 }
 WITHOUT_TRAINER = ("convert", "latents")
-NUM_INSTANCES, NUM_VARIANTS = 8, 16  # of Bellman-Ford, and of each of these
 DATA = {
     "list": "List the validation and test splits in the cache.",
     "verify": "Read every file of the cache and name those that are damaged; with any, the exit status is 1.",
@@ -369,22 +367,21 @@ class CLI(LightningCLI):
         """Write what is to be known of the model's latent space."""
         config = self.config[self.command]
         if config.num_trajectories < 2:
-            raise UserError(f"nar latents expects at least 2 trajectories, given {config.num_trajectories}")
+            raise UserError(f"expected num_trajectories ≥ 2, given {config.num_trajectories}")
         self.model.load_state_dict(self.checkpoint["state_dict"])
-        loader = self.datamodule.val_dataloader() if config.split == "validation" else self.datamodule.test_dataloader()
-        batches: dict[tuple[str, int], list[Batch]] = defaultdict(list)
-        for batch in loader:
-            batches[batch.algorithm, batch.num_nodes].append(batch)
-        sizes = [num_nodes for algorithm, num_nodes in batches if algorithm == ALGORITHM]
-        how_many = {"num_instances": NUM_INSTANCES, "num_variants": NUM_VARIANTS, "seed": 0}
-        paths = write_latents(
-            self.model.model,
-            self.model.specs,
-            {key: first(given, config.num_trajectories) for key, given in batches.items()},
-            {n: {name: study(name, num_nodes=n, **how_many) for name in SYMMETRIES} for n in sizes},
-            Path(config.out) if config.out is not None else Path(config.ckpt_path).parent / "latents",
-            num_extra_steps=config.num_extra_steps,
-        )
+        data = self.datamodule
+        loader = data.val_dataloader() if config.split == "validation" else data.test_dataloader()
+        batches = first_of_each(loader, config.num_trajectories)
+        sizes = [
+            num_nodes for algorithm, num_nodes in batches if algorithm == BELLMAN_FORD and algorithm in data.algorithms
+        ]
+        studies = {n: {symmetry: study(symmetry, num_nodes=n) for symmetry in SYMMETRIES} for n in sizes}
+        folder = Path(config.ckpt_path).parent / "latents" if config.out is None else Path(config.out)
+        extra = config.num_extra_steps
+        try:
+            paths = write_latents(self.model.model, self.model.specs, batches, studies, folder, num_extra_steps=extra)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         for path in paths:
             print(f"written: {path}")
 

@@ -8,6 +8,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from nar.latent_studies import Displacement, Sensitivity
@@ -16,7 +17,7 @@ from nar.latents import PCA, Latents, distances, pca
 DISTANCE = "Euclidean distance in latent space"
 PARAMETERS = {
     "scaling": "factor of all weights",
-    "permutation": "share of nodes with another name",
+    "permutation": "share of pairs of nodes in another order",
     "reweighting": "part of distances in potentials",
 }
 
@@ -34,7 +35,7 @@ def draw_pca(latents: Latents, title: str, path: Path) -> None:
 
     by_trajectory.scatter(places[:, 0], places[:, 1], color=colours, s=18)
     _label(by_trajectory, of_whole, "trajectories")
-    lines = of_points.coordinates(points).split(latents.num_steps.tolist())
+    lines = torch.split(of_points.coordinates(points), latents.num_steps.tolist())
     for line, colour in zip(lines, colours, strict=True):
         by_step.plot(line[:, 0], line[:, 1], color=colour, marker="o", markersize=2.5, linewidth=0.7, alpha=0.8)
     _label(by_step, of_points, "steps, coloured as the trajectories on the left")
@@ -74,13 +75,14 @@ def draw_distances(latents: Latents, title: str, path: Path) -> None:
 def _draw_lines(axes: Axes, x: Sequence[Tensor], y: Sequence[Tensor], num_steps: Tensor) -> None:
     """A line for each trajectory, from its end on in another colour, and the median over all that have the same x."""
     for i, (where, values, end) in enumerate(zip(x, y, num_steps.tolist(), strict=True)):
-        own, beyond = ("within the trajectory", "gone on with beyond its end") if i == 0 else (None, None)
+        own, beyond = ("within the trajectory", "continued beyond its end") if i == 0 else (None, None)
         axes.plot(where[:end], values[:end], color="tab:blue", linewidth=0.6, alpha=0.5, label=own)
         axes.plot(where[end - 1 :], values[end - 1 :], color="tab:orange", linewidth=0.6, alpha=0.5, label=beyond)
     all_x, all_y = torch.cat(list(x)), torch.cat(list(y))
-    places = all_x.unique()
+    places = torch.unique(all_x)
     medians = torch.stack([all_y[all_x == place].median() for place in places])
     axes.plot(places, medians, color="black", linewidth=1.8, label="median")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_yscale("log")
     axes.set_ylabel(DISTANCE)
     axes.grid(alpha=0.3)
@@ -128,9 +130,11 @@ def draw_symmetries(studies: Mapping[str, tuple[Tensor, Tensor, Displacement]], 
     panels = figure.subplots(2, len(studies), squeeze=False)
     for (name, (states, parameters, displaced)), above, below in zip(studies.items(), *panels, strict=True):
         _draw_instances(above, states, name)
-        relative = displaced.of_variants[:, 1:] / displaced.between
-        for i, (x, y) in enumerate(zip(parameters, relative, strict=True)):
+        for i, (x, y) in enumerate(zip(parameters, displaced.relative[:, 1:], strict=True)):
             below.scatter(x, y, color=f"C{i % 10}", s=14, alpha=0.8)
+        if name == "scaling":
+            below.set_xscale("log", base=2)
+            below.xaxis.set_major_formatter("{x:g}")
         below.set_xlabel(PARAMETERS[name])
         below.set_ylim(bottom=0)
         below.grid(alpha=0.3)
@@ -144,5 +148,6 @@ def _draw_instances(axes: Axes, states: Tensor, title: str) -> None:
     components = pca(points.flatten(0, 1))
     for i, places in enumerate(components.coordinates(points)):
         axes.scatter(places[1:, 0], places[1:, 1], color=f"C{i % 10}", s=14, alpha=0.7)
-        axes.scatter(*places[0, :2], color=f"C{i % 10}", marker="*", s=170, edgecolor="black", linewidth=0.8, zorder=3)
+        x, y = places[0, :2]
+        axes.scatter(x, y, color=f"C{i % 10}", marker="*", s=170, edgecolor="black", linewidth=0.8, zorder=3)
     _label(axes, components, f"{title} (stars: the instances themselves)")

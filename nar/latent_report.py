@@ -13,11 +13,9 @@ from torch import Tensor
 from nar.batch import Batch, NumpyArray
 from nar.latent_plots import draw_distances, draw_pca, draw_sensitivity, draw_symmetries
 from nar.latent_studies import Displacement, Sensitivity, displacement, sensitivity
-from nar.latents import Latents, collect, distances, pca
+from nar.latents import Key, Latents, collect, distances, part, pca
 from nar.model import EncodeProcessDecode
 from nar.specs import Spec
-
-Key = tuple[str, int]  # an algorithm and a size
 
 
 class Report:
@@ -69,7 +67,7 @@ def write_latents(
         The paths of the files.
 
     Raises:
-        ValueError: If there are fewer than two trajectories or dimensions.
+        ValueError: If there are fewer than two trajectories or dimensions, or states are not finite.
         OSError: If the folder cannot be written.
     """
     report = Report(folder)
@@ -125,14 +123,9 @@ def write_distances(report: Report, latents: Mapping[Key, Latents]) -> None:
     """Write how far every state is from the end, from the last one and from the one before; and pictures."""
     rows: list[Sequence[Any]] = []
     for key, states in latents.items():
-        values = torch.stack(list(distances(states)), dim=-1)
-        for (i, step), own, found in zip(
-            ((i, step) for i in range(values.shape[0]) for step in range(values.shape[1])),
-            states.is_own.flatten().int().tolist(),
-            values.flatten(0, 1).tolist(),
-            strict=True,
-        ):
-            rows.append((*key, i, step + 1, own, *found))
+        values = torch.stack(list(distances(states)), dim=-1).tolist()
+        for i, is_own in enumerate(states.is_own.int().tolist()):
+            rows += [(*key, i, step + 1, own, *values[i][step]) for step, own in enumerate(is_own)]
         draw_distances(states, title(key), report.path(f"attractors_{key[0]}_{key[1]}.png"))
     header = ("algorithm", "num_nodes", "trajectory", "step", "is_own", "to_end", "to_attractor", "moved")
     report.table("attractors.csv", header, rows)
@@ -150,11 +143,10 @@ def write_symmetries(report: Report, by_size: Mapping[int, Mapping[str, tuple[Te
     """Write how far variants of instances of Bellman-Ford are from these, and pictures."""
     rows: list[Sequence[Any]] = []
     for num_nodes, studies in by_size.items():
-        for symmetry, (_, parameters, (of_variants, between)) in studies.items():
-            for i, variant in torch.ones_like(parameters).nonzero().tolist():
-                distance = float(of_variants[i, variant + 1])
-                parameter = float(parameters[i, variant])
-                rows.append((num_nodes, symmetry, i, variant, parameter, distance, distance / between))
+        for symmetry, (_, parameters, displaced) in studies.items():
+            of_variants = [parameters, displaced.of_variants[:, 1:], displaced.relative[:, 1:]]
+            for i, of_instance in enumerate(torch.stack(of_variants, dim=-1).tolist()):
+                rows += [(num_nodes, symmetry, i, variant, *values) for variant, values in enumerate(of_instance)]
         path = report.path(f"symmetries_bellman_ford_{num_nodes}.png")
         draw_symmetries(studies, title(("bellman_ford", num_nodes)), path)
     header = ("num_nodes", "symmetry", "instance", "variant", "parameter", "distance", "relative_distance")
@@ -168,7 +160,10 @@ def _studied(
     studied = {}
     for symmetry, (batch, parameters) in by_symmetry.items():
         num_instances, num_variants = parameters.shape
-        states = collect(model, [batch]).graph_hidden.unflatten(0, (num_instances, 1 + num_variants))
+        size = 1 + num_variants
+        instances = [part(batch, slice(i * size, (i + 1) * size)) for i in range(num_instances)]
+        states = collect(model, instances).graph_hidden
+        states = states.reshape(num_instances, size, *states.shape[1:])
         studied[symmetry] = (states, torch.as_tensor(parameters), displacement(states))
     return studied
 

@@ -86,11 +86,16 @@ class Displacement(NamedTuple):
 
     Attributes:
         of_variants: Root mean square over steps of the distance of each variant to its instance, [I, V].
-        between: The same between two different instances, on the average over all pairs.
+        between: The same between two different instances, on the average over all pairs, [].
     """
 
     of_variants: Tensor
-    between: float
+    between: Tensor
+
+    @property
+    def relative(self) -> Tensor:
+        """How far variants are, in units of how far different instances are from one another, [I, V]."""
+        return self.of_variants / self.between
 
 
 def displacement(graph_hidden: Tensor) -> Displacement:
@@ -102,7 +107,7 @@ def displacement(graph_hidden: Tensor) -> Displacement:
     instances = graph_hidden[:, 0]
     of_variants = _distance(graph_hidden, instances[:, None])
     pairs = torch.combinations(torch.arange(len(instances)))
-    return Displacement(of_variants, float(_distance(instances[pairs[:, 0]], instances[pairs[:, 1]]).mean()))
+    return Displacement(of_variants, _distance(instances[pairs[:, 0]], instances[pairs[:, 1]]).mean())
 
 
 def _distance(one: Tensor, other: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ known here that there is one state for each graph and step.
 """
 # Axes: B trajectories, N nodes, H hidden, T steps, P (trajectory, step) pairs, D dimensions, K components.
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,9 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nar.batch import Batch, Features
+from nar.batch import Batch, Features, Feedback
 from nar.model import EncodeProcessDecode
 from nar.noise import Noise
+
+Key = tuple[str, int]  # an algorithm and a size
 
 
 class Latents(NamedTuple):
@@ -139,10 +142,12 @@ def pca(points: Tensor) -> PCA:
     """All principal components of points [P, D], of which there are K = min(P, D).
 
     Raises:
-        ValueError: If there are fewer than two points or dimensions, which make no plane.
+        ValueError: If there are fewer than two points or dimensions, which make no plane, or one is not finite.
     """
     if min(points.shape) < 2:
-        raise ValueError(f"expected at least 2 points and 2 dimensions, given {list(points.shape)}")
+        raise ValueError(f"expected at least 2 points in 2 dimensions, given {points.shape[0]} in {points.shape[1]}")
+    if not points.isfinite().all():
+        raise ValueError("expected states that are finite, given some that are not")
     points = points.double()
     mean = points.mean(dim=0)
     _, lengths, components = torch.linalg.svd(points - mean, full_matrices=False)
@@ -172,24 +177,24 @@ def distances(latents: Latents) -> Distances:
     return Distances(*((states - other).norm(dim=-1) for other in (end[:, None], states[:, -1:], earlier)))
 
 
-def first(batches: Iterable[Batch], number: int) -> list[Batch]:
-    """The batches of the first so many trajectories, the last of which is cut where they end."""
-    taken: list[Batch] = []
+def first_of_each(batches: Iterable[Batch], number: int) -> dict[Key, list[Batch]]:
+    """By algorithm and size the batches of the first so many trajectories, the last of them cut where these end."""
+    taken: dict[Key, list[Batch]] = defaultdict(list)
     for batch in batches:
-        if number <= 0:
-            break
-        taken.append(_cut(batch, number))
-        number -= len(batch.feedback.features.lengths)
-    return taken
+        own = taken[batch.algorithm, batch.num_nodes]
+        missing = number - sum(len(other.feedback.features.lengths) for other in own)
+        if missing > 0:
+            own.append(part(batch, slice(missing)))
+    return dict(taken)
 
 
-def _cut(batch: Batch, number: int) -> Batch:
-    """The first trajectories of a batch of whole ones."""
+def part(batch: Batch, rows: slice) -> Batch:
+    """Some of the trajectories of a batch of whole ones."""
     (inputs, hints, lengths), outputs = batch.feedback
     features = Features(
-        {name: data[:number] for name, data in inputs.items()},
-        {name: data[:, :number] for name, data in hints.items()},
-        lengths[:number],
+        {name: data[rows] for name, data in inputs.items()},
+        {name: data[:, rows] for name, data in hints.items()},
+        lengths[rows],
     )
-    outputs = {name: data[:number] for name, data in outputs.items()}
-    return batch._replace(feedback=batch.feedback._replace(features=features, outputs=outputs))
+    outputs = {name: data[rows] for name, data in outputs.items()}
+    return batch._replace(feedback=Feedback(features, outputs))

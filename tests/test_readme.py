@@ -74,7 +74,8 @@ def test_the_project_names_every_argument_that_the_readme_names(
 ) -> None:
     of_nar = re.sub(r"`python [^`]*`", "", README)  # scripts have arguments of their own
     named = set(re.findall(r"--[a-z_.-]+[a-z]", of_nar))
-    for help_for in (["fit", "--help"], ["fit", "--model.processor.help", "nar.processors.PGN"], ["convert", "--help"]):
+    commands = (["fit", "--help"], ["convert", "--help"], ["latents", "--help"])
+    for help_for in (*commands, ["fit", "--model.processor.help", "nar.processors.PGN"]):
         with pytest.raises(SystemExit, match="0"):
             run(*help_for)
     known = set(re.findall(r"--[a-z_.-]+[a-z]", capsys.readouterr().out)) | {"--trainer.default_root_dir"}
