@@ -35,14 +35,13 @@ def reweighted(A: NumpyArray, s: int, potentials: NumpyArray) -> Given:
     return np.where(A != 0, A + potentials[:, None] - potentials[None, :], 0.0), s
 
 
-def potentials(A: NumpyArray, origin: int, part: float) -> NumpyArray:
-    """Potentials with which weights stay above 0: a part, below 1, of the distances from some node, [N].
+def potentials(A: NumpyArray, reach: NumpyArray, part: float) -> NumpyArray:
+    """Potentials with which weights stay above 0, as in Johnson's algorithm: a part, below 1, of the distances from one
+    more node, from which an edge of weight ``reach[i]`` leads to every node i, [N].
 
-    Where there is no path it is that of the largest distance. No edge loses more than this part of its weight.
+    No edge loses more than this part of its weight.
     """
-    distance = dijkstra(A, indices=origin)
-    largest = distance[np.isfinite(distance)].max()
-    kept: NumpyArray = part * np.minimum(distance, largest)
+    kept: NumpyArray = part * (reach[:, None] + dijkstra(A)).min(axis=0)
     return kept
 
 
@@ -59,7 +58,7 @@ def _by_renaming(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Giv
 
 def _by_potentials(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
     part = rng.uniform(0, 1)
-    return reweighted(A, s, potentials(A, rng.randint(len(A)), part)), part
+    return reweighted(A, s, potentials(A, rng.uniform(size=len(A)), part)), part
 
 
 Vary = Callable[[np.random.RandomState, NumpyArray, int], tuple[Given, float]]

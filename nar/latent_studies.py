@@ -15,10 +15,11 @@ from nar.batch import Batch
 from nar.latents import evaluating, on_device
 from nar.metrics import counts, scores
 from nar.model import EncodeProcessDecode
-from nar.noise import Corrupt, Directional, Discard, Noise, Project, Uniform
+from nar.noise import AlongDirections, Corrupt, Directional, Discard, Noise, Project, Uniform
 from nar.specs import Spec
 
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
+NUM_SHOWN = 2  # directions that make the plane of pictures
 SEED = 0  # of what noise draws
 
 
@@ -55,16 +56,22 @@ def sensitivity(
 
 
 def kinds_of_noise(directions: Path) -> Iterator[tuple[float, Noise]]:
-    """Every kind of noise at every strength."""
+    """Every kind of noise at every strength; ``Directional`` is along the directions that pictures show."""
     path = str(directions)
     for scale in SCALES:
-        yield from ((scale, noise) for noise in (Uniform(scale), Directional(path, scale), Corrupt(scale)))
+        yield scale, Uniform(scale)
+        yield scale, along(NUM_SHOWN, Directional(path, scale))
+        yield scale, Corrupt(scale)
     hidden_dim = len(Project(path).directions)
-    numbers = [2**i for i in range(hidden_dim.bit_length())]
-    for number in numbers:
-        for noise in (Project(path), Discard(path)):
-            noise.directions = noise.directions[:number]
-            yield number, noise
+    for number in (2**i for i in range(hidden_dim.bit_length())):
+        yield number, along(number, Project(path))
+        yield number, along(number, Discard(path))
+
+
+def along(number: int, noise: AlongDirections) -> Noise:
+    """The noise with the first of its directions alone."""
+    noise.directions = noise.directions[:number]
+    return noise
 
 
 def score_under(noise: Noise | None, model: EncodeProcessDecode, spec: Spec, batches: Sequence[Batch]) -> float:

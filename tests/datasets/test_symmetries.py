@@ -70,7 +70,7 @@ def test_scaling_keeps_shortest_paths(seed: int, scale: float) -> None:
 @pytest.mark.parametrize("part", [0.2, 0.99])
 def test_reweighting_keeps_shortest_paths_edges_and_the_sign_of_weights(seed: int, part: float) -> None:
     A, s = instance(seed)
-    p = potentials(A, (s + 1) % N, part)
+    p = potentials(A, np.random.RandomState(seed).uniform(size=N), part)
     variant, _ = reweighted(A, s, p)
     assert_shortest(variant, s, predecessors(variant, s))
     np.testing.assert_array_equal(predecessors(variant, s), predecessors(A, s))
@@ -80,7 +80,7 @@ def test_reweighting_keeps_shortest_paths_edges_and_the_sign_of_weights(seed: in
 
 def test_reweighting_changes_the_length_of_a_path_by_the_potentials_of_its_ends() -> None:
     A = np.array([[0, 0.5, 0.9], [0.5, 0, 0.3], [0.9, 0.3, 0]])
-    p = potentials(A, 0, 0.5)
+    p = potentials(A, np.array([0, 9, 9]), 0.5)
     variant, _ = reweighted(A, 0, p)
     np.testing.assert_allclose(p, [0, 0.25, 0.4])
     np.testing.assert_allclose(variant[0, 1] + variant[1, 2], A[0, 1] + A[1, 2] + p[0] - p[2])

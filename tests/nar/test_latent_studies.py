@@ -13,7 +13,7 @@ from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.latent_studies import SCALES, displacement, kinds_of_noise, score_under, sensitivity
 from nar.metrics import counts, scores
 from nar.model import EncodeProcessDecode
-from nar.noise import Corrupt, Project, Uniform
+from nar.noise import Corrupt, Directional, Project, Uniform
 from nar.processors import TripletGMPNN
 
 H = 8
@@ -54,6 +54,13 @@ def test_every_kind_of_noise_is_tried_at_every_strength(
 def test_a_strength_of_projection_is_the_number_of_first_directions(directions: Path) -> None:
     (two,) = (noise for strength, noise in kinds_of_noise(directions) if strength == 2 and isinstance(noise, Project))
     assert two(torch.ones(1, 1, H), torch.tensor([False])).tolist() == [[[1, 1, 0, 0, 0, 0, 0, 0]]]
+
+
+def test_directional_noise_is_along_the_two_directions_of_pictures(directions: Path) -> None:
+    for _, noise in kinds_of_noise(directions):
+        if isinstance(noise, Directional):
+            changed = noise(torch.zeros(1, 1, H), torch.tensor([False]))[0, 0] != 0
+            assert changed.tolist() == [True, True] + (H - 2) * [False]
 
 
 def test_the_score_without_noise_is_pooled_over_the_batches(model: EncodeProcessDecode, batches: list[Batch]) -> None:
