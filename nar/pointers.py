@@ -62,6 +62,11 @@ class EdgeLogits(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
         source, target, weight, x, x_weight, data, *weights = (argument.contiguous() for argument in arguments)
+        first_weight, first_bias, states_weight = weights
+        x_weight, weights = (
+            x_weight.T.contiguous(),
+            [first_weight.T.contiguous(), first_bias, states_weight.T.contiguous()],
+        )
         logits = x.new_empty(x.shape[:3])
 
         def compute(part: Part) -> Tensor:
@@ -87,22 +92,32 @@ class EdgeLogits(torch.autograd.Function):
         source, target, weight, x, x_weight, data, *weights = ctx.saved_tensors[:9]
         kept = ctx.saved_tensors[9:]
         gradient = gradient.contiguous()
-        to_target, to_x, to_data = torch.empty_like(target), torch.empty_like(x), torch.empty_like(data)
+        to_target, to_x, to_data = torch.zeros_like(target), torch.empty_like(x), torch.empty_like(data)
 
         def compute(index: int) -> tuple[Tensor, ...]:
             part = ctx.parts[index]
             graphs, _ = part
             given = (gradient[part], source[graphs], weight, _rows(x, part), x_weight, _rows(data, part), *weights)
             to_source, to_weight, to_x_weight, *to_weights = map(
-                torch.empty_like, (source[graphs], weight, x_weight, *weights)
+                torch.zeros_like, (source[graphs], weight, x_weight, *weights)
             )
             written = (to_source, to_target[part], to_weight, _rows(to_x, part), to_x_weight, _rows(to_data, part))
             kernels.edge_logits_backward(*arrays(*given, kept[index], *written, *to_weights))
             return to_source, to_weight, to_x_weight, *to_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_source, to_weight, to_x_weight, *to_weights = summed(source, ctx.parts, gradients)
-        return to_source, to_target, to_weight, to_x, to_x_weight, to_data, *to_weights
+        to_source, to_weight, *to_weights = summed(source, ctx.parts, gradients)
+        return (
+            to_source,
+            to_target,
+            to_weight,
+            to_x,
+            to_weights[0].T,
+            to_data,
+            to_weights[1].T,
+            to_weights[2],
+            to_weights[3].T,
+        )
 
 
 class ProductLogits(torch.autograd.Function):
