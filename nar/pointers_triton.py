@@ -30,7 +30,7 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
         states = None
         if edge.states is not None and edge.states_weight is not None:
             states = linear(as_tensor(edge.states), edge.states_weight)
-        made: Tensor = EdgeLogits.apply(source, target, edge.x, edge.weight, states, weight)  # type: ignore[no-untyped-call]
+        made: Tensor = EdgeLogits.apply(source, target, edge.x, edge.weight, states, weight)
         return made
 
     # The states of edges are made again for the gradient.
@@ -40,7 +40,7 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
 
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """See :func:`nar.pointers.product_logits`."""
-    logits: Tensor = ProductLogits.apply(source, target, weight)  # type: ignore[no-untyped-call]
+    logits: Tensor = ProductLogits.apply(source, target, weight)
     return logits
 
 
@@ -146,9 +146,7 @@ def _blocks(source: Tensor) -> dict[str, Any]:
 
 
 @triton.jit
-def _second(  # type: ignore[no-untyped-def]
-    target, x, x_weight, states, graph, s, r, S, R, H, K, h, inside, COMPUTE: tl.constexpr
-):
+def _second(target, x, x_weight, states, graph, s, r, S, R, H, K, h, inside, COMPUTE: tl.constexpr):
     """``target_i + We x_ij + states_ij`` for some senders and receiver r."""
     pair = (graph * S + s) * R + r
     total = tl.load(target + (graph * S + s) * H + h, mask=inside, other=0).to(COMPUTE)
@@ -161,7 +159,7 @@ def _second(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _edge_logits(  # type: ignore[no-untyped-def]
+def _edge_logits(
     source,
     target,
     x,
@@ -192,7 +190,7 @@ def _edge_logits(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _edge_logits_backward(  # type: ignore[no-untyped-def]
+def _edge_logits_backward(
     gradient,
     source,
     target,
@@ -233,7 +231,7 @@ def _edge_logits_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _product_logits(  # type: ignore[no-untyped-def]
+def _product_logits(
     source, target, weight, logits, M, N, H, ROWS: tl.constexpr, WIDTH: tl.constexpr, COMPUTE: tl.constexpr
 ):
     """Write the logits of some rows."""
@@ -249,7 +247,7 @@ def _product_logits(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _product_logits_backward(  # type: ignore[no-untyped-def]
+def _product_logits_backward(
     gradient,
     source,
     target,

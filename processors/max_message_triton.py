@@ -35,9 +35,9 @@ def max_message(
     lowest: float,
 ) -> Tensor:
     """See :func:`nar.processors.max_message.max_message`; `lowest` stands for what is not heard."""
-    first = FirstLayer.apply(sent, heard, edge, edge_weight)  # type: ignore[no-untyped-call]
+    first = FirstLayer.apply(sent, heard, edge, edge_weight)
     messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
-    received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)  # type: ignore[no-untyped-call]
+    received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
 
 
@@ -123,9 +123,7 @@ def _blocks(pairs: Tensor) -> dict[str, Any]:
 
 
 @triton.jit
-def _first_layer(  # type: ignore[no-untyped-def]
-    sent, heard, edge, weight, first, S, R, H, K, WIDTH: tl.constexpr, COMPUTE: tl.constexpr
-):
+def _first_layer(sent, heard, edge, weight, first, S, R, H, K, WIDTH: tl.constexpr, COMPUTE: tl.constexpr):
     """Write the first layer of the messages to receiver r."""
     row = tl.program_id(0).to(tl.int64)
     graph, r = row // R, row % R
@@ -142,7 +140,7 @@ def _first_layer(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _first_layer_backward(  # type: ignore[no-untyped-def]
+def _first_layer_backward(
     gradient, first, to_sum, to_heard, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Write the gradient of the sums that are rectified, and of receiver r's term in them."""
@@ -162,7 +160,7 @@ def _first_layer_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _message(messages, is_heard, lowest, pair, H, h, inside, COMPUTE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _message(messages, is_heard, lowest, pair, H, h, inside, COMPUTE: tl.constexpr):
     """The message of a pair, or what stands for it, and whether it is heard."""
     message = tl.load(messages + pair * H + h, mask=inside, other=0).to(COMPUTE)
     hears = h >= 0
@@ -172,7 +170,7 @@ def _message(messages, is_heard, lowest, pair, H, h, inside, COMPUTE: tl.constex
 
 
 @triton.jit
-def _max_over_senders(  # type: ignore[no-untyped-def]
+def _max_over_senders(
     messages,
     is_heard,
     lowest,
@@ -205,7 +203,7 @@ def _max_over_senders(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _max_over_senders_backward(  # type: ignore[no-untyped-def]
+def _max_over_senders_backward(
     gradient, bits, to_messages, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BITS: tl.constexpr
 ):
     """Write the gradient of the messages to receiver r."""

@@ -18,7 +18,7 @@ from nar.precision import alike
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
     """See :func:`nar.processors.tropical.max_plus`."""
-    product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
+    product: Tensor = MaxPlus.apply(*alike(a, b))
     return product.to(a.dtype)
 
 
@@ -56,7 +56,7 @@ def _sizes(a: Tensor) -> tuple[int, ...]:
 
 
 @triton.jit
-def _max_plus(a, b, product, number, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _max_plus(a, b, product, number, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr):
     """Write row j of a product, and how many sums each maximum is equal to."""
     row = tl.program_id(0).to(tl.int64)
     graph, j = row // N, row % N
@@ -76,9 +76,7 @@ def _max_plus(a, b, product, number, N, F, NODES: tl.constexpr, FEATURES: tl.con
 
 
 @triton.jit
-def _max_plus_backward(  # type: ignore[no-untyped-def]
-    gradient, a, b, product, number, to_a, to_b, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr
-):
+def _max_plus_backward(gradient, a, b, product, number, to_a, to_b, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr):
     """Write the gradients of row i of both."""
     row = tl.program_id(0).to(tl.int64)
     graph = row // N

@@ -21,7 +21,7 @@ LAYERS = [
     ["pointers"],
     ["decoders"],
     ["model"],
-    ["haiku", "losses", "metrics"],
+    ["graphs", "haiku", "losses", "metrics"],
     ["module"],
     ["checkpoint"],
 ]
