@@ -48,7 +48,7 @@ class Recorder(Generic[Result]):
     def record(self, function: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
         """What runs a function on the GPU once more, and where its result is then."""
         self.pool = self.pool or torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         # What is done once, such as compiling kernels, is no part of a recording; nor are the numbers it draws.
         with torch.cuda.stream(stream), torch.random.fork_rng(devices=[torch.cuda.current_device()]):
@@ -86,7 +86,7 @@ def num_steps_of(batch: Batch) -> int:
 
 def rounded_up(num_steps: int) -> int:
     """The next of 1, 2, …, 8, 10, 12, 14, 16, 20, …: four in each octave, at most a quarter more."""
-    unit = max(1, 2 ** (num_steps.bit_length() - 3))
+    unit = 1 << max(0, num_steps.bit_length() - 3)
     return -(-num_steps // unit) * unit
 
 

@@ -98,7 +98,7 @@ class Reasoner(LightningModule):
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
         if self.is_recorded(batch):
             by_probe, loss, gradients = self.recorded_training(batch)
-            used = [(x, to_x) for x, to_x in zip(self.parameters(), gradients, strict=True) if to_x is not None]
+            used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
             parameters, gradients = zip(*used, strict=True)
             loss = WithGradients.apply(loss, list(gradients), *parameters)  # type: ignore[no-untyped-call]
         else:
@@ -118,6 +118,10 @@ class Reasoner(LightningModule):
         in_float16 = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.float16
         return self.device.type == "cuda" and batch.ended is None and not in_float16
 
+    def _trained(self) -> list[Tensor]:
+        """All parameters but those that are kept as they are."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def _losses(self, batch: Batch, num_steps: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """The loss of every probe, and their sum."""
         predictions = self.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
@@ -129,7 +133,7 @@ class Reasoner(LightningModule):
     ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
         """The losses, and the gradients of their sum, None where a parameter has no part in it."""
         by_probe, loss = self._losses(batch, num_steps)
-        gradients = torch.autograd.grad(loss, list(self.parameters()), allow_unused=True)
+        gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
         return {name: value.detach() for name, value in by_probe.items()}, loss.detach(), gradients
 
     def _outputs_and_losses(

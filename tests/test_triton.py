@@ -11,12 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from nar import gpu, pointers, pointers_triton
+from nar.batch import Batch
+from nar.datasets.recipe import recipe_spec
+from nar.datasets.splits import TrainStream
 from nar.linear import Parts, Rectified
+from nar.losses import losses
+from nar.model import EncodeProcessDecode
+from nar.processors import TripletGMPNN, max_message_triton, tropical, tropical_triton
 from nar.processors import max_message as max_message_module
-from nar.processors import max_message_triton, tropical, tropical_triton
 from nar.processors.max_message import UNHEARD, max_message
 from nar.processors.tropical import max_plus
 
@@ -203,3 +209,30 @@ def test_every_kernel_compiles_for_an_h100() -> None:
     files = (tropical_triton, max_message_triton, pointers_triton)
     kernels = {name for file in files for name, value in vars(file).items() if hasattr(value, "fn")}
     assert kernels - compiled == {"_message", "_second"}  # which others call
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(None, 1e-4), (torch.bfloat16, 0.05)])
+def test_a_model_that_goes_through_the_kernels_is_the_same(
+    dtype: torch.dtype | None, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, and in bfloat16 as Lightning's ``bf16-mixed`` has it."""
+    algorithm = "insertion_sort"  # which has pointers
+    spec = recipe_spec(algorithm)
+    batch = TrainStream([algorithm], [4], 1, seed=1)[0]
+    model = EncodeProcessDecode({algorithm: spec}, TripletGMPNN(8)).eval()
+
+    def loss_and_gradients(batch: Batch) -> list[Tensor]:
+        by_probe = losses(spec, model(algorithm, batch.feedback.features), batch.feedback)
+        loss = torch.stack(list(by_probe.values())).sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+        return [loss.detach().cpu(), *(gradient.cpu() for gradient in gradients)]
+
+    expected = loss_and_gradients(batch)
+    model.to(DEVICE)
+    for module in (tropical, max_message_module, pointers):
+        monkeypatch.setattr(module, "is_for_triton", lambda x: True)
+    with torch.autocast(DEVICE, dtype, enabled=dtype is not None):
+        loss, *gradients = loss_and_gradients(move_data_to_device(batch, DEVICE))
+    torch.testing.assert_close(loss, expected[0], rtol=tolerance, atol=0)
+    difference = torch.cat([(x - y).flatten() for x, y in zip(gradients, expected[1:], strict=True)])
+    assert difference.norm() < 3 * tolerance * torch.cat([x.flatten() for x in expected[1:]]).norm()
