@@ -119,7 +119,8 @@ class Map:
         key = tuple(linears)
         if key not in self._extended:
             weight = torch.cat([self.weight, *(linear.weight for linear in linears)], dim=1)
-            self._extended[key] = Map(weight, torch.stack([self.bias, *(linear.bias for linear in linears)]).sum(dim=0))
+            # Gradients of a stack would be views of one memory, where clipping in place would act on each of them.
+            self._extended[key] = Map(weight, sum((linear.bias for linear in linears), self.bias))
         return self._extended[key]
 
 

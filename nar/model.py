@@ -28,7 +28,8 @@ class Predictions(NamedTuple):
     Attributes:
         outputs: At each graph's own last step, [B, ...].
         hints: At every step that has a hint to compare with, one after the other, [P, ...].
-        time: The time index of that hint in the trajectory, at least 1, [P].
+        time: The time index of that hint in the trajectory, at least 1, [P]; beyond a trajectory's end only if a model
+            was told for how many steps to run.
         graph: The graph it belongs to, [P].
     """
 
@@ -83,21 +84,28 @@ class EncodeProcessDecode(nn.Module):
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
 
-    def forward(self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True) -> Predictions:
+    def forward(
+        self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True, num_steps: int | None = None
+    ) -> Predictions:
         """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
         In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
         the first hint of `features` is looked at.
+
+        Args:
+            algorithm: Whose encoders and decoders to use.
+            features: The batch.
+            with_hints: Whether to predict hints.
+            num_steps: How many steps to run all graphs for, at least as many as the longest needs. Nothing then depends
+                on the lengths but which states outputs are decoded of, so no shape does. If None, graphs leave the
+                batch when they end.
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
-        # Longest first, so that the graphs still running are always the first `count`.
-        lengths: list[int] = features.lengths.tolist()
-        num_steps = [max(1, length - 1) for length in lengths]
-        longest_first = sorted(range(len(lengths)), key=lambda graph: -num_steps[graph])
-        order = torch.tensor(longest_first, device=features.lengths.device)
-        counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
-        ranges = list(zip([*counts[1:], 0], counts, strict=True))  # of those that end, by step
+        if num_steps is None:
+            order, counts, kept, last = shrinking(features.lengths)
+        else:
+            order, counts, kept, last = steady(features.lengths, num_steps)
 
         num_nodes = size_of(heads.inputs, features.inputs)
         empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
@@ -105,7 +113,7 @@ class EncodeProcessDecode(nn.Module):
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
-        for step, (end, count) in enumerate(ranges):
+        for step, (count, some) in enumerate(zip(counts, kept, strict=True)):
             encoding = inputs.first(count)
             if self.encodes_hints:
                 graphs = order[:count]
@@ -122,18 +130,19 @@ class EncodeProcessDecode(nn.Module):
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]
-            if end < count:
-                final_states.append(states.some(slice(end, count)))
+            if some.start < some.stop:
+                final_states.append(states.some(some))
 
-        by_graph = torch.cat([order[end:count] for end, count in ranges]).argsort()
-        final = States.concatenated(final_states).some(by_graph)
+        final = States.concatenated(final_states).some(last)
         outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
         if not with_hints:
             return Predictions(outputs, {}, order[:0], order[:0])
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
         graph = torch.cat([order[:count] for count in counts])
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
-        if min(lengths) == 1:  # a trajectory of one hint has a step, but no second hint to compare it with
+        if (
+            num_steps is None and (features.lengths == 1).any()
+        ):  # a trajectory of one hint has a step, but no second hint to compare it with
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
@@ -204,6 +213,38 @@ class LSTM(nn.Module):
         enter, candidate, keep, leave = self.gates(torch.cat([x, hidden], dim=-1)).chunk(4, dim=-1)
         cell = (keep + 1).sigmoid() * cell + enter.sigmoid() * candidate.tanh()
         return leave.sigmoid() * cell.tanh(), cell
+
+
+class Unroll(NamedTuple):
+    """For which graphs each step of a batch is taken.
+
+    Attributes:
+        order: In which the graphs are taken, [B].
+        counts: How many of them, the first ones, at each step.
+        kept: Which of these states to keep at each step, for outputs.
+        last: Where each graph's last states are among all that are kept, [B].
+    """
+
+    order: Tensor
+    counts: list[int]
+    kept: list[slice]
+    last: Tensor
+
+
+def shrinking(lengths: Tensor) -> Unroll:
+    """Every graph leaves the batch when it ends; the longest come first."""
+    num_steps = [max(1, length - 1) for length in lengths.tolist()]
+    order = torch.tensor(sorted(range(len(num_steps)), key=lambda graph: -num_steps[graph]), device=lengths.device)
+    counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
+    kept = [slice(end, count) for end, count in zip([*counts[1:], 0], counts, strict=True)]
+    return Unroll(order, counts, kept, torch.cat([order[some] for some in kept]).argsort())
+
+
+def steady(lengths: Tensor, num_steps: int) -> Unroll:
+    """All graphs are in the batch at every step, whatever the lengths."""
+    order = torch.arange(len(lengths), device=lengths.device)
+    last = (lengths - 2).clamp(min=0) * len(lengths) + order
+    return Unroll(order, [len(lengths)] * num_steps, [slice(0, len(lengths))] * num_steps, last)
 
 
 def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.optim import Adam, Optimizer
 
 from nar.batch import Batch
 from nar.errors import UserError
+from nar.graphs import Recorder, WithGradients
 from nar.losses import losses
 from nar.metrics import counts, definite, scores
 from nar.model import EncodeProcessDecode, HintFeedback, HintMode, Predictions
@@ -72,6 +73,8 @@ class Reasoner(LightningModule):
             num_processor_steps=num_processor_steps,
             dropout=dropout,
         )
+        self.recorded_training = Recorder(self._losses_and_gradients)
+        self.recorded_validation = Recorder(self._outputs_and_losses)
         self.tally = Tally()
         self.scores: dict[Key, dict[str, float]] = {}
         """The scores of the last validation or test, by output and under ``"score"`` their mean."""
@@ -93,14 +96,52 @@ class Reasoner(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of all output and hint losses."""
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
-        by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback, batch.ended)
-        loss = torch.stack(list(by_probe.values())).sum()
+        if self.is_recorded(batch):
+            by_probe, loss, gradients = self.recorded_training(batch)
+            used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
+            parameters, gradients = zip(*used, strict=True)
+            loss = WithGradients.apply(loss, list(gradients), *parameters)  # type: ignore[no-untyped-call]
+        else:
+            by_probe, loss = self._losses(batch)
         self._stop_unless_finite(batch.algorithm, by_probe, loss)
         named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
         self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
         return loss
+
+    def is_recorded(self, batch: Batch) -> bool:
+        """Whether a batch is run as a CUDA graph: on a GPU, if its trajectories are whole.
+
+        Windows of trajectories are of too many shapes. Gradients in float16 have to be scaled before they are known.
+        """
+        in_float16 = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.float16
+        return self.device.type == "cuda" and batch.ended is None and not in_float16
+
+    def _trained(self) -> list[Tensor]:
+        """All parameters but those that are kept as they are."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _losses(self, batch: Batch, num_steps: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """The loss of every probe, and their sum."""
+        predictions = self.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
+        by_probe = losses(self.specs[batch.algorithm], predictions, batch.feedback, batch.ended)
+        return by_probe, torch.stack(list(by_probe.values())).sum()
+
+    def _losses_and_gradients(
+        self, batch: Batch, num_steps: int
+    ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
+        """The losses, and the gradients of their sum, None where a parameter has no part in it."""
+        by_probe, loss = self._losses(batch, num_steps)
+        gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
+        return {name: value.detach() for name, value in by_probe.items()}, loss.detach(), gradients
+
+    def _outputs_and_losses(
+        self, batch: Batch, num_steps: int | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The logits of outputs, and the loss of every probe."""
+        predictions = self.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
+        return predictions.outputs, losses(self.specs[batch.algorithm], predictions, batch.feedback)
 
     def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float], loss: Tensor) -> None:
         """Raise a :class:`UserError` that names the probe if the loss is not finite in some process."""
@@ -119,12 +160,13 @@ class Reasoner(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores and losses of its algorithm."""
-        predictions = self(batch)
+        evaluate = self.recorded_validation if self.is_recorded(batch) else self._outputs_and_losses
+        outputs, by_probe = evaluate(batch)
         spec = self.specs[batch.algorithm]
         key = (batch.algorithm, batch.num_nodes)
-        self.tally.add_counts(key, counts(spec, predictions.outputs, batch.feedback.outputs))
+        self.tally.add_counts(key, counts(spec, outputs, batch.feedback.outputs))
         num_samples = len(batch.feedback.features.lengths)
-        self.tally.add_losses(key, losses(spec, predictions, batch.feedback), num_samples)
+        self.tally.add_losses(key, by_probe, num_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Log scores and losses."""

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
+from nar.gpu import is_for_triton
 from nar.linear import Parts, as_tensor
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
@@ -23,6 +24,10 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
         edge: The parts of [B, S, R, H].
         weight: w, [H].
     """
+    if is_for_triton(source):
+        from nar import pointers_triton
+
+        return pointers_triton.edge_logits(source, target, edge, weight)
     target = target + edge.bias
     states, states_weight = edge.states, edge.states_weight
     if not source.is_cpu:
@@ -47,6 +52,10 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         target: [B, N, H].
         weight: w, [H].
     """
+    if is_for_triton(source):
+        from nar import pointers_triton
+
+        return pointers_triton.product_logits(source, target, weight)
     if not source.is_cpu:
         # One target at a time: without gradients no [B, M, N, H] is ever held.
         targets = target.unbind(dim=1)

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
+from nar.gpu import is_for_triton
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
 
@@ -45,6 +46,11 @@ def max_message(
             the lowest number that there is, where that is more) and gets no gradient.
     """
     lowest = max(UNHEARD, torch.finfo(heard.dtype).min)  # half precision does not go as low
+    if is_for_triton(sent):
+        from nar.processors import max_message_triton as triton
+
+        weights = (edge_weight, weight_1, bias_1, weight_2, bias_2)
+        return triton.max_message(sent, heard, edge, *weights, is_heard, lowest)
     if not sent.is_cpu:
         first = (sent[:, :, None] + heard[:, None] + linear(edge, edge_weight)).relu()
         messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)

@@ -1,7 +1,6 @@
 """The product of matrices in the (max, +) semiring."""
 # Axes: B graphs, N nodes, F features.
 
-import functools
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from nar import kernels
+from nar.gpu import is_for_triton
 from nar.parallel import arrays, in_parallel
 from nar.precision import alike
 
@@ -18,14 +18,18 @@ ENTRIES = 2**14  # of each matrix that are computed at a time: they fit into a c
 
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
-    """``max_i a_ij + b_ik`` for every j and k, [B, N, N, F], without ever holding the N³ sums.
+    """``max_i a_ij + b_ik`` for every j and k, [B, N, N, F], without holding the N³ sums on a CPU or by Triton.
 
     Args:
         a: [B, N, N, F].
         b: [B, N, N, F].
     """
+    if is_for_triton(a):
+        from nar.processors import tropical_triton
+
+        return tropical_triton.max_plus(a, b)
     if not a.is_cpu:
-        return functools.reduce(torch.maximum, (a[:, i, :, None] + b[:, i, None] for i in range(a.shape[1])))
+        return (a[..., None, :] + b[:, :, None]).amax(dim=1)  # holds them; maxima of two would share ties unevenly
     product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
     return product.to(a.dtype)
 

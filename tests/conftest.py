@@ -1,6 +1,7 @@
 """What every test starts from."""
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import torch
 # On the path, the repository's folder `datasets` would hide Hugging Face's package of that name.
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels then run on the CPU; Triton reads this where they are defined
 
 torch.set_num_threads(1)  # the models of the tests are too small for threads, which would only wait for one another
 

@@ -15,18 +15,27 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 # A module of `nar` itself imports modules of the lines above its own; `nar.cli` imports what it likes.
 LAYERS = [
-    ["__init__", "errors", "numba_cache", "parallel", "precision", "report", "specs"],
+    ["__init__", "errors", "gpu", "numba_cache", "parallel", "precision", "report", "specs"],
     ["kernels", "linear"],
-    ["batch", "encoders", "pointers", "processor"],
+    ["batch", "encoders", "pointers_triton", "processor"],
+    ["pointers"],
     ["decoders"],
     ["model"],
-    ["haiku", "losses", "metrics"],
+    ["graphs", "haiku", "losses", "metrics"],
     ["module"],
     ["checkpoint"],
 ]
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
-    "nar.processors": ["nar.errors", "nar.kernels", "nar.linear", "nar.parallel", "nar.precision", "nar.processor"],
+    "nar.processors": [
+        "nar.errors",
+        "nar.gpu",
+        "nar.kernels",
+        "nar.linear",
+        "nar.parallel",
+        "nar.precision",
+        "nar.processor",
+    ],
     "nar.datasets": ["nar.specs", "nar.batch", "nar.errors", "nar.numba_cache"],
 }
 # Who alone imports these.
