@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nar.errors import UserError
 from nar.module import Reasoner
+from nar.noise import Noise
 from nar.processor import Processor
 from nar.specs import Location, Probe, Stage, Type
 
@@ -102,8 +103,10 @@ def load_reasoner(path: str | Path) -> Reasoner:
     }
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--processor", type=Processor)
-    processor = parser.instantiate(parser.parse_object({"processor": config["model"]["processor"]})).processor
-    reasoner = Reasoner(specs, **{**config["model"], "processor": processor})
+    parser.add_argument("--latent_noise", type=Noise | None)
+    classes = {name: config["model"].get(name) for name in ("processor", "latent_noise")}
+    objects = parser.instantiate(parser.parse_object(classes)).as_dict()
+    reasoner = Reasoner(specs, **{**config["model"], **objects})
     reasoner.load_state_dict(checkpoint["state_dict"])
     return reasoner.eval()
 

@@ -63,7 +63,8 @@ DATA = {
 }
 NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
 UNTELLING = ("Does not validate", "Expected a <class 'str'>", "Expected a <class 'list'>", "Not a valid", "a ")
-FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout")
+FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout", "latent_noise")
+OF_EVALUATION = "_in_evaluation"  # how the names of a processor's arguments end that are free then
 
 
 class Parser(LightningArgumentParser):
@@ -190,7 +191,7 @@ class CLI(LightningCLI):
             subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
         super().parse_arguments(parser, args)
         self.config[self.command].ckpt_path = path
-        self._compare(path, written)
+        self._compare(path, self._plain(subparser.parse_args([])))
 
     def _compare(self, path: str, written: dict[str, Any]) -> None:
         """Raise a :class:`UserError` if what was asked for is not what the checkpoint has."""
@@ -202,8 +203,8 @@ class CLI(LightningCLI):
         names = [("model", name) for name in asked["model"] if resumes or name not in FREE_IN_EVALUATION]
         names += [("data", name) for name in ("train_sizes", "batch_size", "chunk_length") if resumes]
         for group, name in names:
-            value, old = asked[group][name], written[group].get(name)
-            if value != old:
+            value, old = asked[group][name], written[group][name]
+            if value != old and (resumes or of_training(value) != of_training(old)):
                 raise UserError(f"{path} was made with {group}.{name} {old}, but the configuration asks for {value}")
 
     def _parse_ckpt_path(self) -> None:
@@ -211,7 +212,10 @@ class CLI(LightningCLI):
 
     def _plain_config(self) -> dict[str, Any]:
         """``model`` and ``data`` as plain values."""
-        config = self.config[self.command]
+        return self._plain(self.config[self.command])
+
+    def _plain(self, config: Namespace) -> dict[str, Any]:
+        """The same of a configuration of this command."""
         text = self._parser(self.command).dump(config, format="json", skip_none=False, skip_validation=True)
         plain = {group: json.loads(text)[group] for group in ("model", "data")}
         given = plain["data"]["algorithms"]
@@ -395,6 +399,14 @@ def label(algorithm: str | dict[str, Any]) -> str:
     args = {**algorithm.get("init_args", {}), **algorithm.get("dict_kwargs", {})}
     written = ", ".join(f"{name}={args[name]!r}" for name in sorted(args))
     return f"{algorithm['class_path']}({written})"
+
+
+def of_training(setting: Any) -> Any:
+    """A setting without what a class has for evaluation alone."""
+    if not isinstance(setting, dict) or "init_args" not in setting:
+        return setting
+    arguments = setting["init_args"].items()
+    return {**setting, "init_args": {name: x for name, x in arguments if not name.endswith(OF_EVALUATION)}}
 
 
 def check_conversion(given: Namespace) -> None:

@@ -1,11 +1,13 @@
 """Encode-process-decode: a processor unrolled along an algorithm's hints.
 
 Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clrs/_src/nets.py`` of dm-clrs 2.0.3.
+Decay and noise of the latent space: Mirjanić et al., "Latent Space Representations of Neural Algorithmic Reasoners",
+LoG 2023.
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,13 @@ from nar.batch import Features, size_of
 from nar.decoders import States, hard_value, make_decoder, soft_value
 from nar.encoders import Encoder, Encoding, dense
 from nar.linear import Linear, as_tensor, beside
+from nar.noise import Noise
 from nar.processor import Processor
 from nar.specs import Spec, Stage, at_stage
 
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
+DecayTo = Literal["zero", "mean"]
 
 
 class Predictions(NamedTuple):
@@ -55,6 +59,10 @@ class EncodeProcessDecode(nn.Module):
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
+        latent_decay: What is left, in [0, 1], of the node states between one step and the next, before the processor;
+            the decoders are given what they were.
+        latent_decay_to: What they decay to: zero, or the mean over each node's own H entries.
+        latent_noise: What becomes of node states after the processor; None for nothing.
     """
 
     def __init__(
@@ -68,11 +76,20 @@ class EncodeProcessDecode(nn.Module):
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
+        latent_decay: float = 1.0,
+        latent_decay_to: DecayTo = "zero",
+        latent_noise: Noise | None = None,
     ) -> None:
         super().__init__()
-        for name, probability in (("hint_teacher_forcing", hint_teacher_forcing), ("dropout", dropout)):
-            if not 0 <= probability <= 1:
-                raise ValueError(f"expected a {name} between 0 and 1, given {probability}")
+        for name, part in (
+            ("hint_teacher_forcing", hint_teacher_forcing),
+            ("dropout", dropout),
+            ("latent_decay", latent_decay),
+        ):
+            if not 0 <= part <= 1:
+                raise ValueError(f"expected a {name} between 0 and 1, given {part}")
+        if latent_decay_to not in get_args(DecayTo):
+            raise ValueError(f"expected latent_decay_to 'zero' or 'mean', given {latent_decay_to!r}")
         if num_processor_steps < 1:
             raise ValueError(f"expected num_processor_steps ≥ 1, given {num_processor_steps}")
         self.processor = processor
@@ -81,6 +98,9 @@ class EncodeProcessDecode(nn.Module):
         self.hint_feedback = hint_feedback
         self.num_processor_steps = num_processor_steps
         self.dropout = dropout
+        self.latent_decay = latent_decay
+        self.latent_decay_to = latent_decay_to
+        self.latent_noise = latent_noise
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
 
@@ -114,9 +134,8 @@ class EncodeProcessDecode(nn.Module):
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
         for step, (count, some) in enumerate(zip(counts, kept, strict=True)):
-            encoding = inputs.first(count)
+            encoding, graphs = inputs.first(count), order[:count]
             if self.encodes_hints:
-                graphs = order[:count]
                 true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
                 if step == 0:
                     hints = _dense(heads.hints, true, graphs, num_nodes)
@@ -126,7 +145,8 @@ class EncodeProcessDecode(nn.Module):
                         forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding)
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count])
+            is_last = features.lengths[graphs].clamp(min=2) == step + 2
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last)
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]
@@ -140,9 +160,7 @@ class EncodeProcessDecode(nn.Module):
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
         graph = torch.cat([order[:count] for count in counts])
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
-        if (
-            num_steps is None and (features.lengths == 1).any()
-        ):  # a trajectory of one hint has a step, but no second hint to compare it with
+        if num_steps is None and (features.lengths == 1).any():  # a step, but no second hint to compare it with
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
@@ -154,19 +172,28 @@ class EncodeProcessDecode(nn.Module):
         value = hard_value if hard else soft_value
         return {name: value(probe, logits[name]) for name, probe in spec.items()}
 
-    def _step(self, encoding: Encoding, hidden: Tensor, cell: Tensor) -> tuple[States, Tensor, Tensor]:
+    def _step(self, encoding: Encoding, hidden: Tensor, cell: Tensor, is_last: Tensor) -> tuple[States, Tensor, Tensor]:
         """One step's states for the decoders, node states and LSTM cell."""
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
-        new_hidden, edge_states = hidden, None
+        new_hidden, edge_states = self._decayed(hidden), None
         given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
         for _ in range(self.num_processor_steps):
             new_hidden, edge_states = self.processor(*given, graph_fts, adj, new_hidden)
+        if self.latent_noise is not None:
+            new_hidden = self.latent_noise(new_hidden, is_last)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)
         node = beside(node_fts, hidden, new_hidden)
         edge = edge_fts if edge_states is None else beside(edge_fts, edge_states)
         return States(node, edge, graph_fts, adj), new_hidden, cell
+
+    def _decayed(self, hidden: Tensor) -> Tensor:
+        """What the processor is given of the last states, [B, N, H]."""
+        if self.latent_decay == 1:
+            return hidden
+        centre = hidden.mean(dim=-1, keepdim=True) if self.latent_decay_to == "mean" else 0
+        return centre + self.latent_decay * (hidden - centre)
 
 
 class Heads(nn.Module):

@@ -20,7 +20,8 @@ from nar.errors import UserError
 from nar.graphs import Recorder, WithGradients
 from nar.losses import losses
 from nar.metrics import counts, definite, scores
-from nar.model import EncodeProcessDecode, HintFeedback, HintMode, Predictions
+from nar.model import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
+from nar.noise import Noise
 from nar.processor import Processor
 from nar.specs import Spec, Type
 
@@ -44,6 +45,11 @@ class Reasoner(LightningModule):
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
+        latent_decay: What is left, in [0, 1], of the node states between one step and the next, before the processor;
+            the decoders are given what they were.
+        latent_decay_to: What they decay to: zero, or the mean over each node's own entries.
+        latent_noise: What becomes of node states after the processor: one of :mod:`nar.noise`, or the import path of a
+            subclass of :class:`nar.noise.Noise`; None for nothing.
     """
 
     def __init__(
@@ -57,6 +63,9 @@ class Reasoner(LightningModule):
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
+        latent_decay: float = 1.0,
+        latent_decay_to: DecayTo = "zero",
+        latent_noise: Noise | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
@@ -72,6 +81,9 @@ class Reasoner(LightningModule):
             use_lstm=use_lstm,
             num_processor_steps=num_processor_steps,
             dropout=dropout,
+            latent_decay=latent_decay,
+            latent_decay_to=latent_decay_to,
+            latent_noise=latent_noise,
         )
         self.recorded_training = Recorder(self._losses_and_gradients)
         self.recorded_validation = Recorder(self._outputs_and_losses)

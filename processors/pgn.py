@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from nar.linear import Channels, Linear, Rectified, ahead, beside
 from nar.processor import Processor
 from nar.processors.max_message import max_message
+from nar.processors.reductions import AnyReduction, Max, ReductionByMode
 from nar.processors.triplets import Triplets
 
 Senders = Literal["neighbours", "all", "self"]
-Reduction = Literal["max", "mean", "dm-clrs mean"]
 
 
 class PGN(Processor):
-    """Every node takes the elementwise maximum of the messages it hears; with ``z_i = x_i ‖ h_i``::
+    """Every node takes the elementwise maximum, or another reduction, of what it hears; with ``z_i = x_i ‖ h_i``::
 
         m_ij = MLP(ReLU(W1 z_j + W2 z_i + We e_ij + Wg g))          i sends, j receives
         h'_j = LayerNorm(ReLU(U1 z_j + U2 max_i m_ij))
@@ -40,10 +40,15 @@ class PGN(Processor):
         hidden_dim: H, the width of every feature and state.
         senders: Whom a node hears: its ``"neighbours"`` in `adj`, ``"all"`` nodes, or it ``"self"`` alone.
         mask_decoders: Whether a model may decode pointers and masks of edges along `adj` alone.
-        reduction: ``"mean"`` in place of the ``"max"``; ``"dm-clrs mean"`` is the reference's mean, in which the sum
-            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker); the
-            same, where `adj` is symmetric.
+        reduction: What a node makes of the messages it hears: their ``"max"``, as in the equations, or ``"mean"``,
+            ``"sum"``, ``"softmax"``, ``"adaptive softmax"``, ``"lstm"``, or a
+            :class:`nar.processors.reductions.Reduction`; ``"dm-clrs mean"`` is the reference's mean, in which the sum
+            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker).
+        reduction_in_evaluation: Another that takes its place in evaluation, where it need not be the one that the
+            weights were trained with; None for the same.
         triplet_dim: Width of triplet messages, 8 in the reference; 0 for none, and then there are no edge states.
+        triplet_reduction: The same as `reduction` for triplets.
+        triplet_reduction_in_evaluation: The same as `reduction_in_evaluation` for triplets.
         gated: Whether a gate lets a node keep its state.
         layer_norm: Whether states are normalised (before the gate).
     """
@@ -56,24 +61,25 @@ class PGN(Processor):
         *,
         senders: Senders = "neighbours",
         mask_decoders: bool = False,
-        reduction: Reduction = "max",
+        reduction: AnyReduction = "max",
+        reduction_in_evaluation: AnyReduction | None = None,
         triplet_dim: int = 0,
+        triplet_reduction: AnyReduction = "max",
+        triplet_reduction_in_evaluation: AnyReduction | None = None,
         gated: bool = False,
         layer_norm: bool = True,
     ) -> None:
         super().__init__()
         if hidden_dim < 1 or triplet_dim < 0:
             raise ValueError(f"expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given {hidden_dim} and {triplet_dim}")
-        for name, value, known in (
-            ("senders", senders, get_args(Senders)),
-            ("reduction", reduction, get_args(Reduction)),
-        ):
-            if value not in known:
-                raise ValueError(f"expected {name} {' or '.join(map(repr, known))}, given {value!r}")
+        if senders not in get_args(Senders):
+            raise ValueError(f"expected senders {' or '.join(map(repr, get_args(Senders)))}, given {senders!r}")
+        of_triplets = (triplet_reduction, triplet_reduction_in_evaluation)
+        if triplet_dim == 0 and of_triplets != ("max", None):
+            raise ValueError(f"expected triplet_dim ≥ 1 for a reduction of triplets, given 0 and {of_triplets}")
         self.hidden_dim = hidden_dim
         self.senders = senders
         self.masks_decoders = mask_decoders
-        self.reduction = reduction
         self.has_edge_states = triplet_dim > 0
         self.message_receiver = Linear(2 * hidden_dim, hidden_dim)
         self.message_sender = Linear(2 * hidden_dim, hidden_dim)
@@ -82,10 +88,11 @@ class PGN(Processor):
         self.message_mlp = nn.Sequential(
             nn.ReLU(), Linear(hidden_dim, hidden_dim), nn.ReLU(), Linear(hidden_dim, hidden_dim)
         )
+        self.reduction = ReductionByMode("reduction", reduction, reduction_in_evaluation, hidden_dim)
         self.update_node = Linear(2 * hidden_dim, hidden_dim)
         self.update_message = Linear(hidden_dim, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
-        self.triplets = Triplets(2 * hidden_dim, hidden_dim, triplet_dim) if triplet_dim else None
+        self.triplets = Triplets(2 * hidden_dim, hidden_dim, triplet_dim, *of_triplets) if triplet_dim else None
         self.gate = Gate(hidden_dim) if gated else None
 
     def forward(
@@ -115,17 +122,17 @@ class PGN(Processor):
         """What every node receives: the reduction of the messages sent to it, [B, R, H]."""
         sent = self.message_sender(z)
         heard = self.message_receiver(z) + self.message_graph(graph_fts)[:, None]
+        reduction = self.reduction.current
+        is_heard = adj.bool() if self.senders == "neighbours" else None
         if self.senders == "self":
             own_edge = self.message_edge(edge_fts).diagonal(dim1=1, dim2=2).mT
-            received: Tensor = self.message_mlp(sent + heard + own_edge)
-            return received
-        if self.reduction == "max":
-            return self.highest(sent, heard, edge_fts, None if self.senders == "all" else adj.bool())
-        messages: Tensor = self.message_mlp(sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts))
-        is_heard = torch.ones_like(adj) if self.senders == "all" else adj
-        # dm-clrs counts along the other axis: the receivers of a node in place of its senders.
-        number = is_heard.sum(dim=2 if self.reduction == "dm-clrs mean" else 1)
-        return messages.masked_fill(~is_heard.bool()[..., None], 0).sum(dim=1) / number.clamp(min=1)[..., None]
+            mixed = (sent + heard + own_edge)[:, None]
+        elif type(reduction) is Max:
+            return self.highest(sent, heard, edge_fts, is_heard)
+        else:
+            mixed = sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts)
+        received: Tensor = reduction(self.message_mlp(mixed), is_heard)
+        return received
 
     def highest(self, sent: Tensor, heard: Tensor, edge_fts: Tensor | Channels, is_heard: Tensor | None) -> Tensor:
         """The maximum of the messages sent to every node, [B, R, H]."""

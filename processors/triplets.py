@@ -8,7 +8,7 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 from torch import Tensor, nn
 
 from nar.linear import Channels, Linear, Rectified, ahead, as_tensor
-from nar.processors.tropical import max_plus
+from nar.processors.reductions import AnyReduction, ReductionByMode
 
 
 class Triplets(nn.Module):
@@ -18,9 +18,18 @@ class Triplets(nn.Module):
         node_dim: Width of z.
         hidden_dim: H, width of e, g and the result.
         triplet_dim: F, width of the triplet messages.
+        reduction: In place of the maximum, as `triplet_reduction` of :class:`nar.processors.PGN`.
+        reduction_in_evaluation: As `triplet_reduction_in_evaluation` of :class:`nar.processors.PGN`.
     """
 
-    def __init__(self, node_dim: int, hidden_dim: int, triplet_dim: int = 8) -> None:
+    def __init__(
+        self,
+        node_dim: int,
+        hidden_dim: int,
+        triplet_dim: int = 8,
+        reduction: AnyReduction = "max",
+        reduction_in_evaluation: AnyReduction | None = None,
+    ) -> None:
         super().__init__()
         self.node_1 = Linear(node_dim, triplet_dim)
         self.node_2 = Linear(node_dim, triplet_dim)
@@ -29,6 +38,7 @@ class Triplets(nn.Module):
         self.edge_2 = Linear(hidden_dim, triplet_dim)
         self.edge_3 = Linear(hidden_dim, triplet_dim)
         self.graph = Linear(hidden_dim, triplet_dim)
+        self.reduction = ReductionByMode("triplet_reduction", reduction, reduction_in_evaluation, triplet_dim)
         self.output = Linear(triplet_dim, hidden_dim)
 
     def linears_of_nodes(self) -> list[Linear]:
@@ -41,11 +51,11 @@ class Triplets(nn.Module):
         They are a tensor if `edge_fts` are.
         """
         edge_fts = ahead(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
-        # Only two terms hold both i and one of j, k; the rest moves out of the maximum.
+        # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
         ij = self.node_1(z)[:, :, None] + self.edge_1(edge_fts)
         ik = self.edge_2(edge_fts)
         k = self.node_3(z) + self.graph(graph_fts)[:, None]
         jk = self.node_2(z)[:, :, None] + k[:, None] + self.edge_3(edge_fts)
-        messages = max_plus(ij, ik) + jk
+        messages = self.reduction.current.over_triplets(ij, ik, jk)
         edge_states = Rectified(messages, self.output.weight, self.output.bias)
         return as_tensor(edge_states) if isinstance(edge_fts, Tensor) else edge_states

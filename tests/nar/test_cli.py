@@ -25,6 +25,7 @@ from nar.checkpoint import config_of, load_reasoner, read_checkpoint
 from nar.datasets import ALGORITHMS, CLRS30, sample
 from nar.datasets.splits import TrainStream
 from nar.module import Reasoner
+from nar.noise import Uniform
 from nar.processors import PGN
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "scripts" / "configs"
@@ -482,7 +483,9 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--data.algorithms", "own_algorithm.Told"], "spec"),
         (["--model.processor", "Triplet"], "known processors: GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN"),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
+        (["--model.processor.reduction", "median"], "model.processor"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
+        (["--model.latent_noise", "Discard"], "directions"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
         (["--model.learning_rate", "0"], "expected a learning_rate above 0, given 0.0"),
         (["--data.test_sizes", "[1]"], "bfs needs at least 2 nodes, given 1"),
@@ -583,6 +586,77 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_hint_feedback_may_be_changed_for_a_test(trained: Path, run: Run) -> None:
     run("test", "--ckpt_path", str(trained), "--model.hint_feedback", "hard", "--data.test_sizes", "[5]")
+
+
+REDUCTION = "model.processor.init_args.reduction"
+
+
+@pytest.fixture
+def tested(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., torch.Tensor]:
+    """Tests the last checkpoint with further arguments, and returns the logits that are scored."""
+    logits: list[torch.Tensor] = []
+    original = nar.module.counts
+
+    def counts(spec: Any, outputs: Any, truth: Any) -> dict[str, torch.Tensor]:
+        logits.append(outputs["pi"])
+        return original(spec, outputs, truth)
+
+    def tested(*args: str) -> torch.Tensor:
+        logits.clear()
+        monkeypatch.setattr(nar.module, "counts", counts)
+        run("test", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[6]", *args)
+        return torch.cat(logits)
+
+    return tested
+
+
+def test_a_model_may_be_tested_with_another_reduction_and_with_noise(
+    run: Run, small: list[str], tested: Callable[..., torch.Tensor]
+) -> None:
+    run("fit", *small, f"--{REDUCTION}", "softmax", f"--{REDUCTION}_in_evaluation", "max")
+    usual, sharp = tested(), json.dumps({"class_path": "Softmax", "init_args": {"temperature": 1e-9}})
+    torch.testing.assert_close(tested(f"--{REDUCTION}_in_evaluation", sharp), usual)
+    assert not torch.allclose(tested(f"--{REDUCTION}_in_evaluation", "softmax"), usual)
+    assert not torch.allclose(tested("--model.latent_noise", "Corrupt"), usual)
+    assert tested("--model.latent_noise", "Corrupt", "--model.latent_noise.when", "training").equal(usual)
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "value"),
+    [
+        ("test", REDUCTION, "softmax"),
+        ("test", "model.latent_decay", "0.9"),
+        ("fit", f"{REDUCTION}_in_evaluation", "softmax"),
+        ("fit", "model.latent_noise", "Uniform"),
+    ],
+)
+def test_what_a_model_was_trained_with_stays(
+    command: str, setting: str, value: str, trained: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(run, capsys, command, "--ckpt_path", str(trained), f"--{setting}", value)
+    assert f"was made with {setting.partition('.init_args')[0]} " in error
+
+
+def test_a_model_with_noise_is_loaded_with_it(run: Run, small: list[str]) -> None:
+    noise = ["--model.latent_noise", "Uniform", "--model.latent_noise.scale", "0.5"]
+    run("fit", *small, *noise, "--model.latent_decay", "0.5", "--model.latent_decay_to", "mean")
+    model = load_reasoner("run/best.ckpt").model
+    assert isinstance(model.latent_noise, Uniform)
+    assert (model.latent_noise.scale, model.latent_decay, model.latent_decay_to) == (0.5, 0.5, "mean")
+
+
+def test_settings_that_a_checkpoint_does_not_know_yet_are_their_defaults(
+    trained: Path, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(trained, weights_only=True)
+    model = checkpoint["nar_config"]["model"]
+    for settings, name in ((model, "latent_decay"), (model["processor"]["init_args"], "reduction")):
+        del settings[name]
+    torch.save(checkpoint, trained)
+    run("test", "--ckpt_path", str(trained), "--data.test_sizes", "[5]")
+    assert load_reasoner(trained).model.latent_decay == 1
+    error = error_of(run, capsys, "test", "--ckpt_path", str(trained), "--model.latent_decay", "0.5")
+    assert "was made with model.latent_decay 1.0, but the configuration asks for 0.5" in error
 
 
 def test_a_folder_with_checkpoints_is_not_trained_into_again(

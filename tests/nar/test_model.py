@@ -15,6 +15,7 @@ from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, 
 from nar.linear import as_tensor
 from nar.losses import losses
 from nar.model import LSTM, EncodeProcessDecode, Predictions
+from nar.noise import Noise
 from nar.processor import Processor
 from nar.processors import TripletGMPNN
 from nar.specs import Location, Spec, Stage, Type, at_stage
@@ -419,6 +420,85 @@ def test_decoders_read_node_features_then_the_last_then_the_new_states(trajector
         assert new.unique().tolist() == [(step + 1) * num_processor_steps]
 
 
+class Keeper(Counter):
+    """Adds different numbers to the entries of a state."""
+
+    def forward(
+        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, None]:
+        states, _ = super().forward(node_fts, edge_fts, graph_fts, adj, hidden)
+        return states + torch.arange(8), None
+
+
+def run_of(processor: Counter, features: Features[Tensor], *, training: bool = False, **settings: Any) -> list[Tensor]:
+    """The last and the new states that decoders of a run of dijkstra were given at each step, [2, B, N, 8] each."""
+    model = make_model("dijkstra", processor, **settings).train(training)
+    seen: list[Tensor] = []
+    model.heads["dijkstra"].hint_decoders["u"].register_forward_hook(
+        lambda _, args, __: seen.append(torch.stack(as_tensor(args[0].node).chunk(3, dim=-1)[1:]))
+    )
+    model("dijkstra", features)
+    return seen
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("num_processor_steps", [1, 2])
+@pytest.mark.parametrize("latent_decay_to", ["zero", "mean"])
+def test_states_decay_before_the_processor_and_decoders_read_what_they_were(
+    trajectories, latent_decay_to, num_processor_steps, training
+):
+    processor = Keeper()
+    settings = {"latent_decay": 0.9, "latent_decay_to": latent_decay_to, "num_processor_steps": num_processor_steps}
+    seen = run_of(processor, cut_off(trajectories("dijkstra").features, 4), training=training, **settings)
+    assert len(seen) == 3
+    state = torch.zeros(8)
+    for step, (last, new) in enumerate(seen):
+        torch.testing.assert_close(last, state.expand_as(last))
+        centre = state.mean() if latent_decay_to == "mean" else 0
+        given = centre + 0.9 * (state - centre)
+        received = processor.given[step * num_processor_steps][-1]
+        torch.testing.assert_close(received, given.expand_as(received))
+        state = given + num_processor_steps * (1 + torch.arange(8))
+        torch.testing.assert_close(new, state.expand_as(new))
+
+
+@pytest.mark.parametrize("latent_decay_to", ["zero", "mean"])
+def test_a_decay_of_one_changes_nothing(trajectories, latent_decay_to):
+    features = trajectories("dijkstra").features
+    expected = make_model("dijkstra")("dijkstra", features)
+    found = make_model("dijkstra", latent_decay=1.0, latent_decay_to=latent_decay_to)("dijkstra", features)
+    for name, logits in expected.outputs.items():
+        assert found.outputs[name].equal(logits)
+
+
+class Marked(Noise):
+    """Adds 100, and 1000 to graphs at their last step."""
+
+    def changed(self, hidden: Tensor, is_last: Tensor) -> Tensor:
+        return hidden + 100 + 1000 * is_last[:, None, None]
+
+
+@pytest.mark.parametrize("num_processor_steps", [1, 2])
+def test_noise_comes_once_after_the_processor_and_goes_into_the_next_step(trajectories, num_processor_steps):
+    processor = Counter()
+    settings = {"latent_noise": Marked(), "num_processor_steps": num_processor_steps}
+    seen = run_of(processor, cut_off(trajectories("dijkstra").features, 4), **settings)
+    steps = num_processor_steps
+    assert [new.unique().tolist() for _, new in seen] == [[100 + steps], [200 + 2 * steps], [1300 + 3 * steps]]
+    assert [last.unique().tolist() for last, _ in seen] == [[0], [100 + steps], [200 + 2 * steps]]
+    assert processor.given[steps][-1].unique().tolist() == [100 + steps]
+
+
+def test_noise_is_told_of_each_graphs_own_last_step(trajectories):
+    features = trajectories("dijkstra").features
+    seen = run_of(Counter(), features, latent_noise=Marked())
+    lengths = features.lengths.sort(descending=True).values
+    assert len(set(lengths.tolist())) > 1
+    for step, (_, new) in enumerate(seen):
+        is_last = lengths[lengths - 1 > step] - 2 == step
+        assert new.amax(dim=(1, 2)).gt(1000).equal(is_last)
+
+
 def test_dropout_in_training_drops_states_and_scales_up_the_rest(trajectories):
     features = rows(trajectories("dijkstra").features, torch.zeros(50, dtype=torch.int64))
     _, seen = states_of_each_step(cut_off(features, 2), training=True, dropout=0.2)
@@ -584,10 +664,19 @@ def test_biases_start_at_zero_but_for_the_gate():
     assert {name: values for name, values in started.items() if values != [0]} == {"processor.gate.output.bias": [-3]}
 
 
-@pytest.mark.parametrize("settings", [{"hint_teacher_forcing": 1.5}, {"dropout": -0.1}, {"num_processor_steps": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hint_teacher_forcing": 1.5},
+        {"dropout": -0.1},
+        {"num_processor_steps": 0},
+        {"latent_decay": 1.1},
+        {"latent_decay_to": "one"},
+    ],
+)
 def test_a_setting_out_of_range_is_an_error_that_names_it(settings):
     ((name, value),) = settings.items()
-    with pytest.raises(ValueError, match=f"{name}.*given {value}"):
+    with pytest.raises(ValueError, match=f"{name}.*given {value!r}"):
         make_model("bfs", **settings)
 
 

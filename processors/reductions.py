@@ -1,0 +1,252 @@
+"""Reductions: what becomes of all the messages that a node hears, or of all triplets that an edge is the last side of.
+
+Sources: softmax by Mirjanić et al., "Latent Space Representations of Neural Algorithmic Reasoners", LoG 2023; its
+adaptive temperature by Veličković et al., "softmax is not enough (for sharp out-of-distribution)", 2024; LSTM by Xu and
+Veličković, "Recurrent Aggregators in Neural Algorithmic Reasoning", 2024 (arXiv 2409.07154).
+"""
+# Axes: B graphs, N nodes, H hidden; S sender, R receiver; F triplet features. Of an edge: [B, S, R, ...].
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nar.precision import at_least_float32
+from nar.processors.adaptive_temperature import adaptive_temperature, masked_softmax
+from nar.processors.max_message import UNHEARD
+from nar.processors.softmax_plus import softmax_plus
+from nar.processors.tropical import max_plus
+
+Adaptive = Literal["never", "evaluation", "always"]
+
+
+class Reduction(nn.Module, ABC):
+    """Makes one message of all that a node hears, entry by entry or not."""
+
+    @abstractmethod
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """What every receiver is left with, [B, R, H].
+
+        Args:
+            messages: [B, S, R, H].
+            is_heard: True where the receiver hears the sender, [B, S, R]; None if all hear all. Other messages have no
+                influence, whatever they hold.
+        """
+
+    def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        """The reduction of ``ij_ij + ik_ik + jk_jk`` over all i, for every j and k, [B, N, N, F].
+
+        The N³ sums are never held: this computes those of one j at a time, again in the backward pass. Reductions that
+        can do with fewer operations do.
+
+        Args:
+            ij: [B, N, N, F].
+            ik: [B, N, N, F].
+            jk: [B, N, N, F].
+        """
+
+        def of_one(ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+            return self.forward(ij[:, :, None] + ik + jk[:, None])
+
+        parts = zip(ij.unbind(dim=2), jk.unbind(dim=1), strict=True)
+        made = [checkpoint(of_one, first, ik, last, use_reentrant=False) for first, last in parts]
+        return torch.stack(made, dim=1)
+
+
+class Max(Reduction):
+    """The maximum; equal messages share the gradient evenly. Who hears nobody is left with -1e6, as in dm-clrs."""
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        if is_heard is not None:
+            lowest = max(UNHEARD, torch.finfo(messages.dtype).min)
+            messages = messages.masked_fill(~is_heard[..., None], lowest)
+        return messages.amax(dim=1)
+
+    def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        """See :meth:`Reduction.over_triplets`."""
+        return max_plus(ij, ik) + jk
+
+
+class Sum(Reduction):
+    """The sum; who hears nobody is left with 0."""
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        return heard(messages, is_heard).sum(dim=1)
+
+    def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        """See :meth:`Reduction.over_triplets`."""
+        return ij.sum(dim=1)[:, :, None] + ik.sum(dim=1)[:, None] + ij.shape[1] * jk
+
+
+class Mean(Reduction):
+    """The mean; who hears nobody is left with 0.
+
+    Args:
+        divisor: What the sum is divided by: the number of a node's ``"senders"``, or of its ``"receivers"``, as dm-clrs
+            does (issue 92 of its tracker); the same, where the edges go both ways.
+    """
+
+    def __init__(self, divisor: Literal["senders", "receivers"] = "senders") -> None:
+        super().__init__()
+        if divisor not in ("senders", "receivers"):
+            raise ValueError(f"expected divisor 'senders' or 'receivers', given {divisor!r}")
+        self.divisor = divisor
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        if is_heard is None:
+            return messages.mean(dim=1)
+        number = is_heard.sum(dim=1 if self.divisor == "senders" else 2)
+        return heard(messages, is_heard).sum(dim=1) / number.clamp(min=1)[..., None]
+
+    def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        """See :meth:`Reduction.over_triplets`."""
+        return ij.mean(dim=1)[:, :, None] + ik.mean(dim=1)[:, None] + jk
+
+
+class Softmax(Reduction):
+    """The mean of messages weighted by their own softmax, ``Σ_i softmax_i(m_i / T) m_i``, for each entry by itself.
+
+    It goes from the mean at a high temperature T to the maximum at a low one. Who hears nobody is left with 0.
+
+    Args:
+        temperature: T, above 0; what it starts at if it is learnt.
+        learnt: Whether the logarithm of T is a parameter. It is one number, so that it fits messages of any width: the
+            layer that makes the messages can scale each of their entries by itself.
+        adaptive: When the logits ``m_i / T`` are multiplied by :func:`adaptive_temperature` of those that are heard.
+            Over triplets this takes N³ operations, where otherwise three products of matrices do.
+    """
+
+    def __init__(self, temperature: float = 1.0, *, learnt: bool = False, adaptive: Adaptive = "never") -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"expected a temperature above 0, given {temperature}")
+        if adaptive not in ("never", "evaluation", "always"):
+            raise ValueError(f"expected adaptive 'never', 'evaluation' or 'always', given {adaptive!r}")
+        self.fixed_temperature = temperature
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learnt else None
+        self.adaptive = adaptive
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """T."""
+        return self.fixed_temperature if self.log_temperature is None else self.log_temperature.exp()
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the temperature adapts to the logits in the present mode."""
+        return self.adaptive == "always" or (self.adaptive == "evaluation" and not self.training)
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        values = at_least_float32(heard(messages, is_heard))
+        mask = None if is_heard is None else is_heard[..., None]
+        logits = values / self.temperature
+        if self.adapts:
+            logits = logits * adaptive_temperature(logits, mask, dim=1)
+        return (masked_softmax(logits, mask, dim=1) * values).sum(dim=1).to(messages.dtype)
+
+    def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        """See :meth:`Reduction.over_triplets`."""
+        if self.adapts:
+            return super().over_triplets(ij, ik, jk)
+        logits = (at_least_float32(x) / self.temperature for x in (ij, ik))
+        return (self.temperature * softmax_plus(*logits)).to(jk.dtype) + jk
+
+
+class LSTM(Reduction):
+    """The state of an LSTM after it has read the messages in the order of the nodes; who hears nobody is left with 0.
+
+    It depends on how the nodes are ordered. As in dm-haiku, the forget gate starts open.
+
+    Args:
+        hidden_dim: H, the width of messages and state.
+    """
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(hidden_dim, hidden_dim)
+        std = 1 / math.sqrt(2 * hidden_dim)
+        for name, parameter in self.cell.named_parameters():
+            if name.startswith("weight"):
+                nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
+            else:
+                nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                nn.init.ones_(parameter[hidden_dim : 2 * hidden_dim])
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        num_graphs, num_senders, num_receivers, width = messages.shape
+        read = heard(messages, is_heard)
+        number = messages.new_full((num_graphs, num_receivers), num_senders, dtype=torch.long)
+        if is_heard is not None:  # those that are heard come first, and the state after them is taken
+            order = (~is_heard).int().argsort(dim=1, stable=True)
+            read = read.gather(1, order[..., None].expand_as(read))
+            number = is_heard.sum(dim=1)
+        with torch.autocast(messages.device.type, enabled=False):
+            read = read.to(next(self.cell.parameters()).dtype).transpose(0, 1).flatten(1, 2)
+            states, _ = self.cell(read)
+        states = torch.cat([torch.zeros_like(states[:1]), states])  # before the first message, and after each
+        last = states.gather(0, number.flatten()[None, :, None].expand(1, -1, width))
+        return last.view(num_graphs, num_receivers, width).to(messages.dtype)
+
+
+def heard(messages: Tensor, is_heard: Tensor | None) -> Tensor:
+    """The messages, with 0 for those that are not heard, [B, S, R, H]."""
+    return messages if is_heard is None else messages.masked_fill(~is_heard[..., None], 0)
+
+
+ReductionName = Literal["max", "mean", "dm-clrs mean", "sum", "softmax", "adaptive softmax", "lstm"]
+AnyReduction = ReductionName | Reduction
+
+REDUCTIONS: Mapping[ReductionName, Callable[[int], Reduction]] = {
+    "max": lambda width: Max(),
+    "mean": lambda width: Mean(),
+    "dm-clrs mean": lambda width: Mean("receivers"),
+    "sum": lambda width: Sum(),
+    "softmax": lambda width: Softmax(),
+    "adaptive softmax": lambda width: Softmax(adaptive="evaluation"),
+    "lstm": LSTM,
+}
+"""Makers, from the width of messages, by name."""
+
+
+class ReductionByMode(nn.Module):
+    """A reduction, and possibly another that takes its place in evaluation.
+
+    Args:
+        name: Of the argument that these are given by, for errors.
+        reduction: A name or a reduction.
+        in_evaluation: Another, without parameters of its own, which would never be trained; None for the same.
+        width: Of the messages.
+    """
+
+    def __init__(self, name: str, reduction: AnyReduction, in_evaluation: AnyReduction | None, width: int) -> None:
+        super().__init__()
+        self.usual = make_reduction(name, reduction, width)
+        self.in_evaluation = (
+            None if in_evaluation is None else make_reduction(f"{name}_in_evaluation", in_evaluation, width)
+        )
+        if self.in_evaluation is not None and any(True for _ in self.in_evaluation.parameters()):
+            raise ValueError(f"expected a {name}_in_evaluation with nothing to be learnt, given {in_evaluation!r}")
+
+    @property
+    def current(self) -> Reduction:
+        """That of the present mode."""
+        return self.usual if self.training or self.in_evaluation is None else self.in_evaluation
+
+
+def make_reduction(name: str, reduction: AnyReduction, width: int) -> Reduction:
+    """A reduction that is given by the argument `name`, as itself or by its name, for messages of a width."""
+    if isinstance(reduction, Reduction):
+        return reduction
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"expected {name} {', '.join(map(repr, REDUCTIONS))} or a Reduction, given {reduction!r}")
+    return REDUCTIONS[reduction](width)
