@@ -63,7 +63,7 @@ DATA = {
 }
 NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
 UNTELLING = ("Does not validate", "Expected a <class 'str'>", "Expected a <class 'list'>", "Not a valid", "a ")
-FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout")
+FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout", "penalties")
 
 
 class Parser(LightningArgumentParser):

@@ -4,7 +4,8 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import torch
@@ -30,12 +31,14 @@ class Predictions(NamedTuple):
         hints: At every step that has a hint to compare with, one after the other, [P, ...].
         time: The time index of that hint in the trajectory, at least 1, [P].
         graph: The graph it belongs to, [P].
+        penalties: Those of the processor by name, if they were asked for: means over all steps of all graphs.
     """
 
     outputs: dict[str, Tensor]
     hints: dict[str, Tensor]
     time: Tensor
     graph: Tensor
+    penalties: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class EncodeProcessDecode(nn.Module):
@@ -83,7 +86,9 @@ class EncodeProcessDecode(nn.Module):
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
 
-    def forward(self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True) -> Predictions:
+    def forward(
+        self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True, with_penalties: bool = False
+    ) -> Predictions:
         """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
         In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
@@ -105,6 +110,7 @@ class EncodeProcessDecode(nn.Module):
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
+        penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
         for step, (end, count) in enumerate(ranges):
             encoding = inputs.first(count)
             if self.encodes_hints:
@@ -118,7 +124,7 @@ class EncodeProcessDecode(nn.Module):
                         forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding)
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count])
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], penalties)
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]
@@ -137,7 +143,9 @@ class EncodeProcessDecode(nn.Module):
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
-        return Predictions(outputs, hints, time, graph)
+        return Predictions(
+            outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
+        )
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicted hints as the next step is given them."""
@@ -145,12 +153,20 @@ class EncodeProcessDecode(nn.Module):
         value = hard_value if hard else soft_value
         return {name: value(probe, logits[name]) for name, probe in spec.items()}
 
-    def _step(self, encoding: Encoding, hidden: Tensor, cell: Tensor) -> tuple[States, Tensor, Tensor]:
-        """One step's states for the decoders, node states and LSTM cell."""
+    def _step(
+        self, encoding: Encoding, hidden: Tensor, cell: Tensor, penalties: list[dict[str, Tensor]] | None
+    ) -> tuple[States, Tensor, Tensor]:
+        """One step's states for the decoders, node states and LSTM cell; its `penalties`, if any, are added to those.
+
+        A penalty counts for as many graphs as take the step.
+        """
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = hidden, None
         given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
         for _ in range(self.num_processor_steps):
+            if penalties is not None:
+                of_step = self.processor.penalties(*given, graph_fts, adj, new_hidden)
+                penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
             new_hidden, edge_states = self.processor(*given, graph_fts, adj, new_hidden)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
@@ -209,6 +225,11 @@ class LSTM(nn.Module):
 def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:
     """The probes of `spec` for some graphs, in the shape of their logits."""
     return {name: dense(probe, data[name][graphs], num_nodes) for name, probe in spec.items()}
+
+
+def _summed(parts: Sequence[Mapping[str, Tensor]], number: int) -> dict[str, Tensor]:
+    """The sum of each entry, divided by `number`."""
+    return {name: torch.stack([part[name] for part in parts]).sum() / number for name in (parts[0] if parts else ())}
 
 
 def _where(graphs: Tensor, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:

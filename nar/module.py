@@ -43,6 +43,7 @@ class Reasoner(LightningModule):
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
+        penalties: Weights of those penalties of the processor, by name, that are added to the loss.
     """
 
     def __init__(
@@ -56,10 +57,18 @@ class Reasoner(LightningModule):
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
+        penalties: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        self.penalties = dict(penalties or {})
+        for name, weight in self.penalties.items():
+            if name not in processor.penalty_names:
+                known = " or ".join(map(repr, processor.penalty_names)) or "none"
+                raise ValueError(f"expected a penalty of {type(processor).__name__}, {known}, given {name!r}")
+            if weight < 0:
+                raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
         self.learning_rate = learning_rate
         self.model = EncodeProcessDecode(
@@ -85,18 +94,24 @@ class Reasoner(LightningModule):
         """Adam."""
         return Adam(self.parameters(), lr=self.learning_rate)
 
-    def forward(self, batch: Batch, *, with_hints: bool = True) -> Predictions:
-        """Logits of outputs, and of hints if asked for."""
-        predictions: Predictions = self.model(batch.algorithm, batch.feedback.features, with_hints=with_hints)
+    def forward(self, batch: Batch, *, with_hints: bool = True, with_penalties: bool = False) -> Predictions:
+        """Logits of outputs, and of hints and with penalties of the processor if asked for."""
+        predictions: Predictions = self.model(
+            batch.algorithm, batch.feedback.features, with_hints=with_hints, with_penalties=with_penalties
+        )
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of all output and hint losses."""
+        """The sum of all output and hint losses, and of the penalties by their weights."""
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
-        by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback, batch.ended)
-        loss = torch.stack(list(by_probe.values())).sum()
-        self._stop_unless_finite(batch.algorithm, by_probe, loss)
+        predictions = self(batch, with_penalties=bool(self.penalties))
+        by_probe = losses(self.specs[batch.algorithm], predictions, batch.feedback, batch.ended)
+        penalties = {name: predictions.penalties[name] for name in self.penalties}
+        parts = [*by_probe.values(), *(self.penalties[name] * value for name, value in penalties.items())]
+        loss = torch.stack(parts).sum()
+        self._stop_unless_finite(batch.algorithm, {**by_probe, **penalties}, loss)
         named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
+        named |= {f"train/{batch.algorithm}/penalty/{name}": value.detach() for name, value in penalties.items()}
         self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
