@@ -86,7 +86,9 @@ class Parser(LightningArgumentParser):
         """Raise a :class:`UserError` in place of printing usage and leaving."""
         line = reason(message)
         if "import path" in line and "model.processor" in line:
-            known = ", ".join(nar.processors.__all__)
+            known = ", ".join(
+                name for name in nar.processors.__all__ if isinstance(getattr(nar.processors, name), type)
+            )
             line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
         raise UserError(line) from ex
 
