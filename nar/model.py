@@ -6,7 +6,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -162,6 +162,7 @@ class EncodeProcessDecode(nn.Module):
         """
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = hidden, None
+        given: tuple[Any, Any]  # as the processor takes them
         given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
         for _ in range(self.num_processor_steps):
             if penalties is not None:

@@ -179,6 +179,10 @@ class Asynchronous(Processor):
         message: Tensor = self.message_mlp(terms + inputs)
         return message
 
+    def unit(self, dtype: torch.dtype) -> float:
+        """The unit of ⊕: 0 for sums, for the others -1e6, or the lowest number that there is, where that is more."""
+        return 0.0 if self.reduction == "sum" else max(UNHEARD, torch.finfo(dtype).min)
+
     def combine(self, one: Tensor, other: Tensor) -> Tensor:
         """⊕ of two, elementwise."""
         match self.reduction:
@@ -191,28 +195,32 @@ class Asynchronous(Processor):
     def reduce(self, messages: Tensor, heard: Tensor) -> Tensor:
         """⊕ over the senders that are heard, [B, R, D], from messages [B, S, R, D] and `heard` [B, S, R].
 
-        For a node that hears nobody it is the unit of ⊕, for which stands -1e6, where that is not 0.
+        For a node that hears nobody it is the unit of ⊕.
         """
-        unit = 0.0 if self.reduction == "sum" else max(UNHEARD, torch.finfo(messages.dtype).min)
-        messages = messages.masked_fill(~heard[..., None], unit)
+        messages = messages.masked_fill(~heard[..., None], self.unit(messages.dtype))
         match self.reduction:
             case "max":
                 return messages.amax(dim=1)
             case "sum":
                 return messages.sum(dim=1)
-        return self.temperature * (messages / self.temperature).logsumexp(dim=1)
+        smooth = self.temperature * (messages / self.temperature).logsumexp(dim=1)
+        return torch.where(heard.any(dim=1)[..., None], smooth, self.unit(messages.dtype))
 
     def update(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
         """φ, [..., D], from s and m [..., D] and x [..., H]."""
         if self.update_network is None:
             return self.combine(state, received)
-        return self.update_network(state, received, node_fts)
+        new_state: Tensor = self.update_network(state, received, node_fts)
+        return new_state
 
     def arguments(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
         """δ, [..., D], from s and m [..., D] and x [..., H]."""
         if self.sends_state:
             return self.update(state, received, node_fts)
-        return received if self.argument_network is None else self.argument_network(state, received, node_fts)
+        argument: Tensor = received
+        if self.argument_network is not None:
+            argument = self.argument_network(state, received, node_fts)
+        return argument
 
 
 class Network(nn.Module):

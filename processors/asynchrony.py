@@ -114,7 +114,8 @@ def _error_of_pieces(layer: Pieces, level: int, inputs: Inputs, generator: Gener
 def _error_of_forward(layer: Processor, level: int, inputs: Inputs, generator: Generator | None) -> float:
     """That of one active node and one schedule of the others."""
     hidden, num_nodes = inputs.hidden, inputs.hidden.shape[1]
-    active, others = _order(num_nodes, generator).split([1, num_nodes - 1])
+    order = _order(num_nodes, generator)
+    active, others = order[:1], order[1:]
     own = hidden[:, active]
 
     def after(own: Tensor, senders: Tensor, hidden: Tensor = hidden) -> Tensor:
@@ -123,7 +124,10 @@ def _error_of_forward(layer: Processor, level: int, inputs: Inputs, generator: G
         heard = inputs.adj.new_ones(len(own), len(nodes), len(nodes))
         heard[:, 0, 0] = 0
         node_fts, edge_fts = inputs.node_fts[:, nodes], inputs.edge_fts[:, nodes][:, :, nodes]
-        return layer(node_fts, edge_fts, inputs.graph_fts, heard, torch.cat([own, hidden[:, senders]], dim=1))[0][:, :1]
+        states: Tensor = layer(
+            node_fts, edge_fts, inputs.graph_fts, heard, torch.cat([own, hidden[:, senders]], dim=1)
+        )[0]
+        return states[:, :1]
 
     if level == 1:
         return _largest(after(own, others) - after(own, others[_order(num_nodes - 1, generator)]))
