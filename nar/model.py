@@ -162,13 +162,13 @@ class EncodeProcessDecode(nn.Module):
         """
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = hidden, None
-        given: tuple[Any, Any]  # as the processor takes them
-        given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
+        nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
+        edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
         for _ in range(self.num_processor_steps):
             if penalties is not None:
-                of_step = self.processor.penalties(*given, graph_fts, adj, new_hidden)
+                of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
                 penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
-            new_hidden, edge_states = self.processor(*given, graph_fts, adj, new_hidden)
+            new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)
