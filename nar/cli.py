@@ -63,7 +63,14 @@ DATA = {
 }
 NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
 UNTELLING = ("Does not validate", "Expected a <class 'str'>", "Expected a <class 'list'>", "Not a valid", "a ")
-FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout", "latent_noise")
+FREE_IN_EVALUATION = (
+    "hint_feedback",
+    "learning_rate",
+    "hint_teacher_forcing",
+    "dropout",
+    "latent_noise",
+    "penalties",
+)
 OF_EVALUATION = "_in_evaluation"  # how the names of a processor's arguments end that are free then
 
 
@@ -87,7 +94,9 @@ class Parser(LightningArgumentParser):
         """Raise a :class:`UserError` in place of printing usage and leaving."""
         line = reason(message)
         if "import path" in line and "model.processor" in line:
-            known = ", ".join(nar.processors.__all__)
+            known = ", ".join(
+                name for name in nar.processors.__all__ if isinstance(getattr(nar.processors, name), type)
+            )
             line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
         raise UserError(line) from ex
 

@@ -6,8 +6,9 @@ LoG 2023.
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,14 @@ class Predictions(NamedTuple):
         time: The time index of that hint in the trajectory, at least 1, [P]; beyond a trajectory's end only if a model
             was told for how many steps to run.
         graph: The graph it belongs to, [P].
+        penalties: Those of the processor by name, if they were asked for: means over all steps of all graphs.
     """
 
     outputs: dict[str, Tensor]
     hints: dict[str, Tensor]
     time: Tensor
     graph: Tensor
+    penalties: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class EncodeProcessDecode(nn.Module):
@@ -105,7 +108,13 @@ class EncodeProcessDecode(nn.Module):
         self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
 
     def forward(
-        self, algorithm: str, features: Features[Tensor], *, with_hints: bool = True, num_steps: int | None = None
+        self,
+        algorithm: str,
+        features: Features[Tensor],
+        *,
+        with_hints: bool = True,
+        with_penalties: bool = False,
+        num_steps: int | None = None,
     ) -> Predictions:
         """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
@@ -133,6 +142,7 @@ class EncodeProcessDecode(nn.Module):
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
+        penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
         for step, (count, some) in enumerate(zip(counts, kept, strict=True)):
             encoding, graphs = inputs.first(count), order[:count]
             if self.encodes_hints:
@@ -146,7 +156,7 @@ class EncodeProcessDecode(nn.Module):
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding)
             is_last = features.lengths[graphs].clamp(min=2) == step + 2
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last)
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]
@@ -164,7 +174,9 @@ class EncodeProcessDecode(nn.Module):
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
-        return Predictions(outputs, hints, time, graph)
+        return Predictions(
+            outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
+        )
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicted hints as the next step is given them."""
@@ -172,13 +184,27 @@ class EncodeProcessDecode(nn.Module):
         value = hard_value if hard else soft_value
         return {name: value(probe, logits[name]) for name, probe in spec.items()}
 
-    def _step(self, encoding: Encoding, hidden: Tensor, cell: Tensor, is_last: Tensor) -> tuple[States, Tensor, Tensor]:
-        """One step's states for the decoders, node states and LSTM cell."""
+    def _step(
+        self,
+        encoding: Encoding,
+        hidden: Tensor,
+        cell: Tensor,
+        is_last: Tensor,
+        penalties: list[dict[str, Tensor]] | None,
+    ) -> tuple[States, Tensor, Tensor]:
+        """One step's states for the decoders, node states and LSTM cell; its `penalties`, if any, are added to those.
+
+        A penalty counts for as many graphs as take the step.
+        """
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = self._decayed(hidden), None
-        given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
+        nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
+        edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
         for _ in range(self.num_processor_steps):
-            new_hidden, edge_states = self.processor(*given, graph_fts, adj, new_hidden)
+            if penalties is not None:
+                of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
+                penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
+            new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
         if self.latent_noise is not None:
             new_hidden = self.latent_noise(new_hidden, is_last)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
@@ -277,6 +303,11 @@ def steady(lengths: Tensor, num_steps: int) -> Unroll:
 def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:
     """The probes of `spec` for some graphs, in the shape of their logits."""
     return {name: dense(probe, data[name][graphs], num_nodes) for name, probe in spec.items()}
+
+
+def _summed(parts: Sequence[Mapping[str, Tensor]], number: int) -> dict[str, Tensor]:
+    """The sum of each entry, divided by `number`."""
+    return {name: torch.stack([part[name] for part in parts]).sum() / number for name in (parts[0] if parts else ())}
 
 
 def _where(graphs: Tensor, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -50,6 +50,7 @@ class Reasoner(LightningModule):
         latent_decay_to: What they decay to: zero, or the mean over each node's own entries.
         latent_noise: What becomes of node states after the processor: one of :mod:`nar.noise`, or the import path of a
             subclass of :class:`nar.noise.Noise`; None for nothing.
+        penalties: Weights of those penalties of the processor, by name, that are added to the loss.
     """
 
     def __init__(
@@ -66,10 +67,18 @@ class Reasoner(LightningModule):
         latent_decay: float = 1.0,
         latent_decay_to: DecayTo = "zero",
         latent_noise: Noise | None = None,
+        penalties: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        self.penalties = dict(penalties or {})
+        for name, weight in self.penalties.items():
+            if name not in processor.penalty_names:
+                known = " or ".join(map(repr, processor.penalty_names)) or "none"
+                raise ValueError(f"expected a penalty of {type(processor).__name__}, {known}, given {name!r}")
+            if weight < 0:
+                raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
         self.learning_rate = learning_rate
         self.model = EncodeProcessDecode(
@@ -106,17 +115,17 @@ class Reasoner(LightningModule):
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of all output and hint losses."""
+        """The sum of all output and hint losses, and of the penalties by their weights."""
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
         if self.is_recorded(batch):
-            by_probe, loss, gradients = self.recorded_training(batch)
+            by_name, loss, gradients = self.recorded_training(batch)
             used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
             parameters, gradients = zip(*used, strict=True)
             loss = WithGradients.apply(loss, list(gradients), *parameters)  # type: ignore[no-untyped-call]
         else:
-            by_probe, loss = self._losses(batch)
-        self._stop_unless_finite(batch.algorithm, by_probe, loss)
-        named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
+            by_name, loss = self._losses(batch)
+        self._stop_unless_finite(batch.algorithm, {n.partition("/")[2]: x for n, x in by_name.items()}, loss)
+        named = {f"train/{batch.algorithm}/{name}": value.detach() for name, value in by_name.items()}
         self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
@@ -126,27 +135,33 @@ class Reasoner(LightningModule):
         """Whether a batch is run as a CUDA graph: on a GPU, if its trajectories are whole.
 
         Windows of trajectories are of too many shapes. Gradients in float16 have to be scaled before they are known.
+        Penalties may draw what they look at on the CPU.
         """
         in_float16 = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.float16
-        return self.device.type == "cuda" and batch.ended is None and not in_float16
+        return self.device.type == "cuda" and batch.ended is None and not in_float16 and not self.penalties
 
     def _trained(self) -> list[Tensor]:
         """All parameters but those that are kept as they are."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def _losses(self, batch: Batch, num_steps: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """The loss of every probe, and their sum."""
-        predictions = self.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
+        """The losses of all probes and the penalties by name, and their weighted sum."""
+        predictions = self.model(
+            batch.algorithm, batch.feedback.features, num_steps=num_steps, with_penalties=bool(self.penalties)
+        )
         by_probe = losses(self.specs[batch.algorithm], predictions, batch.feedback, batch.ended)
-        return by_probe, torch.stack(list(by_probe.values())).sum()
+        weighted = [weight * predictions.penalties[name] for name, weight in self.penalties.items()]
+        by_name = {f"loss/{name}": value for name, value in by_probe.items()}
+        by_name |= {f"penalty/{name}": predictions.penalties[name] for name in self.penalties}
+        return by_name, torch.stack([*by_probe.values(), *weighted]).sum()
 
     def _losses_and_gradients(
         self, batch: Batch, num_steps: int
     ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
         """The losses, and the gradients of their sum, None where a parameter has no part in it."""
-        by_probe, loss = self._losses(batch, num_steps)
+        by_name, loss = self._losses(batch, num_steps)
         gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
-        return {name: value.detach() for name, value in by_probe.items()}, loss.detach(), gradients
+        return {name: value.detach() for name, value in by_name.items()}, loss.detach(), gradients
 
     def _outputs_and_losses(
         self, batch: Batch, num_steps: int | None = None

@@ -18,12 +18,14 @@ class Processor(nn.Module, ABC):
         takes_channels: Whether `forward` may be given features of nodes and edges as :class:`nar.linear.Channels`, on
             which :class:`nar.linear.Linear` is much faster, and then return edge states as
             :class:`nar.linear.Rectified`.
+        penalty_names: Of what `penalties` returns.
     """
 
     hidden_dim: int
     has_edge_states: bool = False
     masks_decoders: bool = False
     takes_channels: bool = False
+    penalty_names: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(
@@ -41,3 +43,20 @@ class Processor(nn.Module, ABC):
         Returns:
             Node states [B, N, H], and edge states [B, S, R, H], or None if the processor has none.
         """
+
+    def penalties(
+        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses of this step that training may add to those of the probes, by name; none unless a processor has some.
+
+        Args:
+            node_fts: As of `forward`; so are the others.
+            edge_fts: [B, S, R, H].
+            graph_fts: [B, H].
+            adj: [B, S, R].
+            hidden: [B, N, H].
+
+        Returns:
+            A scalar, the mean over the graphs, for each of `penalty_names`.
+        """
+        return {}

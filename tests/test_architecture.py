@@ -42,7 +42,7 @@ MAY_IMPORT = {
 IMPORTERS = {
     "lightning": ["nar.module", "nar.cli", "nar.checkpoint", "nar.datasets.datamodule"],
     "clrs": ["nar.datasets.dm_clrs"],
-    "torch_geometric": ["nar.datasets.sparse"],
+    "torch_geometric": ["nar.datasets.sparse", "nar.processors.asynchronous_conv"],
 }
 # The file of every module by its dotted name.
 LIBRARY = {
