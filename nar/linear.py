@@ -180,7 +180,7 @@ class Channels:
             rows: list[Tensor] = [linear.weight for linear in linears]
             weight, *others = torch.split(torch.cat(rows), widths, dim=1)
             weights = (weight @ self.map.weight, *others)
-            biases = [
+            biases: list[Tensor] = [
                 weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears
             ]
             bias = torch.cat(biases) + weight @ self.map.bias
