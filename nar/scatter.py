@@ -33,8 +33,8 @@ def scatter(
         dim_size: N.
         reduce: What to take.
         ptr: Where each group begins, and E, if `index` is in ascending order, [N + 1]; makes maxima faster.
-        backend: What computes sums and maxima; None for what is faster: torch-scatter where it is installed and `src`
-            is on a GPU, else PyTorch, and this alone in what torch compiles.
+        backend: What computes sums and maxima; None for what is faster: torch-scatter, if it is installed, for sums
+            with a `ptr` and for maxima on a GPU, else PyTorch, and this alone in what torch compiles.
 
     Raises:
         ValueError: If there is no such reduction or backend, or torch-scatter is not installed.
@@ -45,7 +45,8 @@ def scatter(
     if backend == "torch-scatter" and not HAS_TORCH_SCATTER:
         raise ValueError("expected a backend that is installed, given 'torch-scatter': pip install torch-scatter")
     if backend is None:
-        backend = "torch-scatter" if HAS_TORCH_SCATTER and src.is_cuda else "torch"
+        is_faster = src.is_cuda if reduce == "max" else ptr is not None
+        backend = "torch-scatter" if HAS_TORCH_SCATTER and is_faster else "torch"
     if torch.compiler.is_compiling():
         backend = "torch"
     if reduce == "max":
@@ -106,14 +107,19 @@ class Max(torch.autograd.Function):
 
 
 def _max(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend: Backend) -> Tensor:
-    """The maxima without a gradient; a group that is empty is told by its size, as -inf may be a maximum."""
+    """The maxima without a gradient; a group that is empty is told by its size, as -inf may be a maximum.
+
+    torch-scatter's own gradient would give all to one of equal maxima.
+    """
     if backend == "torch-scatter":
         import torch_scatter
 
         if ptr is not None:
-            return torch_scatter.segment_max_csr(src, ptr)[0]  # type: ignore[no-any-return]
-        return torch_scatter.scatter_max(src, index, dim=0, dim_size=dim_size)[0]  # type: ignore[no-any-return]
-    if ptr is not None and src.is_floating_point():
+            top, which = torch_scatter.segment_max_csr(src, ptr)
+        else:
+            top, which = torch_scatter.scatter_max(src, index, dim=0, dim_size=dim_size)
+        top = top.masked_fill(which == len(src), -torch.inf)  # of which it makes 0
+    elif ptr is not None and src.is_floating_point():
         top = torch.segment_reduce(src, "max", offsets=ptr)
     else:
         lowest = src.new_full((dim_size, *src.shape[1:]), -torch.inf)

@@ -17,11 +17,11 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 LAYERS = [
     ["__init__", "errors", "numba_cache", "parallel", "precision", "report", "scatter", "specs"],
     ["kernels", "linear"],
-    ["batch", "encoders", "pointers", "processor"],
+    ["batch", "encoders", "pointers", "processor", "sparse_batch"],
     ["decoders"],
-    ["model"],
-    ["haiku", "losses", "metrics"],
-    ["module"],
+    ["model", "sparse_model"],
+    ["haiku", "losses", "metrics", "sparse_scores"],
+    ["module", "sparse_module"],
     ["checkpoint"],
 ]
 # What the other packages import of the library, besides themselves.
@@ -38,13 +38,22 @@ MAY_IMPORT = {
             "nar.scatter",
         )
     ],
-    "nar.datasets": ["nar.specs", "nar.batch", "nar.errors", "nar.numba_cache"],
+    "nar.datasets": ["nar.specs", "nar.batch", "nar.errors", "nar.numba_cache", "nar.sparse_batch"],
 }
 # Who alone imports these.
 IMPORTERS = {
-    "lightning": ["nar.module", "nar.cli", "nar.checkpoint", "nar.datasets.datamodule"],
+    "lightning": [
+        *(
+            "nar.module",
+            "nar.sparse_module",
+            "nar.cli",
+            "nar.checkpoint",
+            "nar.datasets.datamodule",
+            "nar.datasets.salsa",
+        )
+    ],
     "clrs": ["nar.datasets.dm_clrs"],
-    "torch_geometric": ["nar.datasets.sparse", "nar.processors.sparse"],
+    "torch_geometric": ["nar.datasets.sparse", "nar.datasets.salsa", "nar.processors.sparse"],
     "torch_scatter": ["nar.scatter"],
     "nar.processors.sparse": ["nar.processors.sparse"],  # which needs PyTorch Geometric
 }

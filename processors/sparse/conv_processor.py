@@ -2,16 +2,15 @@
 # Axes: B graphs, N nodes, H hidden, E edges of all graphs together. What belongs to an edge is [B, S, R, ...].
 
 import inspect
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nar.linear import Channels, as_tensor
-from nar.processor import Processor
+from nar.processor import SparseProcessor
 
 
-class ConvProcessor(Processor):
+class ConvProcessor(SparseProcessor):
     """Every step is one pass of a convolution along the edges of `adj`, self-loops included.
 
     The convolution is given ``x_i ‖ h_i``, 2H channels, and gives H. If it takes ``edge_attr`` (and, where it has an
@@ -52,24 +51,37 @@ class ConvProcessor(Processor):
         is_edge = adj.bool()
         graph, sender, receiver = is_edge.nonzero(as_tuple=True)
         edge_index = torch.stack([sender, receiver]) + graph * num_nodes
-        nodes = as_tensor(node_fts)
-        given: dict[str, Any] = {}
+        of_node = torch.arange(num_graphs, device=adj.device).repeat_interleave(num_nodes)
+        edges = as_tensor(edge_fts[is_edge]) if self.takes_edges else hidden.new_empty(len(graph), 0)
+        nodes = as_tensor(node_fts).flatten(0, 1)
+        states, edge_states = self.along_edges(nodes, edges, graph_fts, edge_index, of_node, hidden.flatten(0, 1))
+        if edge_states is not None:
+            everywhere = edge_states.new_zeros(*adj.shape, self.hidden_dim)
+            edge_states = everywhere.index_put((graph, sender, receiver), edge_states)
+        return states.view_as(hidden), edge_states
+
+    def along_edges(
+        self,
+        node_fts: Tensor,
+        edge_fts: Tensor,
+        graph_fts: Tensor,
+        edge_index: Tensor,
+        graph: Tensor,
+        hidden: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`nar.processor.SparseProcessor.along_edges`."""
+        given: dict[str, Tensor] = {}
         if self.takes_edges:
-            given["edge_attr"] = as_tensor(edge_fts[is_edge])
+            given["edge_attr"] = edge_fts
         if self.takes_graphs:
-            given["graph_attr"] = graph_fts
-            given["batch"] = torch.arange(num_graphs, device=adj.device).repeat_interleave(num_nodes)
+            given |= {"graph_attr": graph_fts, "batch": graph}
         else:
-            nodes = nodes + graph_fts[:, None]
-        made = self.conv(torch.cat([nodes, hidden], dim=-1).flatten(0, 1), edge_index, **given)
+            node_fts = node_fts + graph_fts.index_select(0, graph)
+        made = self.conv(torch.cat([node_fts, hidden], dim=-1), edge_index, **given)
         states, edge_states = made if self.has_edge_states else (made, None)
-        if states.shape != (num_graphs * num_nodes, self.hidden_dim):
+        if states.shape != hidden.shape:
             raise ValueError(
                 f"expected a conv that gives {self.hidden_dim} channels (hidden_dim), given one that gives "
-                f"{list(states.shape)} for {num_graphs * num_nodes} nodes"
+                f"{list(states.shape)} for {len(hidden)} nodes"
             )
-        states = self.norm(states).view_as(hidden)
-        if edge_states is None:
-            return states, None
-        everywhere = edge_states.new_zeros(*adj.shape, self.hidden_dim)
-        return states, everywhere.index_put((graph, sender, receiver), edge_states)
+        return self.norm(states), edge_states
