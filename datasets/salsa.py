@@ -92,9 +92,9 @@ class SALSA(LightningDataModule):
 
     def test_tasks(self) -> list[SparseTask]:
         """The test split of each algorithm and size."""
-        settings: dict[str, Any] = {"graphs": self.test_graphs, "num_samples": self.num_test, "hints": "first"}
+        settings: dict[str, Any] = {"graphs": self.test_graphs, "num_samples": self.num_test, **self.test_graph_args}
         return [
-            SparseTask(a, num_nodes=size, seed=[0, TEST], **settings, **self.test_graph_args)
+            SparseTask(a, num_nodes=size, seed=[0, TEST], hints="first", **settings)
             for a in self.algorithms
             for size in self.test_sizes
         ]

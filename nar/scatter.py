@@ -124,7 +124,8 @@ def _max(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend:
     else:
         lowest = src.new_full((dim_size, *src.shape[1:]), -torch.inf)
         top = lowest.scatter_reduce(0, _like(index, src).expand_as(src), src, "amax")
-    return top.masked_fill(_like(sizes(index, dim_size) == 0, top), 0)
+    filled: Tensor = top.masked_fill(_like(sizes(index, dim_size) == 0, top), 0)
+    return filled
 
 
 def _sum(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend: Backend) -> Tensor:

@@ -91,7 +91,9 @@ class SparseReasoner(LightningModule):
     def _log_scores(self, stage: str) -> None:
         """Log what was counted, in all processes, from which `scores` is set; counts start again."""
         for key, by_name in self.counts.items():
-            total = {name: self.all_gather(count).view(-1, 2).sum(dim=0) for name, count in by_name.items()}
+            gathered = self.all_gather(torch.stack(list(by_name.values())))
+            assert isinstance(gathered, Tensor)
+            total = dict(zip(by_name, gathered.view(-1, len(by_name), 2).sum(dim=0), strict=True))
             self.scores[key] = scores(total)
             self.log_dict({f"{stage}/{key[0]}/{key[1]}/{name}": x for name, x in self.scores[key].items()})
         self.scores = {key: self.scores[key] for key in self.counts}

@@ -25,8 +25,8 @@ def fits(heard: Tensor, edge: Tensor) -> bool:
     """Whether the weights fit beside one another into the memory that a program's threads share; in float32 alone."""
     width, num_features = _padded(heard.shape[1]), _padded(edge.shape[1])
     needed = 4 * width * (2 * width + num_features + EDGES)
-    there: int = torch.cuda.get_device_properties(heard.device).shared_memory_per_block_optin
-    return heard.dtype == torch.float32 and needed <= there
+    properties: Any = torch.cuda.get_device_properties(heard.device)
+    return bool(heard.dtype == torch.float32 and needed <= properties.shared_memory_per_block_optin)
 
 
 class FusedMaxMessage(torch.autograd.Function):
@@ -91,7 +91,7 @@ def _parts(ptr: list[int]) -> list[tuple[int, int]]:
     return list(zip(bounds, [*bounds[1:], len(ptr) - 1], strict=True))
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _max_message(  # type: ignore[no-untyped-def]
     sent,
     heard,
