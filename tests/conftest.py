@@ -4,6 +4,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def _same_seed() -> None:
 @pytest.fixture(scope="session")
 def clrs() -> Any:
     """dm-clrs, the oracle, whose import takes seconds and warns."""
+    with suppress(ImportError):
+        importlib.import_module("triton")  # after TensorFlow, which dm-clrs imports, it would end the process
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("clrs")

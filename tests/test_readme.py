@@ -25,6 +25,7 @@ SALSA = {
     "fit": [
         *("--data.train_sizes", "[4,5]", "--data.num_val", "2", "--trainer.accelerator", "cpu"),
         *("--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
+        *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
     ],
     "test": ["--data.test_sizes", "[4]", "--data.num_test", "2"],
 }
