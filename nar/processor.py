@@ -60,3 +60,31 @@ class Processor(nn.Module, ABC):
             A scalar, the mean over the graphs, for each of `penalty_names`.
         """
         return {}
+
+
+class SparseProcessor(Processor):
+    """A processor that can also do its step along the edges of sparse graphs, of different sizes."""
+
+    @abstractmethod
+    def along_edges(
+        self,
+        node_fts: Tensor,
+        edge_fts: Tensor,
+        graph_fts: Tensor,
+        edge_index: Tensor,
+        graph: Tensor,
+        hidden: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next node states and the edge states.
+
+        Args:
+            node_fts: Of the nodes of all graphs, [N, H].
+            edge_fts: Of the edges of all graphs, [E, H].
+            graph_fts: [B, H].
+            edge_index: The sender and the receiver of each edge, [2, E].
+            graph: The graph of each node, [N].
+            hidden: The previous node states, [N, H].
+
+        Returns:
+            Node states [N, H], and edge states [E, H], or None if the processor has none.
+        """

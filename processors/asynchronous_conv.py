@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import MessagePassing  # type: ignore[import-untyped]
+from torch_geometric.nn import MessagePassing
 
 from nar.linear import Linear
 from nar.processors.asynchronous import Asynchronous

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def _same_seed() -> None:
 @pytest.fixture(scope="session")
 def clrs() -> Any:
     """dm-clrs, the oracle, whose import takes seconds and warns."""
+    with suppress(ImportError):
+        importlib.import_module("triton")  # after TensorFlow, which dm-clrs imports, it would end the process
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("clrs")
