@@ -32,7 +32,7 @@ from nar.errors import UserError
 from nar.specs import Location, Probe, Spec, Stage, Type, at_stage
 
 try:
-    from torch_geometric.data import Data  # type: ignore[import-untyped]
+    from torch_geometric.data import Data
 except ModuleNotFoundError as error:
     raise ImportError('nar.datasets.sparse needs PyTorch Geometric: pip install "nar[pyg]"') from error
 

@@ -16,6 +16,7 @@ from nar.errors import UserError
 from nar.module import Reasoner
 from nar.noise import Noise
 from nar.processor import Processor
+from nar.sparse_module import SparseReasoner
 from nar.specs import Location, Probe, Stage, Type
 
 _KEY = "nar_config"
@@ -33,17 +34,17 @@ class KeepConfig(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration and the specs."""
-        assert isinstance(pl_module, Reasoner)
+        assert isinstance(pl_module, Reasoner | SparseReasoner)
         checkpoint[_KEY] = _kept(self.config, pl_module)
 
 
-def _kept(config: Mapping[str, Any], reasoner: Reasoner) -> dict[str, Any]:
-    """The configuration with the specs as lists of strings."""
+def _kept(config: Mapping[str, Any], reasoner: Reasoner | SparseReasoner) -> dict[str, Any]:
+    """The configuration with the specs as lists of strings, and whether the model is one of sparse graphs."""
     specs = {
         algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
         for algorithm, spec in reasoner.specs.items()
     }
-    return {**config, "specs": specs}
+    return {**config, "specs": specs, "is_sparse": isinstance(reasoner, SparseReasoner)}
 
 
 def write_checkpoint(file: IO[bytes], reasoner: Reasoner, config: Mapping[str, Any]) -> None:
@@ -87,8 +88,8 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def load_reasoner(path: str | Path) -> Reasoner:
-    """The model of a checkpoint with its weights, in evaluation mode on the CPU.
+def load_reasoner(path: str | Path) -> Reasoner | SparseReasoner:
+    """The model of a checkpoint with its weights, in evaluation mode on the CPU; of ``nar salsa fit``, the sparse one.
 
     The processor's class is imported by the name that the checkpoint gives: load only checkpoints that you trust.
 
@@ -104,9 +105,10 @@ def load_reasoner(path: str | Path) -> Reasoner:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--processor", type=Processor)
     parser.add_argument("--latent_noise", type=Noise | None)
-    classes = {name: config["model"].get(name) for name in ("processor", "latent_noise")}
+    classes = {name: config["model"][name] for name in ("processor", "latent_noise") if name in config["model"]}
     objects = parser.instantiate(parser.parse_object(classes)).as_dict()
-    reasoner = Reasoner(specs, **{**config["model"], **objects})
+    kind, names = (SparseReasoner, ["processor"]) if is_sparse(config) else (Reasoner, ["processor", "latent_noise"])
+    reasoner = kind(specs, **{**config["model"], **{name: objects[name] for name in names}})
     reasoner.load_state_dict(checkpoint["state_dict"])
     return reasoner.eval()
 
@@ -138,3 +140,8 @@ def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What the run that wrote a checkpoint was given, as plain values: ``model`` and ``data``; and its ``specs``."""
     config: dict[str, Any] = checkpoint[_KEY]
     return config
+
+
+def is_sparse(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration of :func:`config_of` is that of a model of sparse graphs."""
+    return bool(config.get("is_sparse", False))

@@ -1,5 +1,5 @@
-"""The command line: ``nar fit``, ``nar validate``, ``nar test``, ``nar predict``, ``nar latents``, ``nar convert`` and
-``nar data``.
+"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert`` and ``data``, and
+``nar salsa fit``, ``validate`` and ``test``.
 """
 
 import os
@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections import defaultdict
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,14 +24,22 @@ import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
 import nar.processors
-from nar.checkpoint import KeepConfig, config_of, holds_weights_only, read_checkpoint, replacing, write_checkpoint
+from nar.checkpoint import (
+    KeepConfig,
+    config_of,
+    holds_weights_only,
+    is_sparse,
+    read_checkpoint,
+    replacing,
+    write_checkpoint,
+)
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
 from nar.datasets.symmetries import BELLMAN_FORD, SYMMETRIES, study
@@ -40,6 +49,7 @@ from nar.latent_report import write_latents
 from nar.latents import first_of_each
 from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
+from nar.sparse_module import SparseReasoner
 
 RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
     "max_epochs": -1,  # training data has no end, and steps are what counts
@@ -74,9 +84,25 @@ DATA = {
     "clear": "Remove the files of the cache, and nothing else that its folder holds.",
     "generate": "Generate the splits that `nar fit` and `nar test` will read, if they are not in the cache.",
 }
+SPARSE_PROCESSOR = {
+    "class_path": "nar.processors.sparse.ConvProcessor",
+    "init_args": {
+        "conv": {
+            "class_path": "nar.processors.sparse.PGNConv",
+            "init_args": {"in_channels": 256, "out_channels": 128, "edge_dim": 128, "graph_dim": 128},
+        },
+    },
+}
 NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
 UNTELLING = ("Does not validate", "Expected a <class 'str'>", "Expected a <class 'list'>", "Not a valid", "a ")
-FREE_IN_EVALUATION = ("hint_feedback", "learning_rate", "hint_teacher_forcing", "dropout", "latent_noise")
+FREE_IN_EVALUATION = (
+    "hint_feedback",
+    "learning_rate",
+    "hint_teacher_forcing",
+    "dropout",
+    "latent_noise",
+    "penalties",
+)
 OF_EVALUATION = "_in_evaluation"  # how the names of a processor's arguments end that are free then
 
 
@@ -100,7 +126,9 @@ class Parser(LightningArgumentParser):
         """Raise a :class:`UserError` in place of printing usage and leaving."""
         line = reason(message)
         if "import path" in line and "model.processor" in line:
-            known = ", ".join(nar.processors.__all__)
+            known = ", ".join(
+                name for name in nar.processors.__all__ if isinstance(getattr(nar.processors, name), type)
+            )
             line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
         raise UserError(line) from ex
 
@@ -140,7 +168,13 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class CLI(LightningCLI):
-    """LightningCLI whose checkpoints know their algorithms and their processor."""
+    """LightningCLI whose checkpoints know their algorithms and their processor.
+
+    Attributes:
+        runs: Where runs have their folders.
+    """
+
+    runs = Path("runs")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The default processor, and the specs of the data for the model."""
@@ -212,6 +246,8 @@ class CLI(LightningCLI):
         if self.command == "fit" and holds_weights_only(self.checkpoint):
             raise UserError(f"{path} holds weights alone, from which no training can go on; expected one of nar fit")
         written = config_of(self.checkpoint)
+        if is_sparse(written) != isinstance(self, SalsaCLI):
+            raise UserError(f"{path} is a checkpoint of nar {'salsa ' * is_sparse(written)}fit, and no other reads it")
         subparser = self._parser(self.command)
         assert isinstance(subparser, Parser)
         subparser.first_arguments = ()
@@ -229,7 +265,8 @@ class CLI(LightningCLI):
             raise UserError(f"{path} is a checkpoint for {theirs}, but the configuration asks for {ours}")
         resumes = self.command == "fit"
         names = [("model", name) for name in asked["model"] if resumes or name not in FREE_IN_EVALUATION]
-        names += [("data", name) for name in ("train_sizes", "batch_size", "chunk_length") if resumes]
+        stays = ("train_sizes", "batch_size", "chunk_length")
+        names += [("data", name) for name in stays if resumes and name in asked["data"]]
         for group, name in names:
             value, old = asked[group][name], written[group][name]
             if value != old and (resumes or of_training(value) != of_training(old)):
@@ -259,7 +296,7 @@ class CLI(LightningCLI):
         if self.command != "fit":
             return Path(config.ckpt_path).parent
         names = [label(given) for given in self._plain_config()["data"]["algorithms"]]
-        return Path("runs") / (names[0].partition("(")[0].rpartition(".")[2] if len(names) == 1 else "several")
+        return self.runs / (names[0].partition("(")[0].rpartition(".")[2] if len(names) == 1 else "several")
 
     def _set_seed(self) -> None:
         """Of all but what a split is drawn from."""
@@ -445,6 +482,27 @@ class CLI(LightningCLI):
             print(f"written: {path}")
 
 
+class SalsaCLI(CLI):
+    """The commands for sparse graphs, after ``nar salsa``: those that train and test."""
+
+    runs = Path("runs/salsa")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's but for ``predict``."""
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The default processor, and the specs of the data for the model."""
+        assert isinstance(parser, Parser)
+        parser.first_arguments = ("--model.processor", json.dumps(SPARSE_PROCESSOR))
+        parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lightning's."""
+        LightningCLI._add_subcommands(self, parser, **kwargs)
+
+
 def label(algorithm: str | dict[str, Any]) -> str:
     """A name as it is, a class as its instance is written in Python."""
     if not isinstance(algorithm, dict):
@@ -488,6 +546,19 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def salsa_classes() -> tuple[type[CLI], type[LightningModule], type[LightningDataModule]]:
+    """The command line, the model and the data for sparse graphs.
+
+    Raises:
+        UserError: If PyTorch Geometric is not installed.
+    """
+    try:
+        salsa = import_module("nar.datasets.salsa")
+    except ImportError as error:
+        raise UserError(str(error)) from error
+    return SalsaCLI, SparseReasoner, salsa.SALSA
+
+
 def main() -> None:
     """Run the command line.
 
@@ -504,9 +575,15 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package
     try:
-        CLI(
-            Reasoner,
-            CLRS30,
+        command_line: type[CLI] = CLI
+        model: type[LightningModule] = Reasoner
+        data: type[LightningDataModule] = CLRS30
+        if sys.argv[1:2] == ["salsa"]:
+            command_line, model, data = salsa_classes()
+            del sys.argv[1]  # the rest is Lightning's
+        command_line(
+            model,
+            data,
             parser_class=Parser,
             trainer_defaults=RECIPE,
             seed_everything_default=42,

@@ -21,6 +21,10 @@ sums: Compiler = njit(
 )  # in any order
 
 
+TILE = 256
+"""Rows of which all that is computed at a time fits into a core's second cache."""
+
+
 @exact
 def product(a: Arrays, b: Arrays, out: Arrays) -> None:
     """Write ``a @ b``, which is 0 if there is nothing to add up."""
@@ -30,54 +34,44 @@ def product(a: Arrays, b: Arrays, out: Arrays) -> None:
         np.dot(a, b, out)
 
 
-@exact
-def affine(x: Arrays, weight: Arrays, bias: Arrays, out: Arrays) -> None:
-    """Write ``weight x + bias`` for rows x."""
-    product(x, weight.T, out)
-    for row in range(out.shape[0]):
-        for h in range(out.shape[1]):
-            out[row, h] += bias[h]
+@sums
+def product_backward(gradient: Arrays, a: Arrays, b: Arrays, to_a: Arrays, to_b: Arrays) -> None:
+    """Write the gradient of a and add to that of b."""
+    if a.shape[1] > 0:
+        np.dot(gradient, b.T, to_a)
+        to_b += np.dot(a.T, gradient)
 
 
 @exact
-def rectify(x: Arrays) -> None:
-    """Take ReLU in place."""
+def rectify(x: Arrays, bias: Arrays) -> None:
+    """Write ``ReLU(x + bias)`` in the place of rows x."""
     for row in range(x.shape[0]):
         for h in range(x.shape[1]):
-            x[row, h] = 0 if x[row, h] < 0 else x[row, h]
-
-
-@exact
-def rectify_backward(gradient: Arrays, rectified: Arrays) -> None:
-    """Turn the gradient of what is rectified into that of what was, in place."""
-    for row in range(gradient.shape[0]):
-        for h in range(gradient.shape[1]):
-            gradient[row, h] = gradient[row, h] if rectified[row, h] > 0 else 0
+            total = x[row, h] + bias[h]
+            x[row, h] = 0 if total < 0 else total
 
 
 @sums
-def sum_of_rows(rows: Arrays, out: Arrays) -> None:
-    """Write the sum over rows."""
-    out[:] = 0
-    for row in range(rows.shape[0]):
-        for h in range(rows.shape[1]):
-            out[h] += rows[row, h]
+def rectify_backward(gradient: Arrays, rectified: Arrays, to_bias: Arrays) -> None:
+    """Turn the gradient of what is rectified into that of what was, in its place, and add to the bias's."""
+    for row in range(gradient.shape[0]):
+        for h in range(gradient.shape[1]):
+            g = gradient[row, h] * (rectified[row, h] > 0)
+            gradient[row, h] = g
+            to_bias[h] += g
 
 
 @exact
-def first_layer(sent: Arrays, heard: Arrays, edge: Arrays, edge_weight: Arrays, out: Arrays) -> None:
-    """Write ``ReLU(sent_i + heard_j + We edge_ij)``, [B · S · R, H]; see :func:`max_message`."""
-    product(edge, edge_weight.T, out)
-    num_graphs, num_senders, width = sent.shape
-    num_receivers = heard.shape[1]
-    row = 0
-    for b in range(num_graphs):
-        for s in range(num_senders):
-            for r in range(num_receivers):
-                for h in range(width):
-                    x = out[row, h] + sent[b, s, h] + heard[b, r, h]
-                    out[row, h] = 0 if x < 0 else x
-                row += 1
+def first_layer(line: int, sent: Arrays, heard: Arrays, edge: Arrays, edge_weight: Arrays, out: Arrays) -> None:
+    """Write ``ReLU(sent_i + heard_j + We edge_ij)`` for the lines (graph, i) from `line` on, [lines · R, H]."""
+    num_senders, num_receivers = sent.shape[1], heard.shape[1]
+    product(edge, edge_weight, out)
+    for row in range(out.shape[0]):
+        b, s = divmod(line + row // num_receivers, num_senders)
+        r = row % num_receivers
+        for h in range(out.shape[1]):
+            total = out[row, h] + (sent[b, s, h] + heard[b, r, h])
+            out[row, h] = 0 if total < 0 else total
 
 
 @exact
@@ -102,41 +96,83 @@ def max_message(
         sent: [B, S, H].
         heard: [B, R, H].
         edge: [B · S · R, K].
-        edge_weight: We, [H, K].
-        weight_1: W1, [H, H].
+        edge_weight: We transposed, [K, H].
+        weight_1: W1 transposed, [H, H].
         bias_1: b1, [H].
         weight_2: W2, [H, H].
         bias_2: b2, [H].
-        is_heard: [B, S, R]; of size 0 if all are.
+        is_heard: [B · S · R]; of size 0 if all are.
         lowest: What stands for the message of a sender that is not heard.
         second: Written, [B · S · R, H].
         received: Written, [B, R, H].
         sender: Written, [B, R, H]: whose message is the maximum; -1 if several are, or one that is not heard.
     """
-    first = np.empty_like(second)
-    first_layer(sent, heard, edge, edge_weight, first)
-    affine(first, weight_1, bias_1, second)
-    rectify(second)
-    width = second.shape[1]
-    messages = first
-    affine(second, weight_2, bias_2, messages)
-    num_graphs, num_senders, num_receivers = sent.shape[0], sent.shape[1], heard.shape[1]
+    num_senders, num_receivers, width = sent.shape[1], heard.shape[1], second.shape[1]
+    num_lines, step = sent.shape[0] * num_senders, max(1, TILE // num_receivers)
+    tile = np.empty((step * num_receivers, width), second.dtype)
+    # Written in turn: compilers make branches of a choice that is written where one of both is read.
+    new_best, new_sender = np.empty(width, received.dtype), np.empty(width, sender.dtype)
+    received[:] = -np.inf
+    sender[:] = 0
+    for line in range(0, num_lines, step):
+        begin, end = line * num_receivers, min(line + step, num_lines) * num_receivers
+        some, some_second = tile[: end - begin], second[begin:end]
+        first_layer(line, sent, heard, edge[begin:end], edge_weight, some)
+        np.dot(some, weight_1, some_second)
+        rectify(some_second, bias_1)
+        np.dot(some_second, weight_2.T, some)
+        for row in range(end - begin):
+            b, s = divmod(line + row // num_receivers, num_senders)
+            r = row % num_receivers
+            is_one = is_heard.size == 0 or is_heard[begin + row]
+            for h in range(width):
+                message, best = some[row, h] + bias_2[h] if is_one else lowest, received[b, r, h]
+                wins = (message > best) | (message != message)
+                new_best[h] = message if wins else best
+                new_sender[h] = s if wins else (-1 if message == best else sender[b, r, h])
+            for h in range(width):
+                received[b, r, h] = new_best[h]
+            for h in range(width):
+                sender[b, r, h] = new_sender[h]
+
+
+@sums
+def ties_backward(
+    gradient: Arrays,
+    weight_2: Arrays,
+    bias_2: Arrays,
+    is_heard: Arrays,
+    second: Arrays,
+    received: Arrays,
+    sender: Arrays,
+    to_second: Arrays,
+    to_weight_2: Arrays,
+    to_bias_2: Arrays,
+) -> None:
+    """Add the gradients of the maxima that several senders have; see :func:`max_message`."""
+    num_graphs, num_receivers, width = received.shape
+    num_senders = len(second) // (num_graphs * num_receivers)
+    messages = np.dot(second, weight_2.T)
+    shares = np.empty(num_senders, second.dtype)
     for b in range(num_graphs):
         for r in range(num_receivers):
-            for s in range(num_senders):
-                row = (b * num_senders + s) * num_receivers + r
-                if is_heard.size > 0 and not is_heard[b, s, r]:
-                    messages[row] = lowest
+            first = b * num_senders * num_receivers + r
             for h in range(width):
-                received[b, r, h] = messages[b * num_senders * num_receivers + r, h]
-                sender[b, r, h] = 0
-            for s in range(1, num_senders):
-                row = (b * num_senders + s) * num_receivers + r
-                for h in range(width):
-                    message, best = messages[row, h], received[b, r, h]
-                    wins = (message > best) | (message != message)
-                    received[b, r, h] = message if wins else best
-                    sender[b, r, h] = s if wins else (-1 if message == best else sender[b, r, h])
+                if sender[b, r, h] >= 0:
+                    continue
+                for i in range(num_senders):
+                    pair = first + i * num_receivers
+                    is_one = is_heard.size == 0 or is_heard[pair]
+                    shares[i] = is_one and messages[pair, h] + bias_2[h] == received[b, r, h]
+                number = shares.sum()
+                for i in range(num_senders):
+                    if shares[i] > 0:
+                        pair, part = first + i * num_receivers, gradient[b, r, h] / number
+                        to_bias_2[h] += part
+                        for k in range(width):
+                            to_second[pair, k] += part * weight_2[h, k]
+                        for k in range(width):
+                            to_weight_2[h, k] += part * second[pair, k]
 
 
 @sums
@@ -162,128 +198,86 @@ def max_message_backward(
     to_weight_2: Arrays,
     to_bias_2: Arrays,
 ) -> None:
-    """Write the gradients of what :func:`max_message` was given, from that of `received`.
+    """Add the gradients of what :func:`max_message` was given, from that of `received`, to zeros.
 
     Only the gradient of a maximum's sender is computed; if several have it, they share it evenly.
     """
-    num_graphs, num_senders, width = sent.shape
-    num_receivers = heard.shape[1]
-    to_second, messages = np.zeros_like(second), np.empty_like(second)
-    to_weight_2[:] = 0
-    to_bias_2[:] = 0
-    if (sender < 0).any():
-        affine(second, weight_2, bias_2, messages)
-    for b in range(num_graphs):
-        for r in range(num_receivers):
-            for h in range(width):
-                g, s = gradient[b, r, h], sender[b, r, h]
-                begin, end, number = (s, s + 1, 1) if s >= 0 else (0, num_senders, 0)
-                for i in range(begin, end if s < 0 else begin):
-                    row = (b * num_senders + i) * num_receivers + r
-                    number += messages[row, h] == received[b, r, h] and (is_heard.size == 0 or is_heard[b, i, r])
-                for i in range(begin, end):
-                    row = (b * num_senders + i) * num_receivers + r
-                    if is_heard.size > 0 and not is_heard[b, i, r]:
-                        continue
-                    if s < 0 and messages[row, h] != received[b, r, h]:
-                        continue
-                    part = g / number
-                    to_bias_2[h] += part
-                    for k in range(width):
-                        to_second[row, k] += part * weight_2[h, k]
-                        to_weight_2[h, k] += part * second[row, k]
-    first, to_first = messages, np.empty_like(second)
-    first_layer(sent, heard, edge, edge_weight, first)
-    rectify_backward(to_second, second)
-    sum_of_rows(to_second, to_bias_1)
-    np.dot(to_second.T, first, to_weight_1)
-    np.dot(to_second, weight_1, to_first)
-    rectify_backward(to_first, first)
-    to_sent[:] = 0
-    to_heard[:] = 0
-    row = 0
-    for b in range(num_graphs):
-        for s in range(num_senders):
+    num_senders, num_receivers, width = sent.shape[1], heard.shape[1], second.shape[1]
+    num_lines, step = sent.shape[0] * num_senders, max(1, TILE // num_receivers)
+    tiles = np.empty((3, step * num_receivers, width), second.dtype)
+    has_ties = (sender < 0).any()
+    of_ties = np.zeros_like(second if has_ties else second[:0])
+    if has_ties:
+        ties_backward(gradient, weight_2, bias_2, is_heard, second, received, sender, of_ties, to_weight_2, to_bias_2)
+    for line in range(0, num_lines, step):
+        last = min(line + step, num_lines)
+        begin, end = line * num_receivers, last * num_receivers
+        first, to_first, to_second = tiles[0, : end - begin], tiles[1, : end - begin], tiles[2, : end - begin]
+        to_second[:] = 0
+        if has_ties:
+            to_second += of_ties[begin:end]
+        for b in range(line // num_senders, (last - 1) // num_senders + 1):
             for r in range(num_receivers):
                 for h in range(width):
-                    to_sent[b, s, h] += to_first[row, h]
-                    to_heard[b, r, h] += to_first[row, h]
-                row += 1
-    if edge.shape[1] > 0:
-        np.dot(to_first.T, edge, to_edge_weight)
-        np.dot(to_first, edge_weight, to_edge)
+                    pair, part = (b * num_senders + sender[b, r, h]) * num_receivers + r, gradient[b, r, h]
+                    if sender[b, r, h] < 0 or not begin <= pair < end or (is_heard.size > 0 and not is_heard[pair]):
+                        continue
+                    to_bias_2[h] += part
+                    # Two loops: compilers give up on as many arrays as there are in both.
+                    for k in range(width):
+                        to_second[pair - begin, k] += part * weight_2[h, k]
+                    for k in range(width):
+                        to_weight_2[h, k] += part * second[pair, k]
+        rectify_backward(to_second, second[begin:end], to_bias_1)
+        first_layer(line, sent, heard, edge[begin:end], edge_weight, first)
+        product_backward(to_second, first, weight_1, to_first, to_weight_1)
+        for row in range(end - begin):
+            b, s = divmod(line + row // num_receivers, num_senders)
+            r = row % num_receivers
+            for h in range(width):
+                g = to_first[row, h] * (first[row, h] > 0)
+                to_first[row, h] = g
+                to_sent[b, s, h] += g
+                to_heard[b, r, h] += g
+        product_backward(to_first, edge[begin:end], edge_weight, to_edge[begin:end], to_edge_weight)
 
 
 @exact
-def max_plus(a: Arrays, b: Arrays, top: Arrays, which: Arrays) -> None:
-    """Write ``max_i a_ij + b_ik`` for a and b [M, N, N], and which i has it, or -1 if several have."""
-    num_matrices, num_nodes, _ = a.shape
+def max_plus(a: Arrays, b: Arrays, top: Arrays) -> None:
+    """Write ``max_i a_ij + b_ik`` for a [M, N, N] and b [M, N, K]."""
+    num_matrices, num_nodes, num_columns = b.shape
+    top[:] = -np.inf
     for m in range(num_matrices):
         for j in range(num_nodes):
-            for k in range(num_nodes):
-                top[m, j, k] = a[m, 0, j] + b[m, 0, k]
-                which[m, j, k] = 0
-            for i in range(1, num_nodes):
-                first = a[m, i, j]
-                for k in range(num_nodes):
-                    total, best = first + b[m, i, k], top[m, j, k]
-                    wins = (total > best) | (total != total)
-                    top[m, j, k] = total if wins else best
-                    which[m, j, k] = i if wins else (-1 if total == best else which[m, j, k])
+            for i in range(num_nodes):
+                for k in range(num_columns):
+                    top[m, j, k] = np.maximum(top[m, j, k], a[m, i, j] + b[m, i, k])
 
 
 @exact
-def max_plus_backward(
-    gradient: Arrays, a: Arrays, b: Arrays, top: Arrays, which: Arrays, to_a: Arrays, to_b: Arrays
-) -> None:
+def max_plus_backward(gradient: Arrays, a: Arrays, b: Arrays, top: Arrays, to_a: Arrays, to_b: Arrays) -> None:
     """Add to the gradients of a and b, evenly among all i that have the maximum."""
-    num_matrices, num_nodes, _ = a.shape
+    num_matrices, num_nodes, num_columns = b.shape
+    number, which = np.empty(num_columns, np.int32), np.empty(num_columns, np.int32)
     for m in range(num_matrices):
         for j in range(num_nodes):
+            number[:] = 0
+            which[:] = 0
+            for i in range(num_nodes):
+                for k in range(num_columns):
+                    is_top = np.int32(a[m, i, j] + b[m, i, k] == top[m, j, k])
+                    number[k] += is_top
+                    which[k] += is_top * np.int32(i)
             for k in range(num_nodes):
-                g, i = gradient[m, j, k], which[m, j, k]
-                if i >= 0:
-                    to_a[m, i, j] += g
-                    to_b[m, i, k] += g
+                part = gradient[m, j, k] / number[k]
+                if number[k] == 1:
+                    to_a[m, which[k], j] += part
+                    to_b[m, which[k], k] += part
                     continue
-                number = 0
-                for i in range(num_nodes):
-                    number += a[m, i, j] + b[m, i, k] == top[m, j, k]
                 for i in range(num_nodes):
                     if a[m, i, j] + b[m, i, k] == top[m, j, k]:
-                        to_a[m, i, j] += g / number
-                        to_b[m, i, k] += g / number
-
-
-@exact
-def edge_sums(
-    target: Arrays,
-    edge: Arrays,
-    edge_weight: Arrays,
-    data: Arrays,
-    first_weight: Arrays,
-    first_bias: Arrays,
-    states_weight: Arrays,
-    out: Arrays,
-    first: Arrays,
-) -> None:
-    """Write ``target_i + We edge_ij + Ws first_ij``, ``first_ij = ReLU(Wf data_ij + bf)``; see :func:`edge_logits`."""
-    product(edge, edge_weight.T, out)
-    num_graphs, num_senders, width = target.shape
-    num_receivers = out.shape[0] // (num_graphs * num_senders)
-    if data.size > 0:
-        affine(data, first_weight, first_bias, first)
-        rectify(first)
-        states = np.empty_like(out)
-        np.dot(first, states_weight.T, states)
-        out += states
-    row = 0
-    for b in range(num_graphs):
-        for s in range(num_senders):
-            for _ in range(num_receivers):
-                for h in range(width):
-                    out[row, h] += target[b, s, h]
-                row += 1
+                        to_a[m, i, j] += part
+                        to_b[m, i, k] += part
 
 
 @sums
@@ -307,27 +301,37 @@ def edge_logits(
         target: [B, S, H].
         weight: w, [H].
         edge: [B · S · R, K].
-        edge_weight: We, [H, K].
+        edge_weight: We transposed, [K, H].
         data: [B · S · R, F]; of size 0 if there are no states.
-        first_weight: Wf, [W, F].
+        first_weight: Wf transposed, [F, W].
         first_bias: bf, [W].
-        states_weight: Ws, [H, W].
+        states_weight: Ws transposed, [W, H].
         second: Written, [B · S · R, H].
         logits: Written, [B, S, R].
     """
-    first = np.empty((len(data), len(first_bias)), second.dtype)
-    edge_sums(target, edge, edge_weight, data, first_weight, first_bias, states_weight, second, first)
-    num_graphs, num_senders, num_receivers = logits.shape
-    row = 0
-    for b in range(num_graphs):
-        for s in range(num_senders):
-            for r in range(num_receivers):
-                total = weight[0] * 0
-                for h in range(weight.shape[0]):
-                    x, y = source[b, r, h], second[row, h]
-                    total += weight[h] * (x if (x > y) | (x != x) else y)
-                logits[b, s, r] = total
-                row += 1
+    num_senders, num_receivers, width = target.shape[1], source.shape[1], second.shape[1]
+    num_lines, step = source.shape[0] * num_senders, max(1, TILE // num_receivers)
+    firsts = np.empty((step * num_receivers, len(first_bias)), second.dtype)
+    sums = np.empty((step * num_receivers, width), second.dtype)
+    for line in range(0, num_lines, step):
+        begin, end = line * num_receivers, min(line + step, num_lines) * num_receivers
+        some, first, states = second[begin:end], firsts[: end - begin], sums[: end - begin]
+        product(edge[begin:end], edge_weight, some)
+        if data.size > 0:
+            np.dot(data[begin:end], first_weight, first)
+            rectify(first, first_bias)
+            np.dot(first, states_weight, states)
+        else:
+            states[:] = 0
+        for row in range(end - begin):
+            b, s = divmod(line + row // num_receivers, num_senders)
+            r = row % num_receivers
+            total = weight[0] * 0
+            for h in range(width):
+                x, y = source[b, r, h], some[row, h] + states[row, h] + target[b, s, h]
+                some[row, h] = y
+                total += weight[h] * (x if (x > y) | (x != x) else y)
+            logits[b, s, r] = total
 
 
 @sums
@@ -352,41 +356,37 @@ def edge_logits_backward(
     to_first_bias: Arrays,
     to_states_weight: Arrays,
 ) -> None:
-    """Write the gradients of what :func:`edge_logits` was given; where both are equal, half goes to each."""
-    zero = weight[0] * 0
-    half = zero + 0.5
-    to_source[:] = 0
-    to_target[:] = 0
-    to_weight[:] = 0
-    to_second = np.empty_like(second)
-    num_graphs, num_senders, num_receivers = gradient.shape
-    row = 0
-    for b in range(num_graphs):
-        for s in range(num_senders):
-            for r in range(num_receivers):
-                g = gradient[b, s, r]
-                for h in range(weight.shape[0]):
-                    x, y, passed = source[b, r, h], second[row, h], g * weight[h]
-                    part = zero if x < y else (passed if x > y else passed * half)
-                    to_source[b, r, h] += part
-                    to_target[b, s, h] += passed - part
-                    to_second[row, h] = passed - part
-                    to_weight[h] += g * (x if x > y else y)
-                row += 1
-    if edge.shape[1] > 0:
-        np.dot(to_second.T, edge, to_edge_weight)
-        np.dot(to_second, edge_weight, to_edge)
-    if data.size > 0:
-        first = np.empty((len(data), len(first_bias)), second.dtype)
-        to_first = np.empty_like(first)
-        affine(data, first_weight, first_bias, first)
-        rectify(first)
-        np.dot(to_second.T, first, to_states_weight)
-        np.dot(to_second, states_weight, to_first)
-        rectify_backward(to_first, first)
-        np.dot(to_first.T, data, to_first_weight)
-        sum_of_rows(to_first, to_first_bias)
-        np.dot(to_first, first_weight, to_data)
+    """Add the gradients of what :func:`edge_logits` was given to zeros; where both are equal, half goes to each."""
+    zero, half, one = second.dtype.type(0), second.dtype.type(0.5), second.dtype.type(1)
+    num_senders, num_receivers, width = to_target.shape[1], source.shape[1], second.shape[1]
+    num_lines, step = source.shape[0] * num_senders, max(1, TILE // num_receivers)
+    tile = np.empty((step * num_receivers, width), second.dtype)
+    firsts = np.empty((2, step * num_receivers, len(first_bias)), second.dtype)
+    for line in range(0, num_lines, step):
+        begin, end = line * num_receivers, min(line + step, num_lines) * num_receivers
+        to_second, first, to_first = tile[: end - begin], firsts[0, : end - begin], firsts[1, : end - begin]
+        for row in range(end - begin):
+            b, s = divmod(line + row // num_receivers, num_senders)
+            r = row % num_receivers
+            g = gradient[b, s, r]
+            # Four loops: compilers give up on as many arrays as there are in all.
+            for h in range(width):
+                x, y = source[b, r, h], second[begin + row, h]
+                to_second[row, h] = g * weight[h] * (zero if x > y else (one if x < y else half))
+            for h in range(width):
+                to_source[b, r, h] += g * weight[h] - to_second[row, h]
+            for h in range(width):
+                to_target[b, s, h] += to_second[row, h]
+            for h in range(width):
+                x, y = source[b, r, h], second[begin + row, h]
+                to_weight[h] += g * (x if x > y else y)
+        product_backward(to_second, edge[begin:end], edge_weight, to_edge[begin:end], to_edge_weight)
+        if data.size > 0:
+            np.dot(data[begin:end], first_weight, first)
+            rectify(first, first_bias)
+            product_backward(to_second, first, states_weight, to_first, to_states_weight)
+            rectify_backward(to_first, first, to_first_bias)
+            product_backward(to_first, data[begin:end], first_weight, to_data[begin:end], to_first_weight)
 
 
 @sums

@@ -31,7 +31,7 @@ def draw_pca(latents: Latents, title: str, path: Path) -> None:
     of_whole, of_points = pca(whole), pca(points)
     places = of_whole.coordinates(whole)
     ranks = places[:, 0].argsort().argsort()
-    colours = colormaps["turbo"](ranks.double() / max(1, len(ranks) - 1))
+    colours = colormaps["turbo"]((ranks / max(1, len(ranks) - 1)).numpy())
 
     by_trajectory.scatter(places[:, 0], places[:, 1], color=colours, s=18)
     _label(by_trajectory, of_whole, "trajectories")

@@ -92,13 +92,12 @@ def _collected(model: EncodeProcessDecode, batch: Batch, num_steps: int) -> Late
     maxima: list[Tensor] = []
 
     def observe(graphs: Tensor, hidden: Tensor) -> None:
-        in_order = hidden[graphs.argsort()]
-        maxima.append(in_order.amax(dim=1).cpu())
+        in_order = hidden[graphs.argsort()].cpu()
+        maxima.append(in_order.amax(dim=1))
         if len(by_step) < own.max():
-            by_step.append(in_order.cpu())
+            by_step.append(in_order)
 
-    prolonged = features._replace(lengths=torch.full_like(features.lengths, num_steps + 1))
-    model(batch.algorithm, prolonged, with_hints=False, observe=observe)
+    model(batch.algorithm, features, with_hints=False, num_steps=num_steps, observe=observe)
     hidden = torch.stack(by_step, dim=1)[torch.arange(len(by_step)) < own[:, None]]
     return Latents(hidden, own, torch.stack(maxima, dim=1))
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -48,6 +48,8 @@ class Linear(nn.Linear):
         """y, [..., out_features], from x, [..., in_features]."""
         if isinstance(input, Tensor):
             return super().forward(input)
+        if self in input.made:
+            return input.made[self]
         before = input.before(self)
         return functional.linear(input.joined, before.joined, before.bias)
 
@@ -83,7 +85,7 @@ class Parts(NamedTuple):
 
 
 class Before(NamedTuple):
-    """A linear layer as one on channels and what stands beside their features.
+    """A linear layer, or several one above the other, as one on channels and what stands beside their features.
 
     Attributes:
         weights: [out_features, K], and [out_features, W'] each.
@@ -110,14 +112,15 @@ class Map:
         self.weight = weight
         self.bias = bias
         self._extended: dict[tuple[nn.Linear, ...], Map] = {}
-        self.before: dict[nn.Linear, Before] = {}
+        self.before: dict[tuple[nn.Linear, ...], Before] = {}
 
     def extended(self, linears: Sequence[nn.Linear]) -> Map:
         """This map plus linear layers on further channels."""
         key = tuple(linears)
         if key not in self._extended:
             weight = torch.cat([self.weight, *(linear.weight for linear in linears)], dim=1)
-            self._extended[key] = Map(weight, torch.stack([self.bias, *(linear.bias for linear in linears)]).sum(dim=0))
+            # Gradients of a stack would be views of one memory, where clipping in place would act on each of them.
+            self._extended[key] = Map(weight, sum((linear.bias for linear in linears), self.bias))
         return self._extended[key]
 
 
@@ -151,11 +154,13 @@ class Channels:
         data: [..., K].
         map: From the channels to the features.
         others: [..., W'] each.
+        made: What some layers make of these features, if that is computed already.
     """
 
     data: Tensor
     map: Map
     others: tuple[Tensor | Rectified, ...] = ()
+    made: Mapping[nn.Linear, Tensor] = field(default_factory=dict)
 
     @cached_property
     def joined(self) -> Tensor:
@@ -166,18 +171,21 @@ class Channels:
         """These plus the results of linear layers on further channels."""
         if not data:
             return self
-        return replace(self, data=torch.cat([self.data, *data], dim=-1), map=self.map.extended(linears))
+        return Channels(torch.cat([self.data, *data], dim=-1), self.map.extended(linears), self.others)
 
-    def before(self, linear: nn.Linear) -> Before:
-        """What `linear` is as a layer on the channels; computed once for every map."""
-        if linear not in self.map.before:
+    def before(self, *linears: nn.Linear) -> Before:
+        """What layers one above the other are as one on the channels; computed once for every map."""
+        if linears not in self.map.before:
             widths = [len(self.map.weight), *map(_width, self.others)]
-            weight, *others = torch.split(linear.weight, widths, dim=1)
-            bias = weight @ self.map.bias
-            bias = bias if linear.bias is None else linear.bias + bias
+            rows: list[Tensor] = [linear.weight for linear in linears]
+            weight, *others = torch.split(torch.cat(rows), widths, dim=1)
             weights = (weight @ self.map.weight, *others)
-            self.map.before[linear] = Before(weights, torch.cat(weights, dim=1), bias)
-        return self.map.before[linear]
+            biases: list[Tensor] = [
+                weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears
+            ]
+            bias = torch.cat(biases) + weight @ self.map.bias
+            self.map.before[linears] = Before(weights, torch.cat(weights, dim=1), bias)
+        return self.map.before[linears]
 
     def __getitem__(self, graphs: slice | Tensor) -> Channels:
         """Those of some graphs."""
@@ -188,7 +196,17 @@ def beside(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor |
     """Features of all side by side, [..., W + W' + ...]."""
     if isinstance(features, Tensor):
         return torch.cat([features, *map(as_tensor, others)], dim=-1)
-    return replace(features, others=(*features.others, *others))
+    return Channels(features.data, features.map, (*features.others, *others))
+
+
+def ahead(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Tensor | Channels:
+    """The same features; of :class:`Channels`, what the layers will make of them is computed in one product."""
+    if isinstance(features, Tensor):
+        return features
+    before = features.before(*linears)
+    made = functional.linear(features.joined, before.joined, before.bias)
+    parts = torch.split(made, [linear.out_features for linear in linears], dim=-1)
+    return replace(features, made=dict(zip(linears, parts, strict=True)))
 
 
 def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:

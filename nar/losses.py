@@ -1,8 +1,10 @@
 """The losses of outputs and hints.
 
 Source: ``clrs/_src/losses.py`` of dm-clrs 2.0.3, those of full samples and of chunks. Hints are compared at exactly the
-steps that trajectories have, so neither loss needs a mask over time.
+steps that trajectories have.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -24,14 +26,18 @@ def losses(
         feedback: The true hints and outputs.
         ended: Which graphs' outputs to score, [B]; None for all.
     """
-    hints = {name: hint[predictions.time, predictions.graph] for name, hint in feedback.features.hints.items()}
+    time, graph = predictions.time, predictions.graph
+    # A model that is run for more steps than a trajectory has makes predictions of hints that are not there.
+    is_there = time < feedback.features.lengths[graph]
+    hints = {name: hint[time.clamp(max=len(hint) - 1), graph] for name, hint in feedback.features.hints.items()}
     rows = slice(None) if ended is None else ended.nonzero().squeeze(1)
     logits = predictions.hints | {name: output[rows] for name, output in predictions.outputs.items()}
     truth = hints | {name: output[rows] for name, output in feedback.outputs.items()}
-    return {name: probe_loss(spec[name], logits[name], truth[name]) for name in logits}
+    scored: Mapping[str, Tensor] = dict.fromkeys(hints, is_there)
+    return {name: probe_loss(spec[name], logits[name], truth[name], scored.get(name)) for name in logits}
 
 
-def probe_loss(probe: Probe, logits: Tensor, truth: Tensor) -> Tensor:
+def probe_loss(probe: Probe, logits: Tensor, truth: Tensor, rows: Tensor | None = None) -> Tensor:
     """The mean loss over all scored entries of a probe; 0 if there are none.
 
     Squared error for scalars, binary cross entropy for masks, cross entropy for the rest (for a permutation pointer,
@@ -41,6 +47,7 @@ def probe_loss(probe: Probe, logits: Tensor, truth: Tensor) -> Tensor:
         probe: What is predicted.
         logits: In the shape that :class:`nar.specs.Type` says.
         truth: The data of the probe.
+        rows: Which of the first axis to score; None for all.
     """
     scored = torch.ones_like(truth, dtype=torch.bool)
     match probe.type:
@@ -53,4 +60,6 @@ def probe_loss(probe: Probe, logits: Tensor, truth: Tensor) -> Tensor:
             scored = truth != MASKED
             log_probabilities = logits if probe.type is Type.PERMUTATION_POINTER else logits.log_softmax(dim=-1)
             loss = -log_probabilities.gather(-1, truth.long().clamp(min=0)[..., None]).squeeze(-1)
+    if rows is not None:
+        scored = scored & rows.view(-1, *[1] * (scored.dim() - 1))
     return torch.where(scored, loss, 0).sum() / scored.sum().clamp(min=1)

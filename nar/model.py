@@ -6,8 +6,9 @@ LoG 2023.
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +34,17 @@ class Predictions(NamedTuple):
     Attributes:
         outputs: At each graph's own last step, [B, ...].
         hints: At every step that has a hint to compare with, one after the other, [P, ...].
-        time: The time index of that hint in the trajectory, at least 1, [P].
+        time: The time index of that hint in the trajectory, at least 1, [P]; beyond a trajectory's end only if a model
+            was told for how many steps to run.
         graph: The graph it belongs to, [P].
+        penalties: Those of the processor by name, if they were asked for: means over all steps of all graphs.
     """
 
     outputs: dict[str, Tensor]
     hints: dict[str, Tensor]
     time: Tensor
     graph: Tensor
+    penalties: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class EncodeProcessDecode(nn.Module):
@@ -110,23 +114,31 @@ class EncodeProcessDecode(nn.Module):
         features: Features[Tensor],
         *,
         with_hints: bool = True,
+        with_penalties: bool = False,
+        num_steps: int | None = None,
         observe: Observe | None = None,
     ) -> Predictions:
         """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
         In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
-        the first hint of `features` is looked at. After every step `observe` is called with the places in the batch of
-        the C graphs that were still running, [C], and with their node states, [C, N, H].
+        the first hint of `features` is looked at.
+
+        Args:
+            algorithm: Whose encoders and decoders to use.
+            features: The batch.
+            with_hints: Whether to predict hints.
+            num_steps: How many steps to run all graphs for, at least as many as the longest needs. Nothing then depends
+                on the lengths but which states outputs are decoded of, so no shape does. If None, graphs leave the
+                batch when they end.
+            observe: Called after every step with the places in the batch of the C graphs that still run, [C], and with
+                their node states, [C, N, H].
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
-        # Longest first, so that the graphs still running are always the first `count`.
-        lengths: list[int] = features.lengths.tolist()
-        num_steps = [max(1, length - 1) for length in lengths]
-        longest_first = sorted(range(len(lengths)), key=lambda graph: -num_steps[graph])
-        order = torch.tensor(longest_first, device=features.lengths.device)
-        counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
-        ranges = list(zip([*counts[1:], 0], counts, strict=True))  # of those that end, by step
+        if num_steps is None:
+            order, counts, kept, last = shrinking(features.lengths)
+        else:
+            order, counts, kept, last = steady(features.lengths, num_steps)
 
         num_nodes = size_of(heads.inputs, features.inputs)
         empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
@@ -134,10 +146,10 @@ class EncodeProcessDecode(nn.Module):
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
-        for step, (end, count) in enumerate(ranges):
-            encoding = inputs.first(count)
+        penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
+        for step, (count, some) in enumerate(zip(counts, kept, strict=True)):
+            encoding, graphs = inputs.first(count), order[:count]
             if self.encodes_hints:
-                graphs = order[:count]
                 true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
                 if step == 0:
                     hints = _dense(heads.hints, true, graphs, num_nodes)
@@ -147,29 +159,30 @@ class EncodeProcessDecode(nn.Module):
                         forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding)
-            is_last = torch.arange(count, device=order.device) >= end
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last)
+            is_last = features.lengths[graphs].clamp(min=2) == step + 2
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
             if observe is not None:
-                observe(order[:count], hidden)
+                observe(graphs, hidden)
             all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
             if not with_hints:
                 del all_logits[:-1]
-            if end < count:
-                final_states.append(states.some(slice(end, count)))
+            if some.start < some.stop:
+                final_states.append(states.some(some))
 
-        by_graph = torch.cat([order[end:count] for end, count in ranges]).argsort()
-        final = States.concatenated(final_states).some(by_graph)
+        final = States.concatenated(final_states).some(last)
         outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
         if not with_hints:
             return Predictions(outputs, {}, order[:0], order[:0])
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
         graph = torch.cat([order[:count] for count in counts])
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
-        if min(lengths) == 1:  # a trajectory of one hint has a step, but no second hint to compare it with
+        if num_steps is None and (features.lengths == 1).any():  # a step, but no second hint to compare it with
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
-        return Predictions(outputs, hints, time, graph)
+        return Predictions(
+            outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
+        )
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicted hints as the next step is given them."""
@@ -177,13 +190,27 @@ class EncodeProcessDecode(nn.Module):
         value = hard_value if hard else soft_value
         return {name: value(probe, logits[name]) for name, probe in spec.items()}
 
-    def _step(self, encoding: Encoding, hidden: Tensor, cell: Tensor, is_last: Tensor) -> tuple[States, Tensor, Tensor]:
-        """One step's states for the decoders, node states and LSTM cell."""
+    def _step(
+        self,
+        encoding: Encoding,
+        hidden: Tensor,
+        cell: Tensor,
+        is_last: Tensor,
+        penalties: list[dict[str, Tensor]] | None,
+    ) -> tuple[States, Tensor, Tensor]:
+        """One step's states for the decoders, node states and LSTM cell; its `penalties`, if any, are added to those.
+
+        A penalty counts for as many graphs as take the step.
+        """
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = self._decayed(hidden), None
-        given = (node_fts, edge_fts) if self.processor.takes_channels else (as_tensor(node_fts), as_tensor(edge_fts))
+        nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
+        edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
         for _ in range(self.num_processor_steps):
-            new_hidden, edge_states = self.processor(*given, graph_fts, adj, new_hidden)
+            if penalties is not None:
+                of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
+                penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
+            new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
         if self.latent_noise is not None:
             new_hidden = self.latent_noise(new_hidden, is_last)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
@@ -247,9 +274,46 @@ class LSTM(nn.Module):
         return leave.sigmoid() * cell.tanh(), cell
 
 
+class Unroll(NamedTuple):
+    """For which graphs each step of a batch is taken.
+
+    Attributes:
+        order: In which the graphs are taken, [B].
+        counts: How many of them, the first ones, at each step.
+        kept: Which of these states to keep at each step, for outputs.
+        last: Where each graph's last states are among all that are kept, [B].
+    """
+
+    order: Tensor
+    counts: list[int]
+    kept: list[slice]
+    last: Tensor
+
+
+def shrinking(lengths: Tensor) -> Unroll:
+    """Every graph leaves the batch when it ends; the longest come first."""
+    num_steps = [max(1, length - 1) for length in lengths.tolist()]
+    order = torch.tensor(sorted(range(len(num_steps)), key=lambda graph: -num_steps[graph]), device=lengths.device)
+    counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
+    kept = [slice(end, count) for end, count in zip([*counts[1:], 0], counts, strict=True)]
+    return Unroll(order, counts, kept, torch.cat([order[some] for some in kept]).argsort())
+
+
+def steady(lengths: Tensor, num_steps: int) -> Unroll:
+    """All graphs are in the batch at every step, whatever the lengths."""
+    order = torch.arange(len(lengths), device=lengths.device)
+    last = (lengths - 2).clamp(min=0) * len(lengths) + order
+    return Unroll(order, [len(lengths)] * num_steps, [slice(0, len(lengths))] * num_steps, last)
+
+
 def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:
     """The probes of `spec` for some graphs, in the shape of their logits."""
     return {name: dense(probe, data[name][graphs], num_nodes) for name, probe in spec.items()}
+
+
+def _summed(parts: Sequence[Mapping[str, Tensor]], number: int) -> dict[str, Tensor]:
+    """The sum of each entry, divided by `number`."""
+    return {name: torch.stack([part[name] for part in parts]).sum() / number for name in (parts[0] if parts else ())}
 
 
 def _where(graphs: Tensor, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.optim import Adam, Optimizer
 
 from nar.batch import Batch
 from nar.errors import UserError
+from nar.graphs import Recorder, WithGradients
 from nar.losses import losses
 from nar.metrics import counts, definite, scores
 from nar.model import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
@@ -49,6 +50,7 @@ class Reasoner(LightningModule):
         latent_decay_to: What they decay to: zero, or the mean over each node's own entries.
         latent_noise: What becomes of node states after the processor: one of :mod:`nar.noise`, or the import path of a
             subclass of :class:`nar.noise.Noise`; None for nothing.
+        penalties: Weights of those penalties of the processor, by name, that are added to the loss.
     """
 
     def __init__(
@@ -65,10 +67,18 @@ class Reasoner(LightningModule):
         latent_decay: float = 1.0,
         latent_decay_to: DecayTo = "zero",
         latent_noise: Noise | None = None,
+        penalties: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        self.penalties = dict(penalties or {})
+        for name, weight in self.penalties.items():
+            if name not in processor.penalty_names:
+                known = " or ".join(map(repr, processor.penalty_names)) or "none"
+                raise ValueError(f"expected a penalty of {type(processor).__name__}, {known}, given {name!r}")
+            if weight < 0:
+                raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
         self.learning_rate = learning_rate
         self.model = EncodeProcessDecode(
@@ -84,6 +94,8 @@ class Reasoner(LightningModule):
             latent_decay_to=latent_decay_to,
             latent_noise=latent_noise,
         )
+        self.recorded_training = Recorder(self._losses_and_gradients)
+        self.recorded_validation = Recorder(self._outputs_and_losses)
         self.tally = Tally()
         self.scores: dict[Key, dict[str, float]] = {}
         """The scores of the last validation or test, by output and under ``"score"`` their mean."""
@@ -103,16 +115,60 @@ class Reasoner(LightningModule):
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of all output and hint losses."""
+        """The sum of all output and hint losses, and of the penalties by their weights."""
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
-        by_probe = losses(self.specs[batch.algorithm], self(batch), batch.feedback, batch.ended)
-        loss = torch.stack(list(by_probe.values())).sum()
-        self._stop_unless_finite(batch.algorithm, by_probe, loss)
-        named = {f"train/{batch.algorithm}/loss/{name}": value.detach() for name, value in by_probe.items()}
+        if self.is_recorded(batch):
+            by_name, loss, gradients = self.recorded_training(batch)
+            used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
+            parameters, gradients = zip(*used, strict=True)
+            loss = WithGradients.apply(loss, list(gradients), *parameters)  # type: ignore[no-untyped-call]
+        else:
+            by_name, loss = self._losses(batch)
+        self._stop_unless_finite(batch.algorithm, {n.partition("/")[2]: x for n, x in by_name.items()}, loss)
+        named = {f"train/{batch.algorithm}/{name}": value.detach() for name, value in by_name.items()}
         self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
         return loss
+
+    def is_recorded(self, batch: Batch) -> bool:
+        """Whether a batch is run as a CUDA graph: on a GPU, if its trajectories are whole.
+
+        Windows of trajectories are of too many shapes. Gradients in float16 have to be scaled before they are known.
+        Penalties may draw what they look at on the CPU.
+        """
+        in_float16 = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.float16
+        return self.device.type == "cuda" and batch.ended is None and not in_float16 and not self.penalties
+
+    def _trained(self) -> list[Tensor]:
+        """All parameters but those that are kept as they are."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _losses(self, batch: Batch, num_steps: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of all probes and the penalties by name, and their weighted sum."""
+        predictions = self.model(
+            batch.algorithm, batch.feedback.features, num_steps=num_steps, with_penalties=bool(self.penalties)
+        )
+        by_probe = losses(self.specs[batch.algorithm], predictions, batch.feedback, batch.ended)
+        weighted = [weight * predictions.penalties[name] for name, weight in self.penalties.items()]
+        by_name = {f"loss/{name}": value for name, value in by_probe.items()}
+        by_name |= {f"penalty/{name}": predictions.penalties[name] for name in self.penalties}
+        return by_name, torch.stack([*by_probe.values(), *weighted]).sum()
+
+    def _losses_and_gradients(
+        self, batch: Batch, num_steps: int
+    ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
+        """The losses, and the gradients of their sum, None where a parameter has no part in it."""
+        by_name, loss = self._losses(batch, num_steps)
+        gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
+        return {name: value.detach() for name, value in by_name.items()}, loss.detach(), gradients
+
+    def _outputs_and_losses(
+        self, batch: Batch, num_steps: int | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The logits of outputs, and the loss of every probe."""
+        predictions = self.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
+        return predictions.outputs, losses(self.specs[batch.algorithm], predictions, batch.feedback)
 
     def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float], loss: Tensor) -> None:
         """Raise a :class:`UserError` that names the probe if the loss is not finite in some process."""
@@ -131,12 +187,13 @@ class Reasoner(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores and losses of its algorithm."""
-        predictions = self(batch)
+        evaluate = self.recorded_validation if self.is_recorded(batch) else self._outputs_and_losses
+        outputs, by_probe = evaluate(batch)
         spec = self.specs[batch.algorithm]
         key = (batch.algorithm, batch.num_nodes)
-        self.tally.add_counts(key, counts(spec, predictions.outputs, batch.feedback.outputs))
+        self.tally.add_counts(key, counts(spec, outputs, batch.feedback.outputs))
         num_samples = len(batch.feedback.features.lengths)
-        self.tally.add_losses(key, losses(spec, predictions, batch.feedback), num_samples)
+        self.tally.add_losses(key, by_probe, num_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Log scores and losses."""

@@ -1,7 +1,6 @@
 """The parts of an operation on all cores, each part on one.
 
-Parts that fit into a core's cache are computed much faster than the whole is by all cores together, and calls of
-compiled functions that take long keep Python's threads out of each other's way.
+Calls of compiled functions that take long keep Python's threads out of each other's way.
 """
 
 import os
@@ -19,8 +18,8 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 Part = tuple[slice, slice]  # some graphs, some rows of each
 
-PAIRS = 1024
-"""How many are computed at a time: what is made of each of them then fits into a core's cache."""
+PAIRS = 2048
+"""How many a thread takes at a time: enough that Python's part in it is small."""
 
 num_threads = torch.get_num_threads()
 """How many cores there are to use, as torch found them or was told by ``OMP_NUM_THREADS``."""
@@ -30,19 +29,24 @@ def in_parallel(function: Callable[[Given], Result], parts: Sequence[Given]) -> 
     """What `function` makes of each part, in order, by :data:`num_threads` threads; without gradients."""
     number = min(num_threads, len(parts))
     is_inference = torch.is_inference_mode_enabled()
+    made: list[Any] = [None] * len(parts)
+    left = iter(range(len(parts)))  # a thread that wakes late takes fewer
 
-    def every_so_many(first: int) -> list[Result]:
+    def take() -> None:
         with torch.inference_mode(is_inference), torch.no_grad():
-            return [function(part) for part in parts[first::number]]
+            for index in left:
+                made[index] = function(parts[index])
 
     with _blas().limit(limits=1):
-        others = [_threads(num_threads, os.getpid()).submit(every_so_many, first) for first in range(1, number)]
-        made = [every_so_many(0), *(other.result() for other in others)] if parts else []
-    return [made[index % number][index // number] for index in range(len(parts))]
+        others = [_threads(num_threads, os.getpid()).submit(take) for _ in range(1, number)]
+        take()
+        for other in others:
+            other.result()
+    return made
 
 
 def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
-    """Graphs, and rows of each, with so many pairs of rows and columns as are computed at a time.
+    """Graphs, and rows of each, with so many pairs of rows and columns as a thread takes at a time.
 
     Of a tensor [B, rows, columns, ...] in order in memory each part is in order.
     """

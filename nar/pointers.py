@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
+from nar.gpu import is_for_triton
 from nar.linear import Parts, as_tensor
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
@@ -23,6 +24,10 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
         edge: The parts of [B, S, R, H].
         weight: w, [H].
     """
+    if is_for_triton(source):
+        from nar import pointers_triton
+
+        return pointers_triton.edge_logits(source, target, edge, weight)
     target = target + edge.bias
     states, states_weight = edge.states, edge.states_weight
     if not source.is_cpu:
@@ -47,6 +52,10 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         target: [B, N, H].
         weight: w, [H].
     """
+    if is_for_triton(source):
+        from nar import pointers_triton
+
+        return pointers_triton.product_logits(source, target, weight)
     if not source.is_cpu:
         # One target at a time: without gradients no [B, M, N, H] is ever held.
         targets = target.unbind(dim=1)
@@ -62,6 +71,11 @@ class EdgeLogits(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
         source, target, weight, x, x_weight, data, *weights = (argument.contiguous() for argument in arguments)
+        first_weight, first_bias, states_weight = weights
+        x_weight, weights = (
+            x_weight.T.contiguous(),
+            [first_weight.T.contiguous(), first_bias, states_weight.T.contiguous()],
+        )
         logits = x.new_empty(x.shape[:3])
 
         def compute(part: Part) -> Tensor:
@@ -87,22 +101,32 @@ class EdgeLogits(torch.autograd.Function):
         source, target, weight, x, x_weight, data, *weights = ctx.saved_tensors[:9]
         kept = ctx.saved_tensors[9:]
         gradient = gradient.contiguous()
-        to_target, to_x, to_data = torch.empty_like(target), torch.empty_like(x), torch.empty_like(data)
+        to_target, to_x, to_data = torch.zeros_like(target), torch.empty_like(x), torch.empty_like(data)
 
         def compute(index: int) -> tuple[Tensor, ...]:
             part = ctx.parts[index]
             graphs, _ = part
             given = (gradient[part], source[graphs], weight, _rows(x, part), x_weight, _rows(data, part), *weights)
             to_source, to_weight, to_x_weight, *to_weights = map(
-                torch.empty_like, (source[graphs], weight, x_weight, *weights)
+                torch.zeros_like, (source[graphs], weight, x_weight, *weights)
             )
             written = (to_source, to_target[part], to_weight, _rows(to_x, part), to_x_weight, _rows(to_data, part))
             kernels.edge_logits_backward(*arrays(*given, kept[index], *written, *to_weights))
             return to_source, to_weight, to_x_weight, *to_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_source, to_weight, to_x_weight, *to_weights = summed(source, ctx.parts, gradients)
-        return to_source, to_target, to_weight, to_x, to_x_weight, to_data, *to_weights
+        to_source, to_weight, *to_weights = summed(source, ctx.parts, gradients)
+        return (
+            to_source,
+            to_target,
+            to_weight,
+            to_x,
+            to_weights[0].T,
+            to_data,
+            to_weights[1].T,
+            to_weights[2],
+            to_weights[3].T,
+        )
 
 
 class ProductLogits(torch.autograd.Function):

@@ -1,5 +1,7 @@
 """Graph neural network layers for algorithmic reasoning, usable in any PyTorch model."""
 
+from nar.processors.asynchronous import Asynchronous
+from nar.processors.asynchrony import asynchrony_error
 from nar.processors.deep_sets import DeepSets
 from nar.processors.gat import GAT
 from nar.processors.gatv2 import GATv2
@@ -8,4 +10,4 @@ from nar.processors.mpnn import MPNN
 from nar.processors.pgn import PGN
 from nar.processors.triplet_gmpnn import TripletGMPNN
 
-__all__ = ["GAT", "MPNN", "PGN", "DeepSets", "GATv2", "MemNet", "TripletGMPNN"]
+__all__ = ["GAT", "MPNN", "PGN", "Asynchronous", "DeepSets", "GATv2", "MemNet", "TripletGMPNN", "asynchrony_error"]

@@ -16,10 +16,6 @@ EPSILON = 1e-9
 def adaptive_temperature(logits: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
     """The factor β, at least 1, for ``softmax(β · logits)``: the larger, the more the softmax was spread out.
 
-    With H the entropy of ``softmax(logits)`` in nats, it is ``-0.037 H⁴ + 0.481 H³ - 2.3 H² + 4.917 H - 1.791``, or 1
-    where that is less or H is at most 0.5. The polynomial was fitted by the authors; from H = 6.5 on, which is that of
-    680 equal logits, it is below 1 again.
-
     Args:
         logits: [..., D, ...].
         mask: True at what there is to choose from, broadcast to the logits; None for everything.
@@ -30,10 +26,19 @@ def adaptive_temperature(logits: Tensor, mask: Tensor | None = None, dim: int = 
     """
     weights = masked_softmax(at_least_float32(logits), mask, dim)
     entropy = -(weights * (weights + EPSILON).log()).sum(dim=dim, keepdim=True)
+    return inverse_temperature(entropy).to(logits.dtype)
+
+
+def inverse_temperature(entropy: Tensor) -> Tensor:
+    """β, at least 1, of the entropy H of a softmax in nats.
+
+    It is ``-0.037 H⁴ + 0.481 H³ - 2.3 H² + 4.917 H - 1.791``, or 1 where that is less or H is at most 0.5. The
+    polynomial was fitted by the authors; it is above 1 from H = 0.85 to 5.94 alone, which is that of 381 equal logits.
+    """
     beta = torch.zeros_like(entropy)
     for coefficient in COEFFICIENTS:
         beta = beta * entropy + coefficient
-    return torch.where(entropy > LEAST_ENTROPY, beta.clamp(min=1), 1).to(logits.dtype)
+    return torch.where(entropy > LEAST_ENTROPY, beta.clamp(min=1), 1)
 
 
 def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
+from nar.gpu import is_for_triton
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
 
@@ -45,6 +46,11 @@ def max_message(
             the lowest number that there is, where that is more) and gets no gradient.
     """
     lowest = max(UNHEARD, torch.finfo(heard.dtype).min)  # half precision does not go as low
+    if is_for_triton(sent):
+        from nar.processors import max_message_triton as triton
+
+        weights = (edge_weight, weight_1, bias_1, weight_2, bias_2)
+        return triton.max_message(sent, heard, edge, *weights, is_heard, lowest)
     if not sent.is_cpu:
         first = (sent[:, :, None] + heard[:, None] + linear(edge, edge_weight)).relu()
         messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
@@ -61,13 +67,14 @@ class MaxMessage(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """The maxima."""
         *given, is_heard, lowest = arguments
-        sent, heard, edge, *weights = (argument.contiguous() for argument in given)
+        sent, heard, edge, edge_weight, weight_1, *weights = (argument.contiguous() for argument in given)
+        weights = [edge_weight.T.contiguous(), weight_1.T.contiguous(), *weights]
 
         def compute(part: Part) -> tuple[Tensor, ...]:
             some = _part(sent, heard, edge, is_heard, part)
             second = sent.new_empty(len(some[2]), heard.shape[-1])
             received = torch.empty_like(some[1])
-            sender = torch.empty_like(received, dtype=torch.int16)
+            sender = torch.empty_like(received, dtype=torch.int32)
             kernels.max_message(*arrays(*some[:3], *weights, some[3]), lowest, *arrays(second, received, sender))
             return second, received, sender
 
@@ -97,8 +104,8 @@ class MaxMessage(torch.autograd.Function):
             part = ctx.parts[index]
             *some, is_some_heard = _part(sent, heard, edge, is_heard, part)
             given = (gradient[part].contiguous(), *some, edge_weight, weight_1, weight_2, bias_2, is_some_heard)
-            to_some = [torch.empty_like(tensor) for tensor in some]
-            to_weights = [torch.empty_like(weight) for weight in weights]
+            to_some = [torch.zeros_like(tensor) for tensor in some]
+            to_weights = [torch.zeros_like(weight) for weight in weights]
             kernels.max_message_backward(*arrays(*given, *kept[3 * index : 3 * index + 3], *to_some, *to_weights))
             graphs, receivers = part
             to_heard[part] = to_some[1]
@@ -106,13 +113,13 @@ class MaxMessage(torch.autograd.Function):
             return to_some[0], *to_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_sent, *to_weights = summed(sent, ctx.parts, gradients)
-        return to_sent, to_heard, to_edge, *to_weights, None, None
+        to_sent, to_edge_weight, to_weight_1, *to_weights = summed(sent, ctx.parts, gradients)
+        return to_sent, to_heard, to_edge, to_edge_weight.T, to_weight_1.T, *to_weights, None, None
 
 
 def _part(sent: Tensor, heard: Tensor, edge: Tensor, is_heard: Tensor | None, part: Part) -> tuple[Tensor, ...]:
     """What a part needs of these, each contiguous; edges as rows."""
     graphs, receivers = part
     pairs = edge[graphs, :, receivers].flatten(0, 2).contiguous()
-    hears = edge.new_empty((0, 0, 0), dtype=torch.bool) if is_heard is None else is_heard[graphs, :, receivers]
-    return sent[graphs], heard[graphs, receivers].contiguous(), pairs, hears.contiguous()
+    hears = edge.new_empty(0, dtype=torch.bool) if is_heard is None else is_heard[graphs, :, receivers].flatten()
+    return sent[graphs], heard[graphs, receivers].contiguous(), pairs, hears

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, Rectified, beside
+from nar.linear import Channels, Linear, Rectified, ahead, beside
 from nar.processor import Processor
 from nar.processors.max_message import max_message
 from nar.processors.reductions import AnyReduction, Max, ReductionByMode
@@ -104,13 +104,19 @@ class PGN(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        z = beside(node_fts, hidden)
+        z = ahead(beside(node_fts, hidden), self.linears_of_nodes())
         received = self.received(z, edge_fts, graph_fts, adj)
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is not None:
             gate = self.gate(z, received)
             states = gate * states + (1 - gate) * hidden
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to z."""
+        linears = [self.message_receiver, self.message_sender, self.update_node]
+        linears += [] if self.gate is None else [self.gate.node]
+        return linears + ([] if self.triplets is None else self.triplets.linears_of_nodes())
 
     def received(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor, adj: Tensor) -> Tensor:
         """What every node receives: the reduction of the messages sent to it, [B, R, H]."""

@@ -7,7 +7,7 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, Rectified, as_tensor
+from nar.linear import Channels, Linear, Rectified, ahead, as_tensor
 from nar.processors.reductions import AnyReduction, ReductionByMode
 
 
@@ -41,15 +41,21 @@ class Triplets(nn.Module):
         self.reduction = ReductionByMode("triplet_reduction", reduction, reduction_in_evaluation, triplet_dim)
         self.output = Linear(triplet_dim, hidden_dim)
 
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to z."""
+        return [self.node_1, self.node_2, self.node_3]
+
     def forward(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor | Rectified:
         """Edge states [B, N, N, H] from z [B, N, node_dim], edge_fts [B, N, N, H] and graph_fts [B, H].
 
         They are a tensor if `edge_fts` are.
         """
+        edge_fts = ahead(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
         # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
         ij = self.node_1(z)[:, :, None] + self.edge_1(edge_fts)
         ik = self.edge_2(edge_fts)
-        jk = self.node_2(z)[:, :, None] + self.node_3(z)[:, None] + self.edge_3(edge_fts)
-        messages = self.reduction.current.over_triplets(ij, ik, jk + self.graph(graph_fts)[:, None, None])
+        k = self.node_3(z) + self.graph(graph_fts)[:, None]
+        jk = self.node_2(z)[:, :, None] + k[:, None] + self.edge_3(edge_fts)
+        messages = self.reduction.current.over_triplets(ij, ik, jk)
         edge_states = Rectified(messages, self.output.weight, self.output.bias)
         return as_tensor(edge_states) if isinstance(edge_fts, Tensor) else edge_states

@@ -1,29 +1,35 @@
 """The product of matrices in the (max, +) semiring."""
 # Axes: B graphs, N nodes, F features.
 
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from nar import kernels
+from nar.gpu import is_for_triton
 from nar.parallel import arrays, in_parallel
 from nar.precision import alike
 
+LANES = 32  # columns that are computed at a time, where there are as many
 ENTRIES = 2**14  # of each matrix that are computed at a time: they fit into a core's cache
 
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
-    """``max_i a_ij + b_ik`` for every j and k, [B, N, N, F], without ever holding the N³ sums.
+    """``max_i a_ij + b_ik`` for every j and k, [B, N, N, F], without holding the N³ sums on a CPU or by Triton.
 
     Args:
         a: [B, N, N, F].
         b: [B, N, N, F].
     """
+    if is_for_triton(a):
+        from nar.processors import tropical_triton
+
+        return tropical_triton.max_plus(a, b)
     if not a.is_cpu:
-        return functools.reduce(torch.maximum, (a[:, i, :, None] + b[:, i, None] for i in range(a.shape[1])))
+        return (a[..., None, :] + b[:, :, None]).amax(dim=1)  # holds them; maxima of two would share ties unevenly
     product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
     return product.to(a.dtype)
 
@@ -34,26 +40,27 @@ class MaxPlus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         """The product."""
-        a, b = (x.permute(0, 3, 1, 2).contiguous() for x in (a, b))
-        product, which = torch.empty_like(a), torch.empty_like(a, dtype=torch.int16)
-        in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product, which))
-        ctx.save_for_backward(a, b, product, which)
-        return product.permute(0, 2, 3, 1)
+        a, b = a.permute(0, 3, 1, 2).contiguous(), b.permute(0, 3, 1, 2)
+        b = pad(b, (0, -b.shape[-1] % LANES), value=-torch.inf).contiguous()
+        product = torch.empty_like(b)
+        in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product))
+        ctx.save_for_backward(a, b, product)
+        return product[..., : a.shape[-1]].permute(0, 2, 3, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients: of the largest sum, or of equal ones evenly."""
-        a, b, product, which = ctx.saved_tensors
+        a, b, product = ctx.saved_tensors
         gradient = gradient.permute(0, 3, 1, 2).contiguous()
         to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
-        parts = _parts(gradient, a, b, product, which, to_a, to_b)
+        parts = _parts(gradient, a, b, product, to_a, to_b)
         in_parallel(lambda part: kernels.max_plus_backward(*arrays(*part)), parts)
-        return to_a.permute(0, 2, 3, 1), to_b.permute(0, 2, 3, 1)
+        return to_a.permute(0, 2, 3, 1), to_b[..., : a.shape[-1]].permute(0, 2, 3, 1)
 
 
 def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
     """So many matrices [M, N, N] of each that a core's cache holds them."""
-    num_nodes = tensors[0].shape[-1]
+    num_nodes = tensors[0].shape[-2]
     parts = (torch.split(tensor.flatten(0, 1), max(1, ENTRIES // num_nodes**2)) for tensor in tensors)
     return list(zip(*parts, strict=True))

@@ -6,6 +6,8 @@
 algorithm; both compute the same batches, on all cores, in turn: one step here, one there. Training counts everything
 that ``nar fit`` does in a step, with a data worker beside it; dm-clrs is given its batches ready, padded so that it
 compiles once. Peak memory is that of the process so far.
+
+``python scripts/benchmark.py train --device cuda`` measures this library alone on a GPU: see ``benchmark_device.py``.
 """
 
 import argparse
@@ -247,14 +249,24 @@ def main() -> None:
         work(library, what, algorithm, int(num_nodes))
         return
 
-    from rich.console import Console
-    from rich.table import Table
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=SIZES)
     parser.add_argument("algorithms", nargs="*")
     parser.add_argument("--number", type=int, default=3, help="of steps measured")
-    args = parser.parse_args()
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="measure this library alone on it")
+    parser.add_argument("--seconds", type=float, default=2.0, help="with a --device, for each algorithm")
+    args = parser.parse_intermixed_args()
+    if args.device and args.what == "forward":
+        parser.error("--device measures training: expected train, given forward")
+    if args.device:
+        import benchmark_device
+
+        benchmark_device.run(args.device, args.algorithms, 5 * args.number, args.seconds)
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
     algorithms = args.algorithms or (ALGORITHMS if args.what == "train" else FORWARD)
     runs = [(args.what, algorithm, SIZES[args.what]) for algorithm in algorithms]
     rows = []

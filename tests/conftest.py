@@ -1,9 +1,11 @@
 """What every test starts from."""
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import torch
 # On the path, the repository's folder `datasets` would hide Hugging Face's package of that name.
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels then run on the CPU; Triton reads this where they are defined
 
 torch.set_num_threads(1)  # the models of the tests are too small for threads, which would only wait for one another
 
@@ -25,6 +30,8 @@ def _same_seed() -> None:
 @pytest.fixture(scope="session")
 def clrs() -> Any:
     """dm-clrs, the oracle, whose import takes seconds and warns."""
+    with suppress(ImportError):
+        importlib.import_module("triton")  # after TensorFlow, which dm-clrs imports, it would end the process
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("clrs")

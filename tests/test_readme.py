@@ -21,6 +21,15 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 
+SALSA = {
+    "fit": [
+        *("--data.train_sizes", "[4,5]", "--data.num_val", "2", "--trainer.accelerator", "cpu"),
+        *("--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
+        *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
+    ],
+    "test": ["--data.test_sizes", "[4]", "--data.num_test", "2"],
+}
+
 
 @pytest.fixture
 def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,9 +60,11 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
     for program, *args in COMMANDS:
         if program == "nar":
             extra = {"fit": anywhere, "test": ["--data.test_sizes", "[4]"]}.get(args[0], [])
+            extra = SALSA[args[1]] if args[0] == "salsa" else extra
             run(*args, *(["--model.processor.hidden_dim", "4"] if "--from-haiku" in args else extra))
     assert Path("runs/dijkstra/ood.png").exists()
     assert Path("runs/ConnectedComponents/ood.csv").exists()
+    assert Path("runs/salsa/dijkstra/ood.png").exists()
 
 
 @pytest.mark.parametrize("text", YAML, ids=range(len(YAML)))

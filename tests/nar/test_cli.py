@@ -29,7 +29,7 @@ from nar.noise import Uniform
 from nar.processors import PGN
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "scripts" / "configs"
-CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
+CONFIGS = sorted(path for path in CONFIG_FOLDER.glob("*.yaml") if path.stem != "salsa")  # see test_sparse_model
 SUPPORT = Path(__file__).parents[1] / "support"
 NAR = Path(sys.executable).with_name("nar")
 
@@ -324,6 +324,25 @@ def test_losses_and_scores_are_logged_by_probe(run: Run, small: list[str], tmp_p
     assert list(logs.glob("events.out.tfevents.*"))
 
 
+REGULARISED = "{class_path: Asynchronous, init_args: {update: network, message: mlp}}"
+
+
+def test_penalties_are_logged_by_name_and_added_to_the_loss_by_their_weights(
+    run: Run, small: list[str], tmp_path: Path
+) -> None:
+    given = ["--model.processor", REGULARISED, "--model.penalties", "{action: 10.0, cocycle: 0.5}"]
+    run("fit", *given, *small)
+    prefix = "train/bfs/"
+    for row in rows(tmp_path / "run" / "logs" / "version_0" / "metrics.csv"):
+        parts = {name.removeprefix(prefix): float(x) for name, x in row.items() if name.startswith(prefix) and x}
+        if parts:
+            total = parts.pop("loss")
+            weighted = 10 * parts.pop("penalty/action") + 0.5 * parts.pop("penalty/cocycle")
+            assert weighted > 0
+            assert total == pytest.approx(sum(parts.values()) + weighted, rel=1e-5)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]", "--model.penalties", "null")
+
+
 def test_equal_seeds_make_equal_runs(run: Run, small: list[str], tmp_path: Path) -> None:
     noisy = ["--data.algorithms", "insertion_sort", "--model.dropout", "0.1", *small]
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
@@ -481,13 +500,25 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--data.algorithms", f"{{class_path: {OWN}, init_args: {{degre: 3}}}}"], "Option 'degre' is not accepted"),
         (["--data.algorithms", f"[bfs,{{class_path: {OWN}, init_args: {{degre: 3}}}}]"], "'degre' is not accepted"),
         (["--data.algorithms", "own_algorithm.Told"], "spec"),
-        (["--model.processor", "Triplet"], "known processors: GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN"),
+        (
+            ["--model.processor", "Triplet"],
+            "known processors: GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN;",
+        ),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
         (["--model.processor.reduction", "median"], "model.processor"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
         (["--model.latent_noise", "Discard"], "directions"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
         (["--model.learning_rate", "0"], "expected a learning_rate above 0, given 0.0"),
+        (["--model.penalties", "{action: 1}"], "expected a penalty of TripletGMPNN, none, given 'action'"),
+        (
+            ["--model.processor", "Asynchronous", "--model.penalties", "{level_2: 1}"],
+            "expected a penalty of Asynchronous, 'action' or 'cocycle' or 'multimorphism', given 'level_2'",
+        ),
+        (
+            ["--model.processor", "Asynchronous", "--model.penalties", "{action: -1}"],
+            "expected a weight of 0 or more for the penalty 'action', given -1.0",
+        ),
         (["--data.test_sizes", "[1]"], "bfs needs at least 2 nodes, given 1"),
         (["--data.train_sizes", "[]"], "expected at least one size in train_sizes"),
         (["--data.batch_size", "0"], "expected batch_size ≥ 1, given 0"),

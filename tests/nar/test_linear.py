@@ -153,3 +153,11 @@ def test_an_extended_map_adds_layers_on_more_channels_and_is_made_once() -> None
     torch.testing.assert_close(as_tensor(extended), expected)
     assert channels.extended(more, layers).map is extended.map
     assert channels.extended([], []) is channels
+
+
+def test_gradients_of_biases_do_not_share_memory() -> None:
+    linears = [Linear(1, 4) for _ in range(3)]
+    Map(torch.zeros(4, 0), torch.zeros(4)).extended(linears).bias.square().sum().backward()
+    for linear in linears:
+        assert linear.bias.grad is not None
+    assert len({linear.bias.grad.data_ptr() for linear in linears}) == len(linears)

@@ -664,6 +664,53 @@ def test_biases_start_at_zero_but_for_the_gate():
     assert {name: values for name, values in started.items() if values != [0]} == {"processor.gate.output.bias": [-3]}
 
 
+class Penalised(Processor):
+    """A processor whose penalty is another at every step, and is kept with the number of graphs."""
+
+    hidden_dim = 8
+    penalty_names = ("drawn",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[tuple[int, Tensor]] = []
+
+    def forward(
+        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, None]:
+        return hidden + node_fts, None
+
+    def penalties(
+        self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    ) -> dict[str, Tensor]:
+        self.parts.append((len(hidden), (hidden.mean() + len(self.parts)) ** 2))
+        return {"drawn": self.parts[-1][1]}
+
+
+@pytest.mark.parametrize("num_processor_steps", [1, 2])
+def test_a_penalty_is_the_mean_over_all_steps_of_all_graphs(trajectories, num_processor_steps):
+    processor = Penalised()
+    model = make_model("bfs", processor, num_processor_steps=num_processor_steps)
+    features = trajectories("bfs").features
+    found = model("bfs", features, with_penalties=True).penalties
+    numbers = [number for number, _ in processor.parts]
+    assert len(set(numbers)) > 1
+    assert sum(numbers) == num_processor_steps * (features.lengths - 1).clamp(min=1).sum()
+    expected = sum(number * value for number, value in processor.parts) / sum(numbers)
+    torch.testing.assert_close(found, {"drawn": expected})
+
+
+def test_penalties_are_computed_only_if_asked_for(trajectories):
+    processor = Penalised()
+    assert make_model("bfs", processor)("bfs", trajectories("bfs").features).penalties == {}
+    assert processor.parts == []
+
+
+def test_a_processor_has_no_penalties_unless_it_says_so(trajectories):
+    model = make_model("bfs")
+    assert model.processor.penalty_names == ()
+    assert model("bfs", trajectories("bfs").features, with_penalties=True).penalties == {}
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -1,15 +1,17 @@
 """Our model and dm-clrs's on the same batch with the same weights: the same function."""
 
 import importlib
+import inspect
 import re
 import warnings
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 import parity
 import pytest
-from cases import CASES, INITIALISED, Case, read_golden, read_moments
+from cases import CASES, FAMILIES, INITIALISED, Case, read_golden, read_moments
 from parity import TOLERANCES, assert_equal, assert_initialised_alike, our_moments, our_results
 from torch import Tensor, nn
 
@@ -23,6 +25,17 @@ from nar.processors.triplets import Triplets
 LIVE = [Case("bfs", "triplet_gmpnn"), Case("quicksort", "pgn"), Case("bridges", "triplet_gpgn_mask")]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=map(str, CASES))
+
+
+def test_every_processor_that_dm_clrs_makes_is_compared_on_each_family(clrs: Any) -> None:
+    source = inspect.getsource(clrs.get_processor_factory)
+    theirs = re.findall(r"kind == '(\w+)'", source)
+    assert len(theirs) == source.count("kind ==") > 0
+    assert {(case.algorithm, case.kind) for case in CASES} >= set(product(FAMILIES, theirs))
+
+
+def test_trajectories_of_every_case_differ_in_length() -> None:
+    assert [str(case) for case in CASES if len(set(read_golden(case)["lengths"].tolist())) == 1] == []
 
 
 @every_case

@@ -266,8 +266,8 @@ def test_the_processor_of_the_published_model_has_258872_parameters() -> None:
 
 
 def equal_inputs(hidden_dim: int) -> Inputs:
-    """A complete graph in which all nodes and all edges are alike, so that all messages are."""
-    node, edge, graph, hidden = torch.randn(4, hidden_dim, dtype=torch.float64)
+    """A complete graph in which all nodes and all edges are alike, and whole numbers, of which sums are exact."""
+    node, edge, graph, hidden = torch.randn(4, hidden_dim, dtype=torch.float64).round()
     return Inputs(
         node.expand(1, 5, -1),
         edge.repeat(1, 5, 5, 1).requires_grad_(),
@@ -281,7 +281,10 @@ def equal_inputs(hidden_dim: int) -> Inputs:
 @pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
 def test_ties_split_the_gradient_evenly(kind: type[PGN], result: int) -> None:
     inputs = equal_inputs(8)
-    kind(8, triplet_dim=8, layer_norm=False).double()(*inputs)[result].sum().backward()
+    layer = kind(8, triplet_dim=8, layer_norm=False).double()
+    for parameter in layer.parameters():
+        parameter.data = (4 * parameter.data).round()
+    layer(*inputs)[result].sum().backward()
     gradient = inputs.edge_fts.grad
     assert gradient is not None
     assert gradient.any()

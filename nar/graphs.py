@@ -1,0 +1,106 @@
+"""Functions of batches as CUDA graphs: recorded once for every shape, and from then on launched as one.
+
+A step of a processor on a small batch is a hundred kernels of a few microseconds, which a GPU finishes faster than
+Python launches them. A graph of a whole trajectory needs shapes that do not depend on the data: all graphs of a batch
+are run for equally many steps, which costs a GPU that is not full nothing, and numbers of steps are rounded up, so that
+few recordings do for all lengths. Recording takes as long as the function itself does, and no compiler.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from nar.batch import Batch, Features, Feedback
+
+Result = TypeVar("Result")
+
+
+class Recorder(Generic[Result]):
+    """A function of a batch and a number of steps, as a graph for each algorithm, shape and number of steps.
+
+    What it returns is overwritten by its next call. Whatever random numbers it draws are new in every call.
+
+    Args:
+        function: Reads nothing of the batch's data on the CPU; returns tensors in any structure.
+    """
+
+    def __init__(self, function: Callable[[Batch, int], Result]) -> None:
+        self.function = function
+        self.recorded: dict[Any, tuple[Batch, Callable[[], None], Result]] = {}
+        self.pool: Any = None  # no two graphs are run at a time: all share the memory of what is not returned
+
+    def __call__(self, batch: Batch) -> Result:
+        """What the function makes of a batch."""
+        num_steps = rounded_up(num_steps_of(batch))
+        shapes = [data.shape for data in (*batch.feedback.features.inputs.values(), *batch.feedback.outputs.values())]
+        key = (batch.algorithm, num_steps, *shapes)
+        if key not in self.recorded:
+            kept = with_room(batch, num_steps)
+            self.recorded[key] = (kept, *self.record(lambda: self.function(kept, num_steps)))
+        kept, replay, result = self.recorded[key]
+        for old, new in zip(tensors(kept), tensors(batch), strict=True):
+            old[: len(new)].copy_(new, non_blocking=True)
+        replay()
+        return result
+
+    def record(self, function: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
+        """What runs a function on the GPU once more, and where its result is then."""
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        # What is done once, such as compiling kernels, is no part of a recording; nor are the numbers it draws.
+        with torch.cuda.stream(stream), torch.random.fork_rng(devices=[torch.cuda.current_device()]):
+            function()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        torch.clear_autocast_cache()  # of weights: a recording is to round them anew every time
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            result = function()
+        torch.clear_autocast_cache()
+        return graph.replay, result
+
+
+class WithGradients(torch.autograd.Function):
+    """A loss whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        """The loss, as a function of the parameters."""
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients, in memory of their own: the next recording that is run overwrites what is given."""
+        return None, None, *torch._foreach_mul(ctx.gradients, gradient)
+
+
+def num_steps_of(batch: Batch) -> int:
+    """Of the longest trajectory; padded hints tell it without waiting for the GPU."""
+    features = batch.feedback.features
+    longest = max((len(hint) for hint in features.hints.values()), default=0) or int(features.lengths.max())
+    return max(1, longest - 1)
+
+
+def rounded_up(num_steps: int) -> int:
+    """The next of 1, 2, …, 8, 10, 12, 14, 16, 20, …: four in each octave, at most a quarter more."""
+    unit = 1 << max(0, num_steps.bit_length() - 3)
+    return -(-num_steps // unit) * unit
+
+
+def tensors(batch: Batch) -> Iterator[Tensor]:
+    """All of a batch's, always in the same order."""
+    (inputs, hints, lengths), outputs = batch.feedback
+    for probes in (inputs, hints, outputs):
+        yield from probes.values()
+    yield lengths
+
+
+def with_room(batch: Batch, num_steps: int) -> Batch:
+    """A batch of this shape, to be filled, with hints for so many steps."""
+    (inputs, hints, lengths), outputs = batch.feedback
+    padded = {name: hint.new_zeros(num_steps + 1, *hint.shape[1:]) for name, hint in hints.items()}
+    features = Features({name: x.clone() for name, x in inputs.items()}, padded, lengths.clone())
+    return batch._replace(feedback=Feedback(features, {name: x.clone() for name, x in outputs.items()}))

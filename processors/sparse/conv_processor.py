@@ -1,0 +1,87 @@
+"""A layer of PyTorch Geometric as the processor of a model."""
+# Axes: B graphs, N nodes, H hidden, E edges of all graphs together. What belongs to an edge is [B, S, R, ...].
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+
+from nar.linear import Channels, as_tensor
+from nar.processor import SparseProcessor
+
+
+class ConvProcessor(SparseProcessor):
+    """Every step is one pass of a convolution along the edges of `adj`, self-loops included.
+
+    The convolution is given ``x_i ‖ h_i``, 2H channels, and gives H. If it takes ``edge_attr`` (and, where it has an
+    ``edge_dim``, this is not None) it is given the features of the edges, H channels; if it takes ``graph_attr``, those
+    of the graphs, H channels, which are otherwise added to x.
+
+    Args:
+        conv: A module with ``forward(x, edge_index, ...)``, such as those of :mod:`nar.processors.sparse` and of
+            ``torch_geometric.nn``.
+        hidden_dim: H.
+        normalised: Whether ReLU and a layer normalisation follow, as most of PyG's layers leave to others.
+    """
+
+    takes_channels = True
+
+    def __init__(self, conv: nn.Module, hidden_dim: int = 128, *, normalised: bool = False) -> None:
+        super().__init__()
+        taken = inspect.signature(conv.forward).parameters
+        if "edge_index" not in taken:
+            raise ValueError(f"expected a conv whose forward takes edge_index, given one that takes {', '.join(taken)}")
+        self.conv = conv
+        self.hidden_dim = hidden_dim
+        self.has_edge_states = bool(getattr(conv, "has_edge_states", False))
+        self.takes_edges = "edge_attr" in taken and getattr(conv, "edge_dim", 1) is not None
+        self.takes_graphs = "graph_attr" in taken and getattr(conv, "graph_dim", 1) is not None
+        self.norm = nn.Sequential(nn.ReLU(), nn.LayerNorm(hidden_dim)) if normalised else nn.Identity()
+
+    def forward(
+        self,
+        node_fts: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        adj: Tensor,
+        hidden: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`nar.processor.Processor.forward`."""
+        num_graphs, num_nodes, _ = hidden.shape
+        is_edge = adj.bool()
+        graph, sender, receiver = is_edge.nonzero(as_tuple=True)
+        edge_index = torch.stack([sender, receiver]) + graph * num_nodes
+        of_node = torch.arange(num_graphs, device=adj.device).repeat_interleave(num_nodes)
+        edges = as_tensor(edge_fts[is_edge]) if self.takes_edges else hidden.new_empty(len(graph), 0)
+        nodes = as_tensor(node_fts).flatten(0, 1)
+        states, edge_states = self.along_edges(nodes, edges, graph_fts, edge_index, of_node, hidden.flatten(0, 1))
+        if edge_states is not None:
+            everywhere = edge_states.new_zeros(*adj.shape, self.hidden_dim)
+            edge_states = everywhere.index_put((graph, sender, receiver), edge_states)
+        return states.view_as(hidden), edge_states
+
+    def along_edges(
+        self,
+        node_fts: Tensor,
+        edge_fts: Tensor,
+        graph_fts: Tensor,
+        edge_index: Tensor,
+        graph: Tensor,
+        hidden: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`nar.processor.SparseProcessor.along_edges`."""
+        given: dict[str, Tensor] = {}
+        if self.takes_edges:
+            given["edge_attr"] = edge_fts
+        if self.takes_graphs:
+            given |= {"graph_attr": graph_fts, "batch": graph}
+        else:
+            node_fts = node_fts + graph_fts.index_select(0, graph)
+        made = self.conv(torch.cat([node_fts, hidden], dim=-1), edge_index, **given)
+        states, edge_states = made if self.has_edge_states else (made, None)
+        if states.shape != hidden.shape:
+            raise ValueError(
+                f"expected a conv that gives {self.hidden_dim} channels (hidden_dim), given one that gives "
+                f"{list(states.shape)} for {len(hidden)} nodes"
+            )
+        return self.norm(states), edge_states
