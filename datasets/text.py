@@ -184,12 +184,12 @@ def parse(text: str) -> Text:
     return parsed
 
 
-def _parsed(algorithm: str, inputs: str, names: str, answer: str, *_: str) -> Text:
+def _parsed(algorithm: str, inputs: str, names: str, answer: str, *rest: str) -> Text:
     """The text of these lines if they are those of a text; else anything, or a TypeError or ValueError."""
-    given, has_trace, initial = inputs.partition(INITIAL)
+    given, _, initial = inputs.partition(INITIAL)
     asked = tuple(re.findall(r"\w+", names.removeprefix(TRACE)))
     by_name = {name: np.array(_read(value)) for name, value in re.findall(rf"(\w+): ({VALUE})", given)}
-    trace, _, outputs = answer.rpartition(END_OF_TRACE) if has_trace else ("", "", answer)
+    trace, _, outputs = answer.rpartition(END_OF_TRACE)
     values = [np.array(value) for value in read_all(f"{initial}, {trace}")]
     states = [tuple(values[start : start + len(asked)]) for start in range(0, len(values), len(asked))]
     return Text(algorithm, by_name, asked, states, tuple(map(np.array, read_all(outputs))))
