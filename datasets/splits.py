@@ -8,6 +8,7 @@ import ctypes
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -201,12 +202,7 @@ class TrainStream(IterableDataset[Batch]):
         self.source = source
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        index = self.start + offset
-        while True:
-            yield self[index]
-            index += stride
+        return map(self.__getitem__, own_indices(self.start))
 
     def __getitem__(self, index: int) -> Batch:
         """Batch number `index`."""
@@ -235,6 +231,13 @@ class TrainStream(IterableDataset[Batch]):
         seed = words[:8]
         feedback = draw(algorithm, self.source, num_nodes=num_nodes, num_samples=self.batch_size, seed=seed, **args)
         return randomise_positions(feedback, np.random.RandomState(words[8:]))
+
+
+def own_indices(start: int) -> Iterator[int]:
+    """The indices of a stream, from `start` on, that are this worker's to draw; all are if there are no workers."""
+    worker = get_worker_info()
+    offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+    return count(start + offset, stride)
 
 
 class TrainLoader(DataLoader[Batch]):

@@ -68,6 +68,8 @@ IMPORTERS = {
     ],
     "torch_scatter": ["nar.scatter"],
     "nar.processors.sparse": ["nar.processors.sparse"],  # which needs PyTorch Geometric
+    "transformers": ["nar.datasets.tokenizer"],
+    "tokenizers": ["nar.datasets.tokenizer"],
 }
 # The file of every module by its dotted name.
 LIBRARY = {
@@ -152,6 +154,8 @@ def test_a_module_imports_only_what_it_may(module: str) -> None:
         ("nar.datasets.recipe", "import importlib\nclrs = importlib.import_module('clrs')"),
         ("nar.datasets.recipe", "from importlib import import_module\nclrs = import_module('clrs._src')"),
         ("nar.datasets.recipe", "clrs = __import__('clrs')"),
+        ("nar.datasets.text_data", "from transformers import AutoTokenizer"),
+        ("nar.model", "import tokenizers"),
     ],
 )
 def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) -> None:
@@ -204,8 +208,8 @@ def test_processors_need_no_pytorch_geometric_unless_the_sparse_ones_are_asked_f
     assert result.stdout.strip() == "False"
 
 
-def test_drawing_trajectories_needs_neither_lightning_nor_pytorch_geometric(tmp_path: Path) -> None:
-    modules = ("lightning", "torch_geometric")
-    code = f"import sys; from nar.datasets import sample; print([m for m in {modules} if m in sys.modules])"
+def test_drawing_trajectories_and_texts_needs_none_of_what_only_others_need(tmp_path: Path) -> None:
+    modules = ("lightning", "torch_geometric", "transformers")
+    code = f"import sys; from nar.datasets import sample, text_data; print([m for m in {modules} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
