@@ -49,7 +49,7 @@ def text_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(map(re.escape, longest_first))), "isolated")
     tokenizer.decoder = decoders.Fuse()
     special = {"pad_token": PAD, "eos_token": END, "unk_token": UNKNOWN}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def load_tokenizer(name_or_path: str | None = None) -> PreTrainedTokenizerBase:
