@@ -44,6 +44,8 @@ class SparseReasoner(LightningModule):
         if learning_rate <= 0:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
         self.specs = specs
+        self.config: Mapping[str, Any] | None = None
+        """As of :class:`nar.module.Reasoner`."""
         self.learning_rate = learning_rate
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)
         self.counts: dict[Key, dict[str, Tensor]] = {}
