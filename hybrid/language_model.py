@@ -44,7 +44,7 @@ def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedMod
     return pretrained
 
 
-def without_adapters(language_model: nn.Module) -> PreTrainedModel:
+def without_adapters(language_model: Any) -> PreTrainedModel:
     """The model that PEFT has wrapped, or the given one."""
     base = language_model.get_base_model() if hasattr(language_model, "get_base_model") else language_model
     if not isinstance(base, PreTrainedModel):

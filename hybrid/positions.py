@@ -54,11 +54,11 @@ class RandomPositions:
     def _replace(self, language_model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         if self.drawn is None:
             return None
-        consecutive = kwargs["position_ids"]
-        drawn = self.drawn.repeat_interleave(
-            len(consecutive) // len(self.drawn), dim=0
-        )  # for texts with several answers
-        return args, {**kwargs, "position_ids": drawn.gather(1, consecutive)}
+        consecutive, mask = kwargs["position_ids"], kwargs.get("attention_mask")
+        if mask is None:  # a text without one, whose positions are not consecutive, is taken for several texts
+            mask = consecutive.new_ones(len(consecutive), int(consecutive[0, -1]) + 1)
+        drawn = self.drawn.repeat_interleave(len(consecutive) // len(self.drawn), dim=0)  # for several answers
+        return args, {**kwargs, "position_ids": drawn.gather(1, consecutive), "attention_mask": mask}
 
 
 def has_rotary_positions(language_model: PreTrainedModel) -> bool:

@@ -6,7 +6,7 @@ Source: Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024 (a
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -149,13 +149,12 @@ class TransNAR(nn.Module):
             ValueError: If a text has no graph, a graph does not fit its algorithm, or a text is too long.
         """
         self._check_length(input_ids.shape[1])
-        if self._draws_positions:  # then the language model takes texts for several ones each, unless given a mask
+        if self._draws_positions:
             attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             kwargs.setdefault("position_ids", consecutive_positions(attention_mask))
         with self._reading(input_ids, graphs, attention_mask):
             return self.language_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
 
-    @torch.no_grad()
     def generate(
         self, input_ids: Tensor, graphs: Sequence[Graphs] = (), attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
@@ -176,14 +175,8 @@ class TransNAR(nn.Module):
         self._check_length(input_ids.shape[1] + num_new)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        with self._reading(input_ids, graphs, attention_mask, num_new):
+        with torch.no_grad(), self._reading(input_ids, graphs, attention_mask, num_new):
             return self.language_model.generate(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-
-    def gradient_checkpointing_enable(self) -> None:
-        """Let blocks be computed again in the backward pass, each batch with its own graphs."""
-        self.language_model.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": self._contexts}
-        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write everything to a folder: weights as safetensors, and what the parts are made of.
@@ -234,7 +227,7 @@ class TransNAR(nn.Module):
 
     def _graph_keys(self, reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> list[GraphKeys]:
         """What each block reads of the graphs."""
-        with torch.no_grad() if self.freeze_reasoner else nullcontext():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner):
             blocks = graph_states(reasoner, graphs, num_texts, len(self.cross_attention), self.steps_per_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
 
@@ -245,10 +238,6 @@ class TransNAR(nn.Module):
             yield
         finally:
             self._keys = before
-
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Those in which a block is computed the first time, and again."""
-        return nullcontext(), self._with_keys(self._keys)
 
     def _after_block(self, index: int, block: nn.Module, args: Any, output: Any) -> Any:
         """Let tokens read, after the block of this index; a language model that is called by itself stays as it is."""

@@ -37,7 +37,7 @@ def read_one(attention: Any, x: Tensor, states: list[Tensor], sharpened: bool = 
             logits = logits * adaptive_temperature(logits)
         weights = logits.exp() / logits.exp().sum()
         heads.append(sum(w * (attention.value.weight[rows] @ s) for w, s in zip(weights, states, strict=True)))
-    return torch.cat(heads)  # type: ignore[arg-type]
+    return torch.cat(heads)
 
 
 @pytest.mark.parametrize("sharpened", [False, True])

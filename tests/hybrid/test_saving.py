@@ -60,7 +60,7 @@ def test_it_can_be_saved_again_where_it_is(tmp_path: Path) -> None:
 def test_a_reasoner_of_a_checkpoint_is_kept(tmp_path: Path) -> None:
     made = reasoner()
     with open(tmp_path / "reasoner.ckpt", "wb") as file:
-        write_checkpoint(file, made, {"model": made.config["model"], "data": {}})  # type: ignore[index]
+        write_checkpoint(file, made, {"model": made.config["model"], "data": {}})
     model = opened(TransNAR(language_model(), load_reasoner(tmp_path / "reasoner.ckpt")))
     assert_loaded_is_equal(model, tmp_path / "model")
 
@@ -69,11 +69,11 @@ def test_a_reasoner_that_went_on_learning_is_kept(tmp_path: Path) -> None:
     model = hybrid(freeze_reasoner=False)
     before = logits(model)
     with torch.no_grad():
-        for parameter in model.reasoner.parameters():  # type: ignore[union-attr]
+        for parameter in model.reasoner.parameters():
             parameter.mul_(1.5)
     assert not torch.allclose(logits(model), before)
     loaded = assert_loaded_is_equal(model, tmp_path)
-    assert all(parameter.requires_grad for parameter in loaded.reasoner.parameters())  # type: ignore[union-attr]
+    assert all(parameter.requires_grad for parameter in loaded.reasoner.parameters())
 
 
 def test_the_baseline_is_kept(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def test_open_gates_let_a_text_read_its_own_graph_after_every_block(family: str)
     assert not torch.allclose(other[1], logits[1])
     for attention in model.cross_attention:
         with torch.no_grad():
-            attention.alpha.zero_()  # type: ignore[operator, union-attr]
+            attention.alpha.zero_()
         assert not torch.allclose(model(TEXTS, GRAPHS, MASK).logits, logits)
-        torch.nn.init.constant_(attention.alpha, 1.0)  # type: ignore[arg-type]
+        torch.nn.init.constant_(attention.alpha, 1.0)
 
 
 def test_a_language_model_that_is_called_by_itself_is_as_it_was() -> None:
@@ -130,7 +130,7 @@ def test_a_reasoner_that_is_not_frozen_learns() -> None:
     loss(model).backward()
     processor = model.reasoner.processor
     assert any(p.grad is not None and p.grad.any() for p in processor.parameters())
-    assert not model.eval().reasoner.training  # type: ignore[union-attr]
+    assert not model.eval().reasoner.training
 
 
 def test_gradients_reach_everything_that_is_trained() -> None:
@@ -143,7 +143,7 @@ def test_gradients_reach_everything_that_is_trained() -> None:
 
 def test_blocks_that_are_computed_again_read_the_graphs_of_their_batch() -> None:
     plain, again = hybrid().train(), hybrid().train()
-    again.gradient_checkpointing_enable()
+    again.language_model.activation_checkpointing_enable()
     others = grouped([ALL[2], graph("dijkstra", 4, 8), ALL[0]])
     for model in (plain, again):
         (loss(model) + model(TEXTS, others, MASK, labels=TEXTS).loss).backward()
@@ -171,7 +171,7 @@ def test_a_copy_reads_its_own_graphs() -> None:
     copied = copy.deepcopy(model)
     with torch.no_grad():
         for attention in model.cross_attention:
-            attention.alpha.zero_()  # type: ignore[operator, union-attr]
+            attention.alpha.zero_()
     assert torch.equal(copied(TEXTS, GRAPHS, MASK).logits, logits)
 
 
@@ -180,7 +180,7 @@ def test_a_model_in_half_precision_stays_in_it() -> None:
     assert model(TEXTS, GRAPHS, MASK).logits.dtype == torch.bfloat16
     with torch.no_grad():
         for attention in model.cross_attention:
-            attention.alpha.fill_(1.0)  # type: ignore[operator, union-attr]
+            attention.alpha.fill_(1.0)
     assert model(TEXTS, GRAPHS, MASK).logits.dtype == torch.bfloat16
 
 

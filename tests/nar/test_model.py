@@ -782,10 +782,10 @@ def test_steps_end_in_the_states_that_outputs_are_decoded_of(
 ) -> None:
     model, features = make_model("bfs"), trajectories("bfs", 6, num_samples).features
     outputs = model("bfs", features).outputs["pi"]
-    decoder = model.heads["bfs"].output_decoders["pi"]  # type: ignore[union-attr, index]
+    decoder = model.heads["bfs"].output_decoders["pi"]
     last = {}
     for step in model.steps("bfs", features):
-        logits = decoder(step.states)  # type: ignore[operator]
+        logits = decoder(step.states)
         last |= {int(graph): logits[index] for index, graph in enumerate(step.graphs)}
         torch.testing.assert_close(as_tensor(step.states.node)[..., -8:], step.node_states)
     torch.testing.assert_close(torch.stack([last[graph] for graph in range(num_samples)]), outputs)
