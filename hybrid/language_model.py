@@ -1,5 +1,6 @@
 """What a hybrid needs to know of a language model of Hugging Face: where its blocks are, and how far it counts."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedMod
         if Path(source).is_absolute() and not Path(source).is_dir():
             raise FileNotFoundError
         pretrained: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"no language model {str(source)!r}: expected a folder or a name on the Hub") from error
     return pretrained
 
@@ -88,6 +89,7 @@ def save_architecture(language_model: nn.Module, folder: Path) -> None:
         raise ValueError("expected adapters around the language model, by peft.get_peft_model, given some inside of it")
     base.config.save_pretrained(folder)
     base.generation_config.save_pretrained(folder)
+    shutil.rmtree(folder / ADAPTERS, ignore_errors=True)  # of a model that was saved there before
     for name, adapter in getattr(language_model, "peft_config", {}).items():
         adapter.save_pretrained(folder / ADAPTERS / name)
 

@@ -11,7 +11,14 @@ from nar.batch import Features, Graphs, grouped
 from nar.hybrid.states import GraphStates, graph_states
 from nar.linear import as_tensor
 
-GRAPHS = [graph("dijkstra", 5, 1), graph("bfs", 4, 2), graph("bfs", 6, 3), graph("bfs", 4, 4), graph("dijkstra", 5, 5)]
+GRAPHS = [
+    graph("dijkstra", 5, 1),
+    graph("bfs", 4, 2),
+    graph("bfs", 6, 3),
+    graph("bfs", 4, 4),
+    graph("dijkstra", 5, 5),
+    graph("insertion_sort", 7, 6),
+]
 NUM_BLOCKS = 4
 
 
@@ -40,14 +47,14 @@ def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per
             torch.testing.assert_close(node[text, :num_nodes], expected[0])
             assert edge is not None
             torch.testing.assert_close(edge[text, :num_nodes, :num_nodes], expected[1])
-            assert mask[text].tolist() == [n < num_nodes for n in range(6)]
+            assert mask[text].tolist() == [n < num_nodes for n in range(7)]
     assert len(blocks) == NUM_BLOCKS
     assert min(numbers) < NUM_BLOCKS < max(numbers)  # some graphs run out of steps, some do not
 
 
 def test_padding_is_zero() -> None:
     for node, edge, _ in states(GRAPHS):
-        assert node.shape == (5, 6, 8)
+        assert node.shape == (6, 7, 8)
         assert not node[1, 4:].any()
         assert edge is not None
         assert not edge[1, 4:].any()
@@ -66,6 +73,7 @@ def test_graphs_of_one_algorithm_and_size_are_one_group() -> None:
         ("dijkstra", [0, 4]),
         ("bfs", [1, 3]),
         ("bfs", [2]),
+        ("insertion_sort", [5]),
     ]
     assert torch.equal(groups[1].features.inputs["A"][1], GRAPHS[3][1].inputs["A"][0])
     assert torch.equal(groups[1].features.hints["reach_h"][0, 1], GRAPHS[3][1].hints["reach_h"][0, 0])
@@ -88,9 +96,9 @@ def changed(group: Graphs, **inputs: Tensor) -> Graphs:
 @pytest.mark.parametrize(
     ("graphs", "message"),
     [
-        (lambda groups: groups[:2], r"expected one graph for each of 5 texts, given 0 for text 2"),
-        (lambda groups: [*groups, groups[2]], r"expected one graph for each of 5 texts, given 2 for text 2"),
-        (lambda groups: [groups[0]._replace(texts=torch.tensor([0, 9]))], r"texts 0 to 4, given one of text 9"),
+        (lambda groups: groups[:2], r"expected one graph for each of 6 texts, given 0 for text 2"),
+        (lambda groups: [*groups, groups[2]], r"expected one graph for each of 6 texts, given 2 for text 2"),
+        (lambda groups: [groups[0]._replace(texts=torch.tensor([0, 9]))], r"texts 0 to 5, given one of text 9"),
         (
             lambda groups: [groups[0]._replace(texts=torch.tensor([0]))],
             r"'pos' of 1 graphs .* \[1, 5\], given \[2, 5\]",

@@ -156,7 +156,7 @@ def test_blocks_that_are_computed_again_read_the_graphs_of_their_batch() -> None
 def test_without_a_reasoner_it_is_the_language_model(family: str) -> None:
     model = language_model(family)
     baseline = TransNAR(model)
-    assert torch.equal(baseline(TEXTS, GRAPHS, MASK).logits, model(TEXTS, MASK).logits)
+    assert torch.equal(baseline(TEXTS, GRAPHS, MASK).logits, model(TEXTS, attention_mask=MASK).logits)
     assert torch.equal(
         baseline.generate(TEXTS, GRAPHS, MASK, max_new_tokens=4),
         model.generate(TEXTS, attention_mask=MASK, max_new_tokens=4, do_sample=False),

@@ -23,9 +23,10 @@ def language_model(family: str = "llama", **settings: Any) -> Any:
     """A tiny one with random weights, in evaluation mode."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    heads = {"num_key_value_heads": 1, "head_dim": 8}
     rest = {"vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT}
     tokens = {"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": None}
-    model = make_language_model({"model_type": family, **sizes, **rest, **tokens, **settings})
+    model = make_language_model({"model_type": family, **sizes, **heads, **rest, **tokens, **settings})
     with torch.no_grad():  # or all that they generate is one token
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
