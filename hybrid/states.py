@@ -1,6 +1,7 @@
 """What a reasoner makes of the graphs of a batch of texts, for each block of a language model."""
 # Axes: B texts, G graphs of one group, N nodes, H hidden.
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -44,9 +45,10 @@ def graph_states(
     check_graphs(model, graphs, num_texts)
     groups = [list(_by_block(model, group, num_blocks, steps_per_block)) for group in graphs]
     sizes = [group[0][0].shape[1] for group in groups]
-    by_text = torch.cat([group.texts for group in graphs]).argsort()
+    rows = [row for group in graphs for row in group.rows]
+    by_text = torch.tensor(rows, device=groups[0][0][0].device).argsort()
     is_node = [
-        torch.arange(max(sizes), device=by_text.device).expand(len(group.texts), -1) < size
+        torch.arange(max(sizes), device=by_text.device).expand(len(group.rows), -1) < size
         for group, size in zip(graphs, sizes, strict=True)
     ]
     mask = torch.cat(is_node)[by_text]
@@ -91,16 +93,14 @@ def check_graphs(model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts
     Raises:
         ValueError: With the text or the probe that does not fit.
     """
-    counts = torch.zeros(num_texts, dtype=torch.long)
+    counts = Counter(row for group in graphs for row in group.rows)
+    for text in {**counts, **dict.fromkeys(range(num_texts))}:
+        if not 0 <= text < num_texts:
+            raise ValueError(f"expected graphs of texts 0 to {num_texts - 1}, given one of text {text}")
+        if counts[text] != 1:
+            raise ValueError(f"expected one graph for each of {num_texts} texts, given {counts[text]} for text {text}")
     for group in graphs:
-        for text in group.texts.tolist():
-            if not 0 <= text < num_texts:
-                raise ValueError(f"expected graphs of texts 0 to {num_texts - 1}, given one of text {text}")
-            counts[text] += 1
         _check_group(model, group)
-    if (counts != 1).any():
-        text = int((counts != 1).nonzero()[0])
-        raise ValueError(f"expected one graph for each of {num_texts} texts, given {counts[text]} for text {text}")
 
 
 def _check_group(model: EncodeProcessDecode, group: Graphs) -> None:
@@ -109,7 +109,7 @@ def _check_group(model: EncodeProcessDecode, group: Graphs) -> None:
     heads = model.heads[group.algorithm]
     assert isinstance(heads, Heads)
     first_hints = {name: hint[0] for name, hint in group.features.hints.items()}
-    num_graphs, data = len(group.texts), {**group.features.inputs, **first_hints}
+    num_graphs, data = len(group.rows), {**group.features.inputs, **first_hints}
     spec: Spec = heads.inputs | (heads.hints if model.encodes_hints else {})
     for name in spec:
         if name not in data:

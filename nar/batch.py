@@ -62,12 +62,12 @@ class Graphs(NamedTuple):
 
     Attributes:
         algorithm: The algorithm's name.
-        texts: Which text each graph belongs to, [G].
+        rows: Which texts of the batch these are the graphs of, in order.
         features: Of the graphs, in the same order; of hints, the first is enough.
     """
 
     algorithm: str
-    texts: Tensor
+    rows: tuple[int, ...]
     features: Features[Tensor]
 
 
@@ -78,12 +78,9 @@ def grouped(graphs: Sequence[tuple[str, Features[Tensor]]]) -> list[Graphs]:
         graphs: For each text the algorithm's name and the features of its graph, a batch of one.
     """
     groups: dict[Any, list[int]] = defaultdict(list)
-    for text, (algorithm, features) in enumerate(graphs):
-        groups[algorithm, *((name, data.shape) for name, data in features.inputs.items())].append(text)
-    return [
-        Graphs(key[0], torch.tensor(texts), _joined([graphs[text][1] for text in texts]))
-        for key, texts in groups.items()
-    ]
+    for row, (algorithm, features) in enumerate(graphs):
+        groups[algorithm, *((name, data.shape) for name, data in features.inputs.items())].append(row)
+    return [Graphs(key[0], tuple(rows), _joined([graphs[row][1] for row in rows])) for key, rows in groups.items()]
 
 
 def _joined(features: Sequence[Features[Tensor]]) -> Features[Tensor]:

@@ -69,7 +69,7 @@ def test_a_processor_without_edge_states_has_none() -> None:
 
 def test_graphs_of_one_algorithm_and_size_are_one_group() -> None:
     groups = grouped(GRAPHS)
-    assert [(group.algorithm, group.texts.tolist()) for group in groups] == [
+    assert [(group.algorithm, list(group.rows)) for group in groups] == [
         ("dijkstra", [0, 4]),
         ("bfs", [1, 3]),
         ("bfs", [2]),
@@ -98,18 +98,21 @@ def changed(group: Graphs, **inputs: Tensor) -> Graphs:
     [
         (lambda groups: groups[:2], r"expected one graph for each of 6 texts, given 0 for text 2"),
         (lambda groups: [*groups, groups[2]], r"expected one graph for each of 6 texts, given 2 for text 2"),
-        (lambda groups: [groups[0]._replace(texts=torch.tensor([0, 9]))], r"texts 0 to 5, given one of text 9"),
+        (lambda groups: [groups[0]._replace(rows=(0, 9))], r"texts 0 to 5, given one of text 9"),
         (
-            lambda groups: [groups[0]._replace(texts=torch.tensor([0]))],
+            lambda groups: [groups[0]._replace(rows=(0,)), groups[0]._replace(rows=(4,)), *groups[1:]],
             r"'pos' of 1 graphs .* \[1, 5\], given \[2, 5\]",
         ),
         (
-            lambda groups: [changed(groups[0], A=torch.zeros(2, 4, 4))],
+            lambda groups: [changed(groups[0], A=torch.zeros(2, 4, 4)), *groups[1:]],
             r"'A' of 2 graphs of dijkstra with 5 nodes as \[2, 5, 5\], given \[2, 4, 4\]",
         ),
-        (lambda groups: [groups[0]._replace(algorithm="heapsort")], r"of the reasoner \(bfs, .*\), given heapsort"),
         (
-            lambda groups: [groups[0]._replace(algorithm="insertion_sort")],
+            lambda groups: [groups[0]._replace(algorithm="heapsort"), *groups[1:]],
+            r"of the reasoner \(bfs, .*\), given heapsort",
+        ),
+        (
+            lambda groups: [groups[0]._replace(algorithm="insertion_sort"), *groups[1:]],
             r"graphs of insertion_sort with 'key', given",
         ),
     ],
