@@ -30,6 +30,7 @@ from nar.hybrid.positions import RandomPositions, consecutive_positions
 from nar.hybrid.states import graph_states
 from nar.model import EncodeProcessDecode
 from nar.module import Reasoner
+from nar.sparse_module import SparseReasoner
 
 Positions = Literal["random", "consecutive"]
 
@@ -64,7 +65,7 @@ class TransNAR(nn.Module):
     def __init__(
         self,
         language_model: nn.Module,
-        reasoner: Reasoner | None = None,
+        reasoner: Reasoner | SparseReasoner | None = None,
         *,
         steps_per_block: int = 1,
         num_heads: int | None = None,
@@ -81,6 +82,8 @@ class TransNAR(nn.Module):
             raise ValueError(
                 f"expected positions_in_evaluation 'random' or 'consecutive', given {positions_in_evaluation!r}"
             )
+        if isinstance(reasoner, SparseReasoner):
+            raise ValueError("expected a reasoner of dense graphs, given a SparseReasoner")
         self.settings: dict[str, Any] = {
             "steps_per_block": steps_per_block,
             "num_heads": num_heads,

@@ -4,6 +4,7 @@ Source: Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorith
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule

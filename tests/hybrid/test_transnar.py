@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nar.batch import grouped
 from nar.hybrid import TransNAR
+from nar.sparse_module import SparseReasoner
 
 TEXTS = torch.tensor([[PAD, PAD, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14], [PAD, 3, 15, 16, 3, 17]])
 MASK = (TEXTS != PAD).long()
@@ -209,6 +210,12 @@ def test_a_text_over_the_context_is_refused() -> None:
 def test_arguments_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TransNAR(language_model(), reasoner(), **settings)
+
+
+def test_a_reasoner_of_sparse_graphs_is_refused() -> None:
+    sparse = SparseReasoner.__new__(SparseReasoner)
+    with pytest.raises(ValueError, match=r"expected a reasoner of dense graphs, given a SparseReasoner"):
+        TransNAR(language_model(), sparse)
 
 
 def test_a_reasoner_with_teacher_forcing_is_refused_unless_frozen() -> None:
