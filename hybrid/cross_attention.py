@@ -80,7 +80,7 @@ class CrossAttention(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         """[B, M, D] as [B, heads, M, D / heads]."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class GatedCrossAttention(nn.Module):
