@@ -114,6 +114,15 @@ def test_several_answers_to_a_text_have_its_positions() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_generation_from_texts_without_padding_takes_them_for_one_text_each(family: str) -> None:
+    model, graphs, answers = hybrid(family, max_position=CONTEXT), grouped([graph("bfs", 4, 1)]), []
+    for use_cache in (True, False):  # without padding, transformers drops the mask
+        torch.manual_seed(0)
+        answers.append(model.generate(TEXTS[1:], graphs, max_new_tokens=8, use_cache=use_cache))
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_without_a_mask_a_text_is_still_one_text(family: str) -> None:
     model, texts = hybrid(family, max_position=CONTEXT), TEXTS[1:]
     graphs = grouped([graph("bfs", 4, 1)])
