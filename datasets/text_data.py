@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from nar.batch import Features, Feedback, NumpyArray, to_tensors
+from nar.batch import Features, Feedback, Graphs, NumpyArray, to_tensors
 from nar.datasets.arguments import check_whole
 from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.datasets.samplers import check_size, sample
@@ -146,30 +146,14 @@ def _row(features: Features[NumpyArray], row: int) -> Features[NumpyArray]:
     )
 
 
-class Graphs(NamedTuple):
-    """The graphs of one algorithm and size in a batch of texts.
-
-    Attributes:
-        algorithm: The algorithm's name.
-        num_nodes: The size that was asked of the sampler.
-        rows: Which texts of the batch these are the graphs of, in order.
-        features: What a reasoner takes, for all of them.
-    """
-
-    algorithm: str
-    num_nodes: int
-    rows: tuple[int, ...]
-    features: Features[Tensor]
-
-
 def grouped(samples: Sequence[TextSample]) -> list[Graphs]:
     """The graphs of a batch of texts, those that a reasoner can take at once together."""
     rows: dict[tuple[str, int], list[int]] = {}
     for row, one in enumerate(samples):
         rows.setdefault((one.algorithm, one.num_nodes), []).append(row)
     return [
-        Graphs(algorithm, num_nodes, tuple(of_kind), _stacked(algorithm, [samples[row].features for row in of_kind]))
-        for (algorithm, num_nodes), of_kind in rows.items()
+        Graphs(algorithm, tuple(of_kind), _stacked(algorithm, [samples[row].features for row in of_kind]))
+        for (algorithm, _), of_kind in rows.items()
     ]
 
 

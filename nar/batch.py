@@ -2,9 +2,10 @@
 
 Source: ``Features`` and ``Feedback`` of ``clrs/_src/samplers.py`` in dm-clrs 2.0.3, with dicts in place of tuples.
 """
-# Axes: B graphs, T time.
+# Axes: B graphs, T time, G graphs of some texts.
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -54,6 +55,39 @@ class Batch(NamedTuple):
     seed: int
     feedback: Feedback[Tensor]
     ended: Tensor | None = None
+
+
+class Graphs(NamedTuple):
+    """Those graphs of a batch of texts that are of one algorithm and one size, in tensors.
+
+    Attributes:
+        algorithm: The algorithm's name.
+        rows: Which texts of the batch these are the graphs of, in order.
+        features: Of the graphs, in the same order; of hints, the first is enough.
+    """
+
+    algorithm: str
+    rows: tuple[int, ...]
+    features: Features[Tensor]
+
+
+def grouped(graphs: Sequence[tuple[str, Features[Tensor]]]) -> list[Graphs]:
+    """The graphs of a batch of texts by algorithm and size, with their first hints.
+
+    Args:
+        graphs: For each text the algorithm's name and the features of its graph, a batch of one.
+    """
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for row, (algorithm, features) in enumerate(graphs):
+        groups[algorithm, *((name, data.shape) for name, data in features.inputs.items())].append(row)
+    return [Graphs(key[0], tuple(rows), _joined([graphs[row][1] for row in rows])) for key, rows in groups.items()]
+
+
+def _joined(features: Sequence[Features[Tensor]]) -> Features[Tensor]:
+    """One batch of several, with their first hints."""
+    inputs = {name: torch.cat([one.inputs[name] for one in features]) for name in features[0].inputs}
+    hints = {name: torch.cat([one.hints[name][:1] for one in features], dim=1) for name in features[0].hints}
+    return Features(inputs, hints, torch.cat([one.lengths for one in features]))
 
 
 def size_of(spec: Spec, inputs: Mapping[str, Any]) -> int:

@@ -97,7 +97,13 @@ def load_reasoner(path: str | Path) -> Reasoner | SparseReasoner:
         UserError: If there is no file, or it is damaged, or another program's.
     """
     checkpoint = read_checkpoint(path)
-    config = config_of(checkpoint)
+    reasoner = make_reasoner(config_of(checkpoint))
+    reasoner.load_state_dict(checkpoint["state_dict"])
+    return reasoner
+
+
+def make_reasoner(config: Mapping[str, Any]) -> Reasoner | SparseReasoner:
+    """The model of a configuration (see :func:`config_of`) with random weights, in evaluation mode on the CPU."""
     specs = {
         algorithm: {name: Probe(Stage(s), Location(loc), Type(t), n) for name, (s, loc, t, n) in spec.items()}
         for algorithm, spec in config["specs"].items()
@@ -109,7 +115,7 @@ def load_reasoner(path: str | Path) -> Reasoner | SparseReasoner:
     objects = parser.instantiate(parser.parse_object(classes)).as_dict()
     kind, names = (SparseReasoner, ["processor"]) if is_sparse(config) else (Reasoner, ["processor", "latent_noise"])
     reasoner = kind(specs, **{**config["model"], **{name: objects[name] for name in names}})
-    reasoner.load_state_dict(checkpoint["state_dict"])
+    reasoner.config = {name: config[name] for name in ("model", "specs", "is_sparse") if name in config}
     return reasoner.eval()
 
 

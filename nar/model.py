@@ -6,7 +6,7 @@ LoG 2023.
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -45,6 +45,22 @@ class Predictions(NamedTuple):
     time: Tensor
     graph: Tensor
     penalties: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Step(NamedTuple):
+    """What a step made of the graphs that took it.
+
+    Attributes:
+        graphs: Which of the batch they are, [P].
+        states: What decoders read.
+        node_states: The new ones, [P, N, H].
+        hints: Logits by probe name, [P, ...].
+    """
+
+    graphs: Tensor
+    states: States
+    node_states: Tensor
+    hints: dict[str, Tensor]
 
 
 class EncodeProcessDecode(nn.Module):
@@ -140,34 +156,16 @@ class EncodeProcessDecode(nn.Module):
         else:
             order, counts, kept, last = steady(features.lengths, num_steps)
 
-        num_nodes = size_of(heads.inputs, features.inputs)
-        empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
-        inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
-        hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
         penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
-        for step, (count, some) in enumerate(zip(counts, kept, strict=True)):
-            encoding, graphs = inputs.first(count), order[:count]
-            if self.encodes_hints:
-                true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
-                if step == 0:
-                    hints = _dense(heads.hints, true, graphs, num_nodes)
-                else:
-                    hints = self._fed_back(heads.hints, {n: x[:count] for n, x in all_logits[-1].items()})
-                    if self.training and self.hint_teacher_forcing > 0:
-                        forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
-                        hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
-                encoding = heads.hint_encoder(hints, encoding)
-            is_last = features.lengths[graphs].clamp(min=2) == step + 2
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
+        for step, some in zip(self._steps(heads, features, order, counts, penalties), kept, strict=True):
             if observe is not None:
-                observe(graphs, hidden)
-            all_logits.append({name: decoder(states) for name, decoder in heads.hint_decoders.items()})
-            if not with_hints:
-                del all_logits[:-1]
+                observe(step.graphs, step.node_states)
+            if with_hints:
+                all_logits.append(step.hints)
             if some.start < some.stop:
-                final_states.append(states.some(some))
+                final_states.append(step.states.some(some))
 
         final = States.concatenated(final_states).some(last)
         outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
@@ -183,6 +181,47 @@ class EncodeProcessDecode(nn.Module):
         return Predictions(
             outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
         )
+
+    def steps(self, algorithm: str, features: Features[Tensor]) -> "Iterator[Step]":
+        """What `forward` computes, step by step, of which no more are taken than are asked for.
+
+        Graphs leave the batch when they end.
+        """
+        heads = self.heads[algorithm]
+        assert isinstance(heads, Heads)
+        order, counts, _, _ = shrinking(features.lengths)
+        return self._steps(heads, features, order, counts, None)
+
+    def _steps(
+        self,
+        heads: "Heads",
+        features: Features[Tensor],
+        order: Tensor,
+        counts: Sequence[int],
+        penalties: list[dict[str, Tensor]] | None,
+    ) -> "Iterator[Step]":
+        """The steps of the first of the graphs in `order`, of so many as `counts` says; with penalties as `_step`."""
+        num_nodes = size_of(heads.inputs, features.inputs)
+        empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
+        inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
+        hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
+        logits: dict[str, Tensor] = {}
+        for step, count in enumerate(counts):
+            encoding, graphs = inputs.first(count), order[:count]
+            if self.encodes_hints:
+                true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
+                if step == 0:
+                    hints = _dense(heads.hints, true, graphs, num_nodes)
+                else:
+                    hints = self._fed_back(heads.hints, {name: x[:count] for name, x in logits.items()})
+                    if self.training and self.hint_teacher_forcing > 0:
+                        forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
+                        hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
+                encoding = heads.hint_encoder(hints, encoding)
+            is_last = features.lengths[graphs].clamp(min=2) == step + 2
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
+            logits = {name: decoder(states) for name, decoder in heads.hint_decoders.items()}
+            yield Step(graphs, states, hidden, logits)
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicted hints as the next step is given them."""

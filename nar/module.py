@@ -80,6 +80,8 @@ class Reasoner(LightningModule):
             if weight < 0:
                 raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
+        self.config: Mapping[str, Any] | None = None
+        """What it is made of as plain values (see :func:`nar.checkpoint.config_of`), if it was made of them."""
         self.learning_rate = learning_rate
         self.model = EncodeProcessDecode(
             specs,

@@ -4,6 +4,7 @@ Source: Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorith
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -44,6 +45,8 @@ class SparseReasoner(LightningModule):
         if learning_rate <= 0:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
         self.specs = specs
+        self.config: Mapping[str, Any] | None = None
+        """As of :class:`nar.module.Reasoner`."""
         self.learning_rate = learning_rate
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)
         self.counts: dict[Key, dict[str, Tensor]] = {}

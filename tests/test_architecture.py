@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "nar.scatter",
     ],
     "nar.datasets": ["nar.specs", "nar.batch", "nar.errors", "nar.numba_cache", "nar.sparse_batch"],
+    "nar.hybrid": [f"nar.{module}" for layer in LAYERS for module in layer] + ["nar.processors"],
 }
 # Who alone imports these.
 IMPORTERS = {
@@ -60,6 +61,13 @@ IMPORTERS = {
         "nar.datasets.salsa",
     ],
     "clrs": ["nar.datasets.dm_clrs"],
+    "transformers": [
+        "nar.datasets.tokenizer",
+        "nar.hybrid.language_model",
+        "nar.hybrid.positions",
+        "nar.hybrid.transnar",
+    ],
+    "peft": ["nar.hybrid.language_model"],
     "torch_geometric": [
         "nar.datasets.sparse",
         "nar.datasets.salsa",
@@ -68,7 +76,6 @@ IMPORTERS = {
     ],
     "torch_scatter": ["nar.scatter"],
     "nar.processors.sparse": ["nar.processors.sparse"],  # which needs PyTorch Geometric
-    "transformers": ["nar.datasets.tokenizer"],
     "tokenizers": ["nar.datasets.tokenizer"],
 }
 # The file of every module by its dotted name.
@@ -148,6 +155,10 @@ def test_a_module_imports_only_what_it_may(module: str) -> None:
         ("nar.module", "import nar.cli"),
         ("nar.processors.mpnn", "from .pgn import PGN"),
         ("nar.processors.mpnn", "from . import pgn"),
+        ("nar.hybrid.transnar", "from nar.datasets import CLRS30"),
+        ("nar.hybrid.transnar", "from nar.cli import main"),
+        ("nar.hybrid.transnar", "import lightning"),
+        ("nar.model", "from transformers import AutoModel"),
         ("nar.cli", "from .module import Reasoner"),
         ("nar.cli", "import clrs"),
         ("nar.datasets.clrs30", "def specs():\n    from clrs import SPECS\n    return SPECS"),
@@ -171,6 +182,7 @@ def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) 
         ("nar.module", "from lightning.pytorch import LightningModule\nfrom nar import model"),
         ("nar.processors.pgn", "from nar.processors.triplets import Triplets\nfrom nar.processor import Processor"),
         ("nar.processors.sparse.pgn_conv", "import torch_geometric.nn\nfrom nar.processors.gat import leaky_relu"),
+        ("nar.hybrid.transnar", "from nar.checkpoint import make_reasoner\nfrom nar.processors import PGN"),
         ("nar.datasets.dm_clrs", "import importlib\nimportlib.import_module('clrs')"),
         ("nar.datasets.splits", "from nar.specs import Spec\nfrom nar.batch import Batch\nimport torch"),
     ],
@@ -182,7 +194,7 @@ def test_what_is_allowed_is_no_violation(module: str, source: str, tmp_path: Pat
 
 
 def test_every_folder_of_the_library_is_walked() -> None:
-    assert {"nar.cli", "nar.processors.pgn", "nar.datasets.samplers"} <= LIBRARY.keys()
+    assert {"nar.cli", "nar.processors.pgn", "nar.datasets.samplers", "nar.hybrid.transnar"} <= LIBRARY.keys()
 
 
 def test_the_folder_datasets_cannot_be_imported_in_place_of_hugging_faces() -> None:

@@ -118,7 +118,7 @@ def test_graphs_of_one_algorithm_and_size_are_put_together_and_keep_their_rows()
     (sort,) = text_samples("heapsort", num_nodes=4, num_samples=1, seed=0)
     batch = [bfs[0], larger[0], sort, bfs[1], larger[1]]
     groups = grouped(batch)
-    assert [(g.algorithm, g.num_nodes, g.rows) for g in groups] == [
+    assert [(g.algorithm, g.features.inputs["pos"].shape[1], g.rows) for g in groups] == [
         ("bfs", 4, (0, 3)),
         ("bfs", 6, (1, 4)),
         ("heapsort", 4, (2,)),

@@ -774,3 +774,18 @@ def test_there_are_as_many_parameters_as_in_dm_clrs(algorithm):
 
 def test_one_model_of_all_algorithms_has_as_many_parameters_as_in_dm_clrs():
     assert count_parameters(*ALGORITHMS) == 6511597
+
+
+@pytest.mark.parametrize("num_samples", [1, 4])
+def test_steps_end_in_the_states_that_outputs_are_decoded_of(
+    trajectories: Callable[..., Feedback[Tensor]], num_samples: int
+) -> None:
+    model, features = make_model("bfs"), trajectories("bfs", 6, num_samples).features
+    outputs = model("bfs", features).outputs["pi"]
+    decoder = model.heads["bfs"].output_decoders["pi"]
+    last = {}
+    for step in model.steps("bfs", features):
+        logits = decoder(step.states)
+        last |= {int(graph): logits[index] for index, graph in enumerate(step.graphs)}
+        torch.testing.assert_close(as_tensor(step.states.node)[..., -8:], step.node_states)
+    torch.testing.assert_close(torch.stack([last[graph] for graph in range(num_samples)]), outputs)

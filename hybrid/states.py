@@ -1,0 +1,127 @@
+"""What a reasoner makes of the graphs of a batch of texts, for each block of a language model."""
+# Axes: B texts, G graphs of one group, N nodes, H hidden.
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nar.batch import Graphs, size_of
+from nar.linear import as_tensor
+from nar.model import EncodeProcessDecode, Heads
+from nar.specs import Location, Spec, Type
+
+NUM_AXES = {Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}
+
+
+class GraphStates(NamedTuple):
+    """The states of the graphs of a batch of texts, padded to the largest.
+
+    Attributes:
+        node: [B, N, H].
+        edge: [B, N, N, H], or None if the processor has none.
+        mask: True at a graph's own nodes, [B, N].
+    """
+
+    node: Tensor
+    edge: Tensor | None
+    mask: Tensor
+
+
+def graph_states(
+    model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int, num_blocks: int, steps_per_block: int = 1
+) -> list[GraphStates]:
+    """The states that each block of a language model is given: those after so many further steps of the model.
+
+    The model is run once for each group. A graph that has no more steps to take keeps its last states.
+
+    Raises:
+        ValueError: If a text has no graph, or several, or a graph is not what its algorithm is given.
+    """
+    check_graphs(model, graphs, num_texts)
+    groups = [list(_by_block(model, group, num_blocks, steps_per_block)) for group in graphs]
+    sizes = [group[0][0].shape[1] for group in groups]
+    rows = [row for group in graphs for row in group.rows]
+    by_text = torch.tensor(rows, device=groups[0][0][0].device).argsort()
+    is_node = [
+        torch.arange(max(sizes), device=by_text.device).expand(len(group.rows), -1) < size
+        for group, size in zip(graphs, sizes, strict=True)
+    ]
+    mask = torch.cat(is_node)[by_text]
+    blocks = []
+    for states in zip(*groups, strict=True):
+        node = torch.cat([_padded(node, max(sizes), 1) for node, _ in states])[by_text]
+        edges = [_padded(edge, max(sizes), 2) for _, edge in states if edge is not None]
+        blocks.append(GraphStates(node, torch.cat(edges)[by_text] if edges else None, mask))
+    return blocks
+
+
+def _by_block(
+    model: EncodeProcessDecode, group: Graphs, num_blocks: int, steps_per_block: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The states of nodes [G, N, H] and edges [G, N, N, H] of one group for every block."""
+    node: Tensor | None = None
+    edge: Tensor | None = None
+    steps = model.steps(group.algorithm, group.features)
+    for _ in range(num_blocks):
+        for step in islice(steps, steps_per_block):
+            hidden_dim = step.node_states.shape[-1]
+            node = _updated(node, step.graphs, step.node_states)
+            if model.processor.has_edge_states:
+                edge = _updated(edge, step.graphs, as_tensor(step.states.edge)[..., hidden_dim:])
+        assert node is not None
+        yield node, edge
+
+
+def _updated(states: Tensor | None, graphs: Tensor, new: Tensor) -> Tensor:
+    """The states of all graphs, of which some have new ones; the first time all have."""
+    return (torch.zeros_like(new) if states is None else states).index_copy(0, graphs, new)
+
+
+def _padded(states: Tensor, num_nodes: int, num_axes: int) -> Tensor:
+    """The states with zeros up to `num_nodes` along each of so many axes after the first."""
+    return functional.pad(states, (0, 0, *[0, num_nodes - states.shape[1]] * num_axes))
+
+
+def check_graphs(model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> None:
+    """Refuse graphs that do not fit the texts, or that are not what their algorithms are given.
+
+    Raises:
+        ValueError: With the text or the probe that does not fit.
+    """
+    counts = Counter(row for group in graphs for row in group.rows)
+    for text in {**counts, **dict.fromkeys(range(num_texts))}:
+        if not 0 <= text < num_texts:
+            raise ValueError(f"expected graphs of texts 0 to {num_texts - 1}, given one of text {text}")
+        if counts[text] != 1:
+            raise ValueError(f"expected one graph for each of {num_texts} texts, given {counts[text]} for text {text}")
+    for group in graphs:
+        _check_group(model, group)
+
+
+def _check_group(model: EncodeProcessDecode, group: Graphs) -> None:
+    if group.algorithm not in model.heads:
+        raise ValueError(f"expected an algorithm of the reasoner ({', '.join(model.heads)}), given {group.algorithm}")
+    heads = model.heads[group.algorithm]
+    assert isinstance(heads, Heads)
+    first_hints = {name: hint[0] for name, hint in group.features.hints.items()}
+    num_graphs, data = len(group.rows), {**group.features.inputs, **first_hints}
+    spec: Spec = heads.inputs | (heads.hints if model.encodes_hints else {})
+    for name in spec:
+        if name not in data:
+            raise ValueError(
+                f"expected graphs of {group.algorithm} with {name!r}, given {', '.join(data) or 'nothing'}"
+            )
+    num_nodes = size_of(heads.inputs, group.features.inputs)
+    for name, probe in spec.items():
+        num_axes = 0 if probe.type is Type.MASK_ONE else NUM_AXES[probe.location]
+        expected = (num_graphs, *[num_nodes] * num_axes)
+        if data[name].shape != expected:
+            raise ValueError(
+                f"expected {name!r} of {num_graphs} graphs of {group.algorithm} with {num_nodes} nodes as "
+                f"{list(expected)}, given {list(data[name].shape)}"
+            )

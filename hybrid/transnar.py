@@ -1,0 +1,277 @@
+"""A language model whose tokens read the states of a neural algorithmic reasoner.
+
+Source: Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024 (arXiv 2406.09308).
+"""
+# Axes: B texts, L tokens, N nodes, D width of tokens.
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from nar.batch import Graphs
+from nar.checkpoint import make_reasoner
+from nar.hybrid.cross_attention import GatedCrossAttention, GraphKeys
+from nar.hybrid.language_model import (
+    context_length,
+    decoder_blocks,
+    load_architecture,
+    save_architecture,
+    without_adapters,
+)
+from nar.hybrid.positions import RandomPositions, consecutive_positions
+from nar.hybrid.states import graph_states
+from nar.model import EncodeProcessDecode
+from nar.module import Reasoner
+from nar.sparse_module import SparseReasoner
+
+Positions = Literal["random", "consecutive"]
+
+
+class TransNAR(nn.Module):
+    """A causal language model in which, after each decoder block, tokens cross-attend to a reasoner's states.
+
+    The reasoner is given the graph of the instance that a text is about, and takes its steps beside the blocks; it
+    hears nothing of the text. As the gates of the cross-attention start shut, the language model starts as it was.
+
+    Args:
+        language_model: Any causal language model of Hugging Face, also with adapters of PEFT.
+        reasoner: See :func:`nar.checkpoint.load_reasoner`; None for the language model alone, the baseline, which
+            does not look at graphs.
+        steps_per_block: How many steps the reasoner takes from one block to the next. (Without steps to take it keeps
+            its last states.)
+        num_heads: Of each cross-attention; as many as the language model has if None.
+        freeze_reasoner: Whether the reasoner is not trained, and in evaluation mode at all times.
+        adaptive_temperature: Whether cross-attention is sharpened in evaluation mode, see
+            :class:`nar.hybrid.cross_attention.CrossAttention`.
+        max_position: From how many positions those of tokens are drawn, in order and anew for every batch, 8192 in
+            the paper; None for the language model's own positions.
+        positions_in_evaluation: Whether they are drawn in evaluation mode and by `generate` too, as in the code of
+            their authors, or are ``"consecutive"``.
+        blocks: The attribute of the language model that holds its decoder blocks, as in ``"model.layers"``; None for
+            those of known families.
+
+    Raises:
+        ValueError: If the blocks are not found, or an argument does not fit the language model.
+    """
+
+    def __init__(
+        self,
+        language_model: nn.Module,
+        reasoner: Reasoner | SparseReasoner | None = None,
+        *,
+        steps_per_block: int = 1,
+        num_heads: int | None = None,
+        freeze_reasoner: bool = True,
+        adaptive_temperature: bool = False,
+        max_position: int | None = None,
+        positions_in_evaluation: Positions = "random",
+        blocks: str | None = None,
+    ) -> None:
+        super().__init__()
+        if steps_per_block < 1:
+            raise ValueError(f"expected steps_per_block ≥ 1, given {steps_per_block}")
+        if positions_in_evaluation not in get_args(Positions):
+            raise ValueError(
+                f"expected positions_in_evaluation 'random' or 'consecutive', given {positions_in_evaluation!r}"
+            )
+        if isinstance(reasoner, SparseReasoner):
+            raise ValueError("expected a reasoner of dense graphs, given a SparseReasoner")
+        self.settings: dict[str, Any] = {
+            "steps_per_block": steps_per_block,
+            "num_heads": num_heads,
+            "freeze_reasoner": freeze_reasoner,
+            "adaptive_temperature": adaptive_temperature,
+            "max_position": max_position,
+            "positions_in_evaluation": positions_in_evaluation,
+            "blocks": blocks,
+        }
+        base = without_adapters(language_model)
+        self.language_model: Any = language_model
+        self.context_length = context_length(base)
+        self.steps_per_block = steps_per_block
+        self.freeze_reasoner = freeze_reasoner
+        self.positions = None if max_position is None else RandomPositions(base, max_position)
+        self.positions_in_evaluation = positions_in_evaluation
+        self.reasoner = None if reasoner is None else reasoner.model
+        self.reasoner_config = None if reasoner is None else reasoner.config
+        self.cross_attention = nn.ModuleList()
+        self._keys: list[GraphKeys] | None = None  # what the blocks read of the graphs of this batch
+        if reasoner is not None:
+            self._attach(reasoner.model, base)
+        self.train(base.training)
+
+    def _attach(self, reasoner: EncodeProcessDecode, base: PreTrainedModel) -> None:
+        """Put cross-attention to the reasoner's states behind every block of the language model."""
+        if self.freeze_reasoner:
+            reasoner.requires_grad_(False)
+        elif reasoner.hint_teacher_forcing > 0:
+            raise ValueError(
+                "expected a reasoner without teacher forcing to train, as it is given first hints alone, "
+                f"given hint_teacher_forcing {reasoner.hint_teacher_forcing}"
+            )
+        processor, config = reasoner.processor, base.config.get_text_config()
+        num_heads = self.settings["num_heads"]
+        for index, block in enumerate(decoder_blocks(base, self.settings["blocks"])):
+            attention = GatedCrossAttention(
+                config.hidden_size,
+                config.num_attention_heads if num_heads is None else num_heads,
+                processor.hidden_dim,
+                processor.hidden_dim if processor.has_edge_states else None,
+                adaptive_temperature=self.settings["adaptive_temperature"],
+            )
+            self.cross_attention.append(attention.to(base.device, base.dtype))
+            block.register_forward_hook(partial(self._after_block, index))
+
+    def train(self, mode: bool = True) -> "TransNAR":
+        """Training mode, for a frozen reasoner excepted."""
+        super().train(mode)
+        if self.reasoner is not None and self.freeze_reasoner:
+            self.reasoner.eval()
+        return self
+
+    def forward(
+        self, input_ids: Tensor, graphs: Sequence[Graphs] = (), attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """What the language model returns: ``logits`` [B, L, V] and, with `labels`, the ``loss``.
+
+        Args:
+            input_ids: [B, L].
+            graphs: The graph of each text, see :func:`nar.batch.grouped`.
+            attention_mask: 1 at tokens, 0 at padding, on either side, [B, L]; None if there is none.
+            **kwargs: Of the language model: ``labels``, ``cache``, ...
+
+        Raises:
+            ValueError: If a text has no graph, a graph does not fit its algorithm, or a text is too long.
+        """
+        self._check_length(input_ids.shape[1])
+        if self._draws_positions:
+            attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            kwargs.setdefault("position_ids", consecutive_positions(attention_mask))
+        with self._reading(input_ids, graphs, attention_mask):
+            return self.language_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    def generate(
+        self, input_ids: Tensor, graphs: Sequence[Graphs] = (), attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """What the language model's own `generate` returns: prompts and answers, [B, L + new].
+
+        The states of graphs are computed once.
+
+        Args:
+            input_ids: Prompts, [B, L].
+            graphs: The graph of each text.
+            attention_mask: 1 at tokens, 0 at padding, which is on the left, [B, L]; None if there is none.
+            **kwargs: Of `generate`: ``max_new_tokens``, ``do_sample``, ``num_beams``, ``use_cache``, ...
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        num_new = self._num_new_tokens(input_ids.shape[1], kwargs)
+        self._check_length(input_ids.shape[1] + num_new)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        with torch.no_grad(), self._reading(input_ids, graphs, attention_mask, num_new):
+            return self.language_model.generate(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write everything to a folder: weights as safetensors, and what the parts are made of.
+
+        Raises:
+            ValueError: If the reasoner is not one of :func:`nar.checkpoint.load_reasoner`, so that it cannot be told
+                what it is made of.
+        """
+        if self.reasoner is not None and self.reasoner_config is None:
+            raise ValueError("expected a reasoner that load_reasoner has read, given one that was made otherwise")
+        folder = Path(folder)
+        save_architecture(self.language_model, folder / "language_model")
+        config = {"transnar": self.settings, "reasoner": self.reasoner_config}
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        save_model(self, str(folder / "model.safetensors"))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "TransNAR":
+        """What `save_pretrained` wrote, in evaluation mode on the CPU.
+
+        The reasoner's class is imported by the name that is written there: load only folders that you trust.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        folder = Path(folder)
+        if not (folder / "model.safetensors").is_file():
+            raise ValueError(f"no hybrid in {folder}: expected a folder that save_pretrained wrote")
+        config: Mapping[str, Any] = json.loads((folder / "config.json").read_text())
+        reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
+        model = cls(load_architecture(folder / "language_model"), reasoner, **config["transnar"])
+        load_model(model, str(folder / "model.safetensors"))
+        return model.eval()
+
+    @contextmanager
+    def _reading(
+        self, input_ids: Tensor, graphs: Sequence[Graphs], attention_mask: Tensor | None, num_new: int = 0
+    ) -> Iterator[None]:
+        """Let the language model read these graphs, and texts and so many new tokens be at drawn positions."""
+        keys = None if self.reasoner is None else self._graph_keys(self.reasoner, graphs, len(input_ids))
+        with ExitStack() as stack:
+            stack.enter_context(self._with_keys(keys))
+            if self._draws_positions:
+                assert self.positions is not None
+                assert attention_mask is not None
+                stack.enter_context(self.positions.draw(attention_mask, num_new))
+            yield
+
+    def _graph_keys(self, reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> list[GraphKeys]:
+        """What each block reads of the graphs."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner):
+            blocks = graph_states(reasoner, graphs, num_texts, len(self.cross_attention), self.steps_per_block)
+        return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
+
+    @contextmanager
+    def _with_keys(self, keys: list[GraphKeys] | None) -> Iterator[None]:
+        before, self._keys = self._keys, keys
+        try:
+            yield
+        finally:
+            self._keys = before
+
+    def _after_block(self, index: int, block: nn.Module, args: Any, output: Any) -> Any:
+        """Let tokens read, after the block of this index; a language model that is called by itself stays as it is."""
+        if self._keys is None:
+            return output
+        tokens, keys = output if isinstance(output, Tensor) else output[0], self._keys[index]
+        if len(tokens) != len(keys.node.key):  # for texts with several answers
+            keys = keys.repeated(len(tokens) // len(keys.node.key))
+        read = self._attention(index).read(tokens, keys)
+        return read if isinstance(output, Tensor) else (read, *output[1:])
+
+    def _attention(self, index: int) -> GatedCrossAttention:
+        attention = self.cross_attention[index]
+        assert isinstance(attention, GatedCrossAttention)
+        return attention
+
+    @property
+    def _draws_positions(self) -> bool:
+        return self.positions is not None and (self.training or self.positions_in_evaluation == "random")
+
+    def _num_new_tokens(self, num_tokens: int, kwargs: Mapping[str, Any]) -> int:
+        """At most how many tokens `generate` adds to a prompt of so many."""
+        for given in (kwargs, (kwargs.get("generation_config") or self.language_model.generation_config).to_dict()):
+            if given.get("max_new_tokens") is not None:
+                return int(given["max_new_tokens"])
+            if given.get("max_length") is not None:
+                return max(0, int(given["max_length"]) - num_tokens)
+        return 20  # the default of transformers
+
+    def _check_length(self, num_tokens: int) -> None:
+        if self.context_length is not None and num_tokens > self.context_length:
+            raise ValueError(
+                f"expected at most {self.context_length} tokens, the language model's context, given {num_tokens}"
+            )

@@ -1,0 +1,123 @@
+# Axes: B texts, N nodes, H hidden.
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from hybrids import graph, reasoner
+from torch import Tensor
+
+from nar.batch import Features, Graphs, grouped
+from nar.hybrid.states import GraphStates, graph_states
+from nar.linear import as_tensor
+
+GRAPHS = [
+    graph("dijkstra", 5, 1),
+    graph("bfs", 4, 2),
+    graph("bfs", 6, 3),
+    graph("bfs", 4, 4),
+    graph("dijkstra", 5, 5),
+    graph("insertion_sort", 7, 6),
+]
+NUM_BLOCKS = 4
+
+
+def states(graphs: list[tuple[str, Features[Tensor]]], **settings: Any) -> list[GraphStates]:
+    """Those of a batch."""
+    with torch.no_grad():
+        return graph_states(reasoner().model, grouped(graphs), len(graphs), NUM_BLOCKS, **settings)
+
+
+def steps_alone(algorithm: str, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The states of one graph's nodes and edges at every step."""
+    with torch.no_grad():
+        steps = list(reasoner().model.steps(algorithm, features))
+    return [(step.node_states[0], as_tensor(step.states.edge)[0, ..., 8:]) for step in steps]
+
+
+@pytest.mark.parametrize("steps_per_block", [1, 2])
+def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int) -> None:
+    blocks = states(GRAPHS, steps_per_block=steps_per_block)
+    numbers = set()
+    for text, (algorithm, features) in enumerate(GRAPHS):
+        steps, num_nodes = steps_alone(algorithm, features), features.inputs["pos"].shape[1]
+        numbers.add(len(steps))
+        for index, (node, edge, mask) in enumerate(blocks):
+            expected = steps[min((index + 1) * steps_per_block, len(steps)) - 1]
+            torch.testing.assert_close(node[text, :num_nodes], expected[0])
+            assert edge is not None
+            torch.testing.assert_close(edge[text, :num_nodes, :num_nodes], expected[1])
+            assert mask[text].tolist() == [n < num_nodes for n in range(7)]
+    assert len(blocks) == NUM_BLOCKS
+    assert min(numbers) < NUM_BLOCKS < max(numbers)  # some graphs run out of steps, some do not
+
+
+def test_padding_is_zero() -> None:
+    for node, edge, _ in states(GRAPHS):
+        assert node.shape == (6, 7, 8)
+        assert not node[1, 4:].any()
+        assert edge is not None
+        assert not edge[1, 4:].any()
+        assert not edge[1, :, 4:].any()
+
+
+def test_a_processor_without_edge_states_has_none() -> None:
+    with torch.no_grad():
+        blocks = graph_states(reasoner("MPNN").model, grouped(GRAPHS), len(GRAPHS), NUM_BLOCKS)
+    assert all(edge is None for _, edge, _ in blocks)
+
+
+def test_graphs_of_one_algorithm_and_size_are_one_group() -> None:
+    groups = grouped(GRAPHS)
+    assert [(group.algorithm, list(group.rows)) for group in groups] == [
+        ("dijkstra", [0, 4]),
+        ("bfs", [1, 3]),
+        ("bfs", [2]),
+        ("insertion_sort", [5]),
+    ]
+    assert torch.equal(groups[1].features.inputs["A"][1], GRAPHS[3][1].inputs["A"][0])
+    assert torch.equal(groups[1].features.hints["reach_h"][0, 1], GRAPHS[3][1].hints["reach_h"][0, 0])
+    assert groups[0].features.lengths.tolist() == [GRAPHS[0][1].lengths.item(), GRAPHS[4][1].lengths.item()]
+
+
+def test_no_more_steps_are_taken_than_blocks_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = reasoner().model, []
+    model.processor.register_forward_hook(lambda *_: calls.append(None))
+    graph_states(model, grouped([graph("dijkstra", 6)]), 1, 2)
+    assert len(calls) == 2
+
+
+def changed(group: Graphs, **inputs: Tensor) -> Graphs:
+    """The group with other inputs."""
+    features: Mapping[str, Tensor] = {**group.features.inputs, **inputs}
+    return group._replace(features=group.features._replace(inputs=features))
+
+
+@pytest.mark.parametrize(
+    ("graphs", "message"),
+    [
+        (lambda groups: groups[:2], r"expected one graph for each of 6 texts, given 0 for text 2"),
+        (lambda groups: [*groups, groups[2]], r"expected one graph for each of 6 texts, given 2 for text 2"),
+        (lambda groups: [groups[0]._replace(rows=(0, 9))], r"texts 0 to 5, given one of text 9"),
+        (
+            lambda groups: [groups[0]._replace(rows=(0,)), groups[0]._replace(rows=(4,)), *groups[1:]],
+            r"'pos' of 1 graphs .* \[1, 5\], given \[2, 5\]",
+        ),
+        (
+            lambda groups: [changed(groups[0], A=torch.zeros(2, 4, 4)), *groups[1:]],
+            r"'A' of 2 graphs of dijkstra with 5 nodes as \[2, 5, 5\], given \[2, 4, 4\]",
+        ),
+        (
+            lambda groups: [groups[0]._replace(algorithm="heapsort"), *groups[1:]],
+            r"of the reasoner \(bfs, .*\), given heapsort",
+        ),
+        (
+            lambda groups: [groups[0]._replace(algorithm="insertion_sort"), *groups[1:]],
+            r"graphs of insertion_sort with 'key', given",
+        ),
+    ],
+)
+def test_graphs_that_do_not_fit_are_refused_in_one_line(graphs: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        graph_states(reasoner().model, graphs(grouped(GRAPHS)), len(GRAPHS), NUM_BLOCKS)
+    assert "\n" not in str(caught.value)

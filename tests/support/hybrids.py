@@ -1,0 +1,64 @@
+"""Small language models, reasoners and graphs, for tests of hybrids."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nar.batch import Features, to_tensors
+from nar.checkpoint import make_reasoner
+from nar.datasets import sample
+from nar.datasets.recipe import apply_recipe, recipe_spec
+from nar.hybrid import TransNAR, make_language_model
+from nar.module import Reasoner
+
+FAMILIES = ("llama", "gemma", "qwen2", "gpt_neox", "gpt2")
+ALGORITHMS = ("bfs", "insertion_sort", "dijkstra")
+VOCABULARY = 32
+CONTEXT = 64
+PAD = 0
+
+
+def language_model(family: str = "llama", **settings: Any) -> Any:
+    """A tiny one with random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    heads = {"num_key_value_heads": 1, "head_dim": 8}
+    rest = {"vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT}
+    tokens = {"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": None}
+    model = make_language_model({"model_type": family, **sizes, **heads, **rest, **tokens, **settings})
+    with torch.no_grad():  # or all that they generate is one token
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def reasoner(processor: str = "TripletGMPNN", **settings: Any) -> Reasoner:
+    """A small one of three algorithms, made as by `load_reasoner`."""
+    torch.manual_seed(1)
+    specs = {
+        name: {probe: [*map(str, what[:3]), what.num_classes] for probe, what in recipe_spec(name).items()}
+        for name in ALGORITHMS
+    }
+    of_processor = {"class_path": f"nar.processors.{processor}", "init_args": {"hidden_dim": 8}}
+    return make_reasoner({"model": {"processor": of_processor, **settings}, "specs": specs})
+
+
+def graph(algorithm: str, num_nodes: int, seed: int = 0) -> tuple[str, Features[Tensor]]:
+    """One graph of an algorithm."""
+    feedback = apply_recipe(algorithm, sample(algorithm, num_nodes=num_nodes, num_samples=1, seed=seed))
+    return algorithm, to_tensors(feedback, recipe_spec(algorithm)).features
+
+
+def opened(model: TransNAR) -> TransNAR:
+    """The model with its gates open."""
+    for attention in model.cross_attention:
+        torch.nn.init.constant_(attention.alpha, 1.0)
+    return model
+
+
+def hybrid(family: str = "llama", **settings: Any) -> TransNAR:
+    """A hybrid with open gates, in evaluation mode."""
+    model = language_model(family)
+    torch.manual_seed(2)
+    return opened(TransNAR(model, reasoner(), **settings))
