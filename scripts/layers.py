@@ -1,6 +1,6 @@
 """What the papers' layers bring: scores of small models that differ in one thing, over several seeds.
 
-    python scripts/layers.py --steps 300 --seeds 3
+    python scripts/layers.py --steps 200 --seeds 3
 
 Every model is a Triplet-GMPNN, or an asynchronous layer, of width 32, trained by the single-task recipe (sizes 4 to 16,
 batches of 32) for the same number of steps and tested with its last weights on the first 64 trajectories of the test
@@ -42,6 +42,7 @@ TESTED: dict[str, dict[str, Any]] = {  # in evaluation, besides as it was traine
     "softmax": {"tested with max": "max", "tested with adaptive softmax": "adaptive softmax"},
     "softmax and decay": {"tested with max": "max"},
 }
+MODELS = [name + how for name in TRAINED for how in ("", *(f", {how}" for how in TESTED.get(name, {})))]
 
 
 def reasoner(specs: Any, settings: Settings, **evaluation: Any) -> Any:
@@ -79,7 +80,8 @@ def run(algorithm: str, name: str, steps: int, seed: int) -> list[dict[str, Any]
             tests = CLRS30(algorithms=algorithm, test_sizes=[size], num_workers=0)
             Trainer(limit_test_batches=2, **quiet).test(model, datamodule=tests, verbose=False)
             score = model.scores[algorithm, size]["score"]
-            values = (algorithm, f"{name}, {how}" if how else name, steps, seed, size, f"{score:.4f}")
+            model_name = f"{name}, {how}" if how else name
+            values = (algorithm, model_name, steps, seed, size, f"{score:.4f}")
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 
@@ -101,7 +103,7 @@ def table(rows: list[dict[str, str]], steps: int) -> Iterator[str]:
     columns = [(algorithm, str(size)) for algorithm in ALGORITHMS for size in SIZES]
     yield "| model | " + " | ".join(f"{algorithm}, n = {size}" for algorithm, size in columns) + " |"
     yield "|---|" + "---|" * len(columns)
-    for model in dict.fromkeys(model for model, _, _ in scores):
+    for model in MODELS:
         cells = []
         for column in columns:
             found = scores[(model, *column)]
@@ -113,7 +115,7 @@ def table(rows: list[dict[str, str]], steps: int) -> Iterator[str]:
 def main() -> None:
     """Run what is not recorded yet, write each run's rows when it ends, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
