@@ -56,6 +56,18 @@ class Batch(NamedTuple):
     feedback: Feedback[Tensor]
     ended: Tensor | None = None
 
+    def some(self, rows: Tensor) -> "Batch":
+        """Those trajectories, with hints up to the end of their longest."""
+        (inputs, hints, lengths), outputs = self.feedback
+        longest = int(lengths[rows].max())
+        features = Features(
+            {name: data[rows] for name, data in inputs.items()},
+            {name: data[:longest, rows] for name, data in hints.items()},
+            lengths[rows],
+        )
+        feedback = Feedback(features, {name: data[rows] for name, data in outputs.items()})
+        return self._replace(feedback=feedback, ended=None if self.ended is None else self.ended[rows])
+
 
 class Graphs(NamedTuple):
     """Those graphs of a batch of texts that are of one algorithm and one size, in tensors.

@@ -4,14 +4,16 @@ Source: ``clrs/_src/decoders.py`` of dm-clrs 2.0.3; Ibarz et al., "A Generalist 
 """
 # Axes: B graphs, N nodes, H hidden, C classes (1 if the probe is not categorical).
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import local
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.linear import Channels, Linear, as_tensor, concatenated
+from nar.linear import Channels, Linear, ahead, as_tensor, concatenated
 from nar.pointers import edge_logits, product_logits
 from nar.precision import at_least_float32
 from nar.specs import Location, Probe, Type
@@ -20,6 +22,8 @@ SINKHORN_TEMPERATURE = 0.1
 SINKHORN_STEPS_DECODING = 10
 SINKHORN_STEPS_FEEDBACK = 25
 SINKHORN_STEPS_PREDICTION = 50
+
+_here = local()  # of a thread that draws for some rows of a batch, how
 
 
 class States(NamedTuple):
@@ -48,7 +52,23 @@ class States(NamedTuple):
         return States(concatenated(node), concatenated(edge), torch.cat(graph), torch.cat(adj))
 
 
-def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> nn.Module:
+class Decoder(nn.Module):
+    """A module from :class:`States` to logits."""
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return []
+
+
+def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
+    """The logits of every decoder by name; what they make of the nodes is computed in one product."""
+    each = [decoder for decoder in decoders.values() if isinstance(decoder, Decoder)]
+    linears = [linear for decoder in each for linear in decoder.linears_of_nodes()]
+    states = states._replace(node=ahead(states.node, linears)) if linears else states
+    return {name: decoder(states) for name, decoder in decoders.items()}
+
+
+def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> Decoder:
     """A module from :class:`States` to the logits of `probe`, shaped as :class:`nar.specs.Type` says.
 
     Args:
@@ -76,12 +96,16 @@ def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool =
             return GraphPointerDecoder(hidden_dim)
 
 
-class NodeDecoder(nn.Module):
+class NodeDecoder(Decoder):
     """``W s_i``, [B, N] or [B, N, C]."""
 
     def __init__(self, hidden_dim: int, num_logits: int) -> None:
         super().__init__()
         self.node = Linear(3 * hidden_dim, num_logits)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.node]
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
@@ -89,7 +113,7 @@ class NodeDecoder(nn.Module):
         return _drop_single_class(logits)
 
 
-class NodePointerDecoder(nn.Module):
+class NodePointerDecoder(Decoder):
     """``w · max(W1 s_i, W2 s_j + W3 e_ji)`` for i pointing at j, [B, N, N].
 
     Args:
@@ -109,6 +133,10 @@ class NodePointerDecoder(nn.Module):
         self.edge = Linear(edge_dim, hidden_dim)
         self.output = Linear(hidden_dim, 1)
 
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.source, self.target]
+
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
         source, target, edge = self.source(states.node), self.target(states.node), self.edge.parts(states.edge)
@@ -122,7 +150,7 @@ class NodePointerDecoder(nn.Module):
         return log_sinkhorn(noisy, SINKHORN_STEPS_DECODING)
 
 
-class EdgeDecoder(nn.Module):
+class EdgeDecoder(Decoder):
     """``W1 s_i + W2 s_j + W3 e_ij``, [B, N, N] or [B, N, N, C]; if `masked`, (i, j) is predicted only if adj_ij."""
 
     def __init__(self, hidden_dim: int, edge_dim: int, num_logits: int, *, masked: bool = False) -> None:
@@ -131,6 +159,10 @@ class EdgeDecoder(nn.Module):
         self.sender = Linear(3 * hidden_dim, num_logits)
         self.receiver = Linear(3 * hidden_dim, num_logits)
         self.edge = Linear(edge_dim, num_logits)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.sender, self.receiver]
 
     def pairs(self, states: States) -> Tensor:
         """The sum over all pairs, [B, N, N, num_logits]."""
@@ -144,7 +176,7 @@ class EdgeDecoder(nn.Module):
         return below_all_off_edges(logits, states.adj) if self.masked else logits
 
 
-class EdgePointerDecoder(nn.Module):
+class EdgePointerDecoder(Decoder):
     """``w · max(W1 s_i + W2 s_j + W3 e_ij, W4 s_k)`` for edge (i, j) pointing at k, [B, N, N, N]."""
 
     def __init__(self, hidden_dim: int, edge_dim: int) -> None:
@@ -153,6 +185,10 @@ class EdgePointerDecoder(nn.Module):
         self.target = Linear(3 * hidden_dim, hidden_dim)
         self.output = Linear(hidden_dim, 1)
 
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [*self.source.linears_of_nodes(), self.target]
+
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
         source, target = self.source.pairs(states), self.target(states.node)
@@ -160,7 +196,7 @@ class EdgePointerDecoder(nn.Module):
         return logits.view(*source.shape[:3], -1)
 
 
-class GraphDecoder(nn.Module):
+class GraphDecoder(Decoder):
     """``W1 max_i s_i + W2 g``, [B] or [B, C]."""
 
     def __init__(self, hidden_dim: int, num_logits: int) -> None:
@@ -178,13 +214,17 @@ class GraphDecoder(nn.Module):
         return _drop_single_class(self.read_out(states))
 
 
-class GraphPointerDecoder(nn.Module):
+class GraphPointerDecoder(Decoder):
     """``W1 max_i s_i + W2 g + W3 s_j`` for the graph pointing at j, [B, N]."""
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         self.source = GraphDecoder(hidden_dim, 1)
         self.target = Linear(3 * hidden_dim, 1)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.target]
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
@@ -207,7 +247,23 @@ def below_all_off_edges(logits: Tensor, adj: Tensor) -> Tensor:
 
 def gumbel_noise(like: Tensor) -> Tensor:
     """Standard Gumbel noise in the shape of `like` (Mena et al., "Learning Latent Permutations", ICLR 2018)."""
-    return -torch.log(-torch.log(torch.rand_like(like) + 1e-12) + 1e-12)
+    return -torch.log(-torch.log(getattr(_here, "draw", _draw)(like) + 1e-12) + 1e-12)
+
+
+def _draw(like: Tensor) -> Tensor:
+    """Uniform on [0, 1), in the order of the axes, whatever that of `like` is in memory."""
+    return torch.rand(like.shape, dtype=like.dtype, device=like.device)
+
+
+@contextmanager
+def noise_of(rows: Tensor, num_graphs: int, seed: int) -> Iterator[None]:
+    """In this thread, what is drawn for these rows of a batch of so many graphs, after ``torch.manual_seed(seed)``."""
+    generator = torch.Generator().manual_seed(seed)
+    _here.draw = lambda like: torch.rand(num_graphs, *like.shape[1:], generator=generator, dtype=like.dtype)[rows]
+    try:
+        yield
+    finally:
+        del _here.draw
 
 
 def log_sinkhorn(logits: Tensor, num_steps: int) -> Tensor:

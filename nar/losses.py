@@ -37,6 +37,25 @@ def losses(
     return {name: probe_loss(spec[name], logits[name], truth[name], scored.get(name)) for name in logits}
 
 
+def num_scored(spec: Spec, feedback: Feedback[Tensor], ended: Tensor | None = None) -> dict[str, Tensor]:
+    """Over how many entries each probe's loss is a mean, by name; arguments as of :func:`losses`."""
+    (_, hints, lengths), outputs = feedback
+    numbers = {}
+    for name, hint in hints.items():
+        time = torch.arange(len(hint), device=hint.device)[:, None]
+        is_there = (time > 0) & (time < lengths)
+        numbers[name] = _scored(spec[name], hint, is_there).sum()
+    for name, output in outputs.items():
+        numbers[name] = _scored(spec[name], output, ended).sum()
+    return numbers
+
+
+def _scored(probe: Probe, truth: Tensor, rows: Tensor | None) -> Tensor:
+    """Which entries are scored, if of the first axes only some rows are, or of all if None."""
+    scored = torch.ones_like(truth, dtype=torch.bool) if probe.type is Type.SCALAR else truth != MASKED
+    return scored if rows is None else scored & rows.view(*rows.shape, *[1] * (truth.dim() - rows.dim()))
+
+
 def probe_loss(probe: Probe, logits: Tensor, truth: Tensor, rows: Tensor | None = None) -> Tensor:
     """The mean loss over all scored entries of a probe; 0 if there are none.
 
@@ -49,17 +68,13 @@ def probe_loss(probe: Probe, logits: Tensor, truth: Tensor, rows: Tensor | None 
         truth: The data of the probe.
         rows: Which of the first axis to score; None for all.
     """
-    scored = torch.ones_like(truth, dtype=torch.bool)
+    scored = _scored(probe, truth, rows)
     match probe.type:
         case Type.SCALAR:
             loss = (logits - truth).square()
         case Type.MASK:
-            scored = truth != MASKED
             loss = functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
         case _:
-            scored = truth != MASKED
             log_probabilities = logits if probe.type is Type.PERMUTATION_POINTER else logits.log_softmax(dim=-1)
             loss = -log_probabilities.gather(-1, truth.long().clamp(min=0)[..., None]).squeeze(-1)
-    if rows is not None:
-        scored = scored & rows.view(-1, *[1] * (scored.dim() - 1))
     return torch.where(scored, loss, 0).sum() / scored.sum().clamp(min=1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nar.batch import Features, size_of
-from nar.decoders import States, hard_value, make_decoder, soft_value
+from nar.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.encoders import Encoder, Encoding, dense
 from nar.linear import Linear, as_tensor, beside
 from nar.noise import Noise
@@ -168,7 +168,7 @@ class EncodeProcessDecode(nn.Module):
                 final_states.append(step.states.some(some))
 
         final = States.concatenated(final_states).some(last)
-        outputs = {name: decoder(final) for name, decoder in heads.output_decoders.items()}
+        outputs = decode(heads.output_decoders, final)
         if not with_hints:
             return Predictions(outputs, {}, order[:0], order[:0])
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
@@ -220,7 +220,7 @@ class EncodeProcessDecode(nn.Module):
                 encoding = heads.hint_encoder(hints, encoding)
             is_last = features.lengths[graphs].clamp(min=2) == step + 2
             states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
-            logits = {name: decoder(states) for name, decoder in heads.hint_decoders.items()}
+            logits = decode(heads.hint_decoders, states)
             yield Step(graphs, states, hidden, logits)
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:

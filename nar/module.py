@@ -6,7 +6,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,17 +15,23 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from nar import parallel
 from nar.batch import Batch
+from nar.decoders import noise_of
 from nar.errors import UserError
 from nar.graphs import Recorder, WithGradients
-from nar.losses import losses
+from nar.losses import losses, num_scored
 from nar.metrics import counts, definite, scores
 from nar.model import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
 from nar.noise import Noise
+from nar.parallel import side_by_side
 from nar.processor import Processor
-from nar.specs import Spec, Type
+from nar.specs import Spec, Stage, Type, at_stage
 
 Key = tuple[str, int]  # an algorithm and a size
+
+LEAST_HALVED = 8
+"""How many graphs a batch has at least of which two threads compute the halves."""
 
 
 class Reasoner(LightningModule):
@@ -121,9 +127,10 @@ class Reasoner(LightningModule):
         torch.manual_seed(batch.seed)  # noise depends on the batch alone, so a resumed run draws the same
         if self.is_recorded(batch):
             by_name, loss, gradients = self.recorded_training(batch)
-            used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
-            parameters, gradients = zip(*used, strict=True)
-            loss = WithGradients.apply(loss, list(gradients), *parameters)  # type: ignore[no-untyped-call]
+            loss = self._with_gradients(loss, gradients)
+        elif self.is_halved(batch):
+            by_name, loss, gradients = self._losses_and_gradients_of_halves(batch)
+            loss = self._with_gradients(loss, gradients)
         else:
             by_name, loss = self._losses(batch)
         self._stop_unless_finite(batch.algorithm, {n.partition("/")[2]: x for n, x in by_name.items()}, loss)
@@ -141,6 +148,52 @@ class Reasoner(LightningModule):
         """
         in_float16 = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.float16
         return self.device.type == "cuda" and batch.ended is None and not in_float16 and not self.penalties
+
+    def is_halved(self, batch: Batch) -> bool:
+        """Whether two threads compute the halves of a batch: on a CPU, if graphs stay apart and steps draw nothing.
+
+        Outside of the operations that use all cores one core would wait for the other.
+        """
+        model = self.model
+        hints = at_stage(self.specs[batch.algorithm], Stage.HINT)
+        draws = model.hint_teacher_forcing > 0 or model.dropout > 0 or model.latent_noise is not None
+        draws = draws or any(probe.type is Type.PERMUTATION_POINTER for probe in hints.values())
+        is_plain = model.processor.is_separable and not draws and not self.penalties
+        is_large = parallel.num_threads > 1 and len(batch.feedback.features.lengths) >= LEAST_HALVED
+        return self.device.type == "cpu" and is_plain and is_large and not torch.is_autocast_enabled("cpu")
+
+    def _with_gradients(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
+        """The loss, as a function of those of the trained parameters that have a part in it."""
+        used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
+        parameters, to_parameters = zip(*used, strict=True)
+        with_gradients: Tensor = WithGradients.apply(  # type: ignore[no-untyped-call]
+            loss, list(to_parameters), *parameters
+        )
+        return with_gradients
+
+    def _losses_and_gradients_of_halves(
+        self, batch: Batch
+    ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
+        """The losses of a batch, their sum and its gradients, as the sums of those of two halves of equal lengths."""
+        longest_first = batch.feedback.features.lengths.argsort(descending=True)
+        rows = [longest_first[first::2] for first in range(2)]
+        halves = list(map(batch.some, rows))
+        spec = self.specs[batch.algorithm]
+        numbers = [num_scored(spec, half.feedback, half.ended) for half in halves]
+        totals = {name: (number + numbers[1][name]).clamp(min=1) for name, number in numbers[0].items()}
+
+        def of_half(index: int) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
+            with noise_of(rows[index], len(longest_first), batch.seed):
+                predictions = self.model(batch.algorithm, halves[index].feedback.features)
+            by_probe = losses(spec, predictions, halves[index].feedback, halves[index].ended)
+            parts = {name: value * (numbers[index][name] / totals[name]) for name, value in by_probe.items()}
+            loss = torch.stack(list(parts.values())).sum()
+            gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
+            return {f"loss/{name}": value.detach() for name, value in parts.items()}, loss.detach(), gradients
+
+        (by_name, loss, to_first), (others, other_loss, to_second) = side_by_side(of_half, range(2))
+        gradients = (x if y is None else y if x is None else x + y for x, y in zip(to_first, to_second, strict=True))
+        return {name: value + others[name] for name, value in by_name.items()}, loss + other_loss, tuple(gradients)
 
     def _trained(self) -> list[Tensor]:
         """All parameters but those that are kept as they are."""

@@ -1,4 +1,4 @@
-"""The parts of an operation on all cores, each part on one.
+"""The parts of an operation on all cores, each part on one; and functions side by side, each on some.
 
 Calls of compiled functions that take long keep Python's threads out of each other's way.
 """
@@ -6,7 +6,9 @@ Calls of compiled functions that take long keep Python's threads out of each oth
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
+from threading import local
 from typing import Any, TypeVar
 
 import scipy.linalg.cython_blas  # noqa: F401 (what numba multiplies matrices with, to be found by `_blas`)
@@ -19,15 +21,35 @@ Result = TypeVar("Result")
 Part = tuple[slice, slice]  # some graphs, some rows of each
 
 PAIRS = 2048
-"""How many a thread takes at a time: enough that Python's part in it is small."""
+"""How many a thread takes at a time: enough that Python's part in it is small, and few enough to deal out evenly."""
 
 num_threads = torch.get_num_threads()
 """How many cores there are to use, as torch found them or was told by ``OMP_NUM_THREADS``."""
 
+_here = local()  # of a thread that has some cores alone, its number of them
+
+
+def side_by_side(function: Callable[[Given], Result], parts: Sequence[Given]) -> list[Result]:
+    """What `function` makes of each part, in order, all at a time and each on its share of the cores; with gradients.
+
+    Outside of operations that share their parts out, one core waits for the other: so it does not.
+    """
+    share = max(1, num_threads // len(parts))
+
+    def call(part: Given) -> Result:
+        _here.num_threads = share
+        try:
+            with torch.enable_grad():
+                return function(part)
+        finally:
+            del _here.num_threads
+
+    return in_parallel(call, parts)
+
 
 def in_parallel(function: Callable[[Given], Result], parts: Sequence[Given]) -> list[Result]:
-    """What `function` makes of each part, in order, by :data:`num_threads` threads; without gradients."""
-    number = min(num_threads, len(parts))
+    """What `function` makes of each part, in order, by as many threads as there are cores; without gradients."""
+    number, is_alone = min(_num_threads(), len(parts)), not hasattr(_here, "num_threads")
     is_inference = torch.is_inference_mode_enabled()
     made: list[Any] = [None] * len(parts)
     left = iter(range(len(parts)))  # a thread that wakes late takes fewer
@@ -37,7 +59,7 @@ def in_parallel(function: Callable[[Given], Result], parts: Sequence[Given]) -> 
             for index in left:
                 made[index] = function(parts[index])
 
-    with _blas().limit(limits=1):
+    with _blas().limit(limits=1) if is_alone else nullcontext():  # which others rely on
         others = [_threads(num_threads, os.getpid()).submit(take) for _ in range(1, number)]
         take()
         for other in others:
@@ -50,7 +72,8 @@ def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
 
     Of a tensor [B, rows, columns, ...] in order in memory each part is in order.
     """
-    at_once, step = max(1, PAIRS // (num_rows * num_columns)), max(1, PAIRS // num_columns)
+    pairs = PAIRS if _num_threads() > 1 else 4 * PAIRS  # one thread has nobody to share with
+    at_once, step = max(1, pairs // (num_rows * num_columns)), max(1, pairs // num_columns)
     return [
         (slice(graph, graph + at_once), slice(row, row + step))
         for graph in range(0, num_graphs, at_once)
@@ -60,6 +83,8 @@ def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
 
 def summed(like: Tensor, parts: Sequence[Part], gradients: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
     """The gradients that parts add to: the first of each is that of some graphs of `like`, the others are weights'."""
+    if len(parts) == 1:
+        return list(gradients[0])
     total = torch.zeros_like(like)
     for (graphs, _), (of_graphs, *_) in zip(parts, gradients, strict=True):
         total[graphs] += of_graphs
@@ -69,6 +94,12 @@ def summed(like: Tensor, parts: Sequence[Part], gradients: Sequence[tuple[Tensor
 def arrays(*tensors: Tensor) -> list[Any]:
     """The tensors as NumPy's arrays, on the same memory."""
     return [tensor.numpy() for tensor in tensors]
+
+
+def _num_threads() -> int:
+    """How many this thread may use."""
+    number: int = getattr(_here, "num_threads", num_threads)
+    return number
 
 
 @cache

@@ -18,6 +18,8 @@ class Processor(nn.Module, ABC):
         takes_channels: Whether `forward` may be given features of nodes and edges as :class:`nar.linear.Channels`, on
             which :class:`nar.linear.Linear` is much faster, and then return edge states as
             :class:`nar.linear.Rectified`.
+        is_separable: Whether what becomes of a graph depends on it alone, and not on the others of its batch or on
+            random numbers, so that parts of a batch may be computed apart, by several threads.
         penalty_names: Of what `penalties` returns.
     """
 
@@ -25,6 +27,7 @@ class Processor(nn.Module, ABC):
     has_edge_states: bool = False
     masks_decoders: bool = False
     takes_channels: bool = False
+    is_separable: bool = False
     penalty_names: tuple[str, ...] = ()
 
     @abstractmethod

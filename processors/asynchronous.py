@@ -70,6 +70,7 @@ class Asynchronous(Processor):
     """
 
     takes_channels = True
+    is_separable = True
     penalty_names = ("action", "cocycle", "multimorphism")
 
     def __init__(

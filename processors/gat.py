@@ -33,6 +33,7 @@ class GAT(Processor):
     """
 
     takes_channels = True
+    is_separable = True
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class GATv2(Processor):
     """
 
     takes_channels = True
+    is_separable = True
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class PGN(Processor):
     """
 
     takes_channels = True
+    is_separable = True
 
     def __init__(
         self,
