@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import ctypes
+import gc
 import inspect
 import json
 import sys
@@ -365,12 +366,8 @@ class CLI(LightningCLI):
         return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
 
     def before_fit(self) -> None:
-        """Let torch compute on one core.
-
-        The small operations of training lose more by waking others than they gain; large ones use all
-        (:mod:`nar.parallel`).
-        """
-        torch.set_num_threads(1)
+        """Make small operations fast."""
+        prepare_training()
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command."""
@@ -532,6 +529,17 @@ def check_conversion(given: Namespace) -> None:
         raise UserError(f"nar convert {flag} needs a checkpoint: --{needed} model.ckpt")
     if given[excess] is not None:
         raise UserError(f"nar convert {flag} expects --{needed} and no --{excess}, given {given[excess]}")
+
+
+def prepare_training() -> None:
+    """Have each core compute by itself, and what lives as long as the program no more looked at by the collector.
+
+    The small operations of training lose more by waking other cores than they gain; large ones use all
+    (:mod:`nar.parallel`).
+    """
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
 
 
 def keep_freed_memory() -> None:

@@ -43,16 +43,15 @@ LIBRARIES = ("dm-clrs", "nar")
 
 def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Training steps of this library."""
-    import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli import keep_freed_memory
+    from nar.cli import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
 
     keep_freed_memory()
-    torch.set_num_threads(1)  # as `nar fit` does
+    prepare_training()  # as `nar fit` does
     data = CLRS30(algorithms=algorithm, train_sizes=[num_nodes], num_workers=1, seed=1)
     reasoner = Reasoner(data.specs, TripletGMPNN())
     optimizer = reasoner.configure_optimizers()

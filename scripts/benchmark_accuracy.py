@@ -35,14 +35,14 @@ def with_nar(seed: int) -> None:
     import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli import keep_freed_memory
+    from nar.cli import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
     from nar.metrics import counts, scores
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
 
     keep_freed_memory()
-    torch.set_num_threads(1)  # as `nar fit` does
+    prepare_training()  # as `nar fit` does
     torch.manual_seed(seed)
     data = CLRS30(algorithms=ALGORITHM, train_sizes=SIZES, num_workers=1, seed=seed)
     reasoner = Reasoner(data.specs, TripletGMPNN())
