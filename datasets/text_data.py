@@ -18,7 +18,7 @@ from nar.datasets.arguments import check_whole
 from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.datasets.samplers import check_size, sample
 from nar.datasets.splits import own_indices
-from nar.datasets.text import render
+from nar.datasets.text import TRACE, Scores, answer_of, render, scores
 from nar.errors import UserError
 
 DECIMALS = 3
@@ -90,6 +90,15 @@ class TextSample(NamedTuple):
     prompt: str
     answer: str
     features: Features[NumpyArray]
+
+    def scores(self, answer: str) -> Scores:
+        """How right an answer is, see :func:`nar.datasets.text.scores`."""
+        return scores(answer, self.answer)
+
+    def answer_with(self, outputs: Mapping[str, NumpyArray]) -> str:
+        """The answer that says these outputs, see :func:`nar.datasets.text.answer_of`."""
+        inputs = {name: data[0] for name, data in self.features.inputs.items()}
+        return answer_of(self.algorithm, inputs, outputs, hints=TRACE in self.prompt)
 
 
 def text_samples(

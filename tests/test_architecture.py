@@ -63,6 +63,7 @@ IMPORTERS = {
     "clrs": ["nar.datasets.dm_clrs"],
     "transformers": [
         "nar.datasets.tokenizer",
+        "nar.hybrid.answers",
         "nar.hybrid.language_model",
         "nar.hybrid.positions",
         "nar.hybrid.transnar",
