@@ -15,7 +15,7 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 # A module of `nar` itself imports modules of the lines above its own; `nar.cli` imports what it likes.
 LAYERS = [
-    ["__init__", "errors", "gpu", "numba_cache", "parallel", "precision", "report", "scatter", "specs"],
+    ["__init__", "errors", "gpu", "numba_cache", "parallel", "precision", "report", "scatter", "specs", "text_report"],
     ["kernels", "linear", "noise"],
     ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
     ["pointers"],
