@@ -176,7 +176,7 @@ def _stacked(algorithm: str, parts: Sequence[Features[NumpyArray]]) -> Features[
 class TextStream(IterableDataset[list[TextSample]]):
     """Fresh texts without end, in batches: sample i is a function of the seed, i and the rank alone.
 
-    The algorithms take turns, one per sample; each time all have had theirs, each takes the next of its lengths. For a
+    The algorithms take turns; each time all have had theirs, each takes the next of its lengths. For a
     ``DataLoader`` with ``batch_size=None`` and any number of workers, which draw the same batches in the same order.
 
     Args:
@@ -184,6 +184,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         batch_size: Texts in a batch.
         seed: Of everything that is drawn.
         hints: Whether the answers begin with a trace.
+        group_size: Samples in a turn. They are of one algorithm and size, so that a reasoner takes them at once.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
 
@@ -198,6 +199,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         *,
         seed: int,
         hints: bool = False,
+        group_size: int = 1,
         rank: int = 0,
         start: int = 0,
     ) -> None:
@@ -207,10 +209,12 @@ class TextStream(IterableDataset[list[TextSample]]):
             for num_nodes in sizes:
                 check_size(algorithm, num_nodes)
         check_whole("batch_size", batch_size, at_least=1)
+        check_whole("group_size", group_size, at_least=1)
         self.lengths = {algorithm: tuple(sizes) for algorithm, sizes in lengths.items()}
         self.batch_size = batch_size
         self.seed = seed
         self.hints = hints
+        self.group_size = group_size
         self.rank = rank
         self.start = start
 
@@ -223,7 +227,7 @@ class TextStream(IterableDataset[list[TextSample]]):
 
     def draw(self, index: int) -> TextSample:
         """Sample number `index`."""
-        turn, position = divmod(index, len(self.lengths))
+        turn, position = divmod(index // self.group_size, len(self.lengths))
         algorithm, sizes = list(self.lengths.items())[position]
         words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(8).tolist()
         num_nodes = sizes[turn % len(sizes)]

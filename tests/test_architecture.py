@@ -15,7 +15,19 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 # A module of `nar` itself imports modules of the lines above its own; `nar.cli` imports what it likes.
 LAYERS = [
-    ["__init__", "errors", "gpu", "numba_cache", "parallel", "precision", "report", "scatter", "specs", "text_report"],
+    [
+        "__init__",
+        "errors",
+        "gpu",
+        "numba_cache",
+        "parallel",
+        "precision",
+        "report",
+        "scatter",
+        "specs",
+        "text_report",
+        "tokenizer_files",
+    ],
     ["kernels", "linear", "noise"],
     ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
     ["pointers"],
@@ -46,7 +58,14 @@ MAY_IMPORT = {
         "nar.processors",
         "nar.scatter",
     ],
-    "nar.datasets": ["nar.specs", "nar.batch", "nar.errors", "nar.numba_cache", "nar.sparse_batch"],
+    "nar.datasets": [
+        "nar.specs",
+        "nar.batch",
+        "nar.errors",
+        "nar.numba_cache",
+        "nar.sparse_batch",
+        "nar.tokenizer_files",
+    ],
     "nar.hybrid": [f"nar.{module}" for layer in LAYERS for module in layer] + ["nar.processors"],
 }
 # Who alone imports these.
@@ -59,12 +78,17 @@ IMPORTERS = {
         "nar.checkpoint",
         "nar.datasets.datamodule",
         "nar.datasets.salsa",
+        "nar.datasets.text_datamodule",
+        "nar.hybrid.module",
     ],
     "clrs": ["nar.datasets.dm_clrs"],
     "transformers": [
+        "nar.datasets.text_datamodule",
         "nar.datasets.tokenizer",
+        "nar.tokenizer_files",
         "nar.hybrid.answers",
         "nar.hybrid.language_model",
+        "nar.hybrid.module",
         "nar.hybrid.positions",
         "nar.hybrid.transnar",
     ],
