@@ -113,22 +113,30 @@ class CLRSText(LightningDataModule):
     def val_dataloader(self) -> Iterable[TextBatch]:
         """Texts at the sizes of training."""
         cells = [(algorithm, num_nodes) for algorithm, sizes in self.lengths.items() for num_nodes in sizes]
-        return self._eval_dataloader(cells, self.num_val, VALIDATION)
+        return self._batches(self._drawn(cells, self.num_val, VALIDATION))
 
-    def test_dataloader(self) -> Iterable[TextBatch]:
+    def test_dataloader(self) -> DataLoader[TextBatch]:
         """Texts at `test_lengths`."""
-        cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_lengths]
-        return self._eval_dataloader(cells, self.num_test, TEST)
+        return self._batches(self.test_texts())
 
-    def _eval_dataloader(self, cells: Sequence[tuple[str, int]], number: int, seed: int) -> Iterable[TextBatch]:
+    def test_texts(self) -> Iterator[list[TextSample]]:
+        """All texts of the test split, a list for each algorithm and size."""
+        cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_lengths]
+        return self._drawn(cells, self.num_test, TEST)
+
+    def _drawn(self, cells: Sequence[tuple[str, int]], number: int, seed: int) -> Iterator[list[TextSample]]:
+        """The texts of a split."""
+        for algorithm, num_nodes in cells:
+            yield text_samples(algorithm, num_nodes=num_nodes, num_samples=number, seed=[0, seed], hints=self.hints)
+
+    def _batches(self, texts: Iterable[list[TextSample]]) -> DataLoader[TextBatch]:
         """The batches that fall to this process: every text is seen by exactly one."""
         rank, num_ranks = self._ranks()
         batches = []
-        for algorithm, num_nodes in cells:
-            drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=number, seed=[0, seed], hints=self.hints)
+        for drawn in texts:
             mine = drawn[rank::num_ranks]
             batches += [mine[i : i + self.eval_batch_size] for i in range(0, len(mine), self.eval_batch_size)]
-        return TextLoader(EvalBatches(batches, self.tokenizer))
+        return DataLoader(EvalBatches(batches, self.tokenizer), batch_size=None, collate_fn=_as_it_is)
 
     def _ranks(self) -> tuple[int, int]:
         """This process among all."""
@@ -215,6 +223,11 @@ class TextLoader(DataLoader[TextBatch]):
 
     def __iter__(self) -> Any:
         return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
+
+
+def _as_it_is(batch: TextBatch) -> TextBatch:
+    """What torch's own would make lists of tuples in."""
+    return batch
 
 
 def _as_arrays(batch: TextBatch) -> Any:

@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from nar.batch import TextBatch
 from nar.checkpoint import config_of, kind_of, load_reasoner, make_reasoner, read_checkpoint
 from nar.errors import UserError
+from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import make_language_model, without_adapters
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.module import Reasoner
@@ -207,24 +208,9 @@ class LanguageReasoner(LightningModule):
 
     def test_step(self, batch: TextBatch, batch_idx: int) -> None:
         """Answer a batch, greedily."""
-        given = self.tokenizer(
-            list(batch.prompts), add_special_tokens=False, return_tensors="pt", padding=True, padding_side="left"
-        ).to(self.device)
-        longest = int((batch.labels != NOT_SCORED).sum(dim=-1).max())  # a longer answer is wrong in any case
-        num_prompt_tokens = given["input_ids"].shape[1]
-        self._check_length(batch, num_prompt_tokens + longest)
-        tokens = self.model.generate(
-            given["input_ids"],
-            batch.graphs,
-            given["attention_mask"],
-            max_new_tokens=longest,
-            do_sample=False,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        answers = self.tokenizer.batch_decode(
-            tokens[:, num_prompt_tokens:], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        self._check_length(batch, batch.input_ids.shape[1])
+        bound = longest_answer(self.tokenizer, batch.answers)
+        answers = generate_answers(self.model, self.tokenizer, batch.prompts, batch.graphs, max_new_tokens=bound)
         texts = zip(batch.keys, batch.prompts, batch.answers, answers, strict=True)
         self.answers += [Answer(*key, *rest) for key, *rest in texts]
 

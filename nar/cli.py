@@ -1,4 +1,4 @@
-"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert`` and ``data``, and
+"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert``, ``ask``, ``data``, and
 ``nar salsa fit``, ``validate`` and ``test``; the first three also for a language model that reads a reasoner's states.
 """
 
@@ -47,7 +47,6 @@ from nar.checkpoint import (
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
 from nar.datasets.symmetries import BELLMAN_FORD, SYMMETRIES, study
-from nar.datasets.text import scores as text_scores
 from nar.errors import UserError
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.latent_report import write_latents
@@ -228,6 +227,7 @@ class CLI(LightningCLI):
         )
         self._subcommand_parsers["latents"] = latents
         commands.add_subcommand("latents", latents, help="Analyse the latent space of a model.")
+        commands.add_subcommand("ask", Parser(), help="Show what a language model answers, and where it is wrong.")
         data = Parser(description="List, verify or clear the cache of validation and test splits, or fill it ahead.")
         self._subcommand_parsers["data"] = data
         commands.add_subcommand("data", data, help="List, verify or clear the cache of splits, or fill it ahead.")
@@ -555,6 +555,8 @@ class TextCLI(CLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Lightning's."""
         LightningCLI._add_subcommands(self, parser, **kwargs)
+        text = "The answers.csv of another model's test on the same texts, to report beside."
+        self._subcommand_parsers["test"].add_argument("--baseline", type=str | None, help=text)
 
     def _root(self) -> Path:
         """The run's folder, named after the model."""
@@ -589,15 +591,12 @@ class TextCLI(CLI):
             print_table(self.model.scores, "validation")
 
     def after_test(self) -> None:
-        """Print how right the answers are."""
-        if not self.trainer.is_global_zero:
-            return
-        scored = defaultdict(list)
-        for answer in self.model.answers:
-            scored[answer.algorithm, answer.num_nodes].append(text_scores(answer.answer, answer.truth))
-        means = {key: [sum(x) / len(x) for x in zip(*of_key, strict=True)] for key, of_key in scored.items()}
-        for key, (parse, shape, clrs, exact) in means.items():
-            print(f"{key[0]:30} n={key[1]:3} parse {parse:.3f} shape {shape:.3f} clrs {clrs:.3f} exact {exact:.3f}")
+        """Print how right the answers are, and write it beside the checkpoint as ``answers.csv``, .md and .png."""
+        if self.trainer.is_global_zero:
+            self.model.to(self.trainer.strategy.root_device)
+            baseline = self.config[self.command].baseline
+            commands = import_module("nar.text_commands")
+            commands.report_test(self.model, self.datamodule, Path(self.trainer.default_root_dir), baseline)
 
 
 def label(algorithm: str | dict[str, Any]) -> str:
@@ -690,6 +689,16 @@ def text_classes() -> tuple[type[CLI], type[LightningModule], type[LightningData
     return TextCLI, module.LanguageReasoner, data.CLRSText
 
 
+def ask(args: list[str]) -> None:
+    """Run ``nar ask``.
+
+    Raises:
+        UserError: If transformers is not installed.
+    """
+    text_classes()
+    import_module("nar.text_commands").ask(args)
+
+
 def main() -> None:
     """Run the command line.
 
@@ -710,6 +719,8 @@ def main() -> None:
         command_line: type[CLI] = CLI
         model: type[LightningModule] = Reasoner
         data: type[LightningDataModule] = CLRS30
+        if sys.argv[1:2] == ["ask"]:
+            return ask(sys.argv[2:])
         if sys.argv[1:2] == ["salsa"]:
             command_line, model, data = salsa_classes()
             del sys.argv[1]  # the rest is Lightning's
