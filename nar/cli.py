@@ -548,7 +548,9 @@ class TextCLI(CLI):
         return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The tokenizer and the algorithms of the data for the model."""
+        """The tokenizer and the algorithms of the data for the model; the language model may be a checkpoint's."""
+        assert isinstance(parser, Parser)
+        parser.first_arguments = ("--model.language_model", "")
         for name in ("tokenizer", "algorithms"):
             parser.link_arguments("data", f"model.{name}", attrgetter(name), apply_on="instantiate")
 
