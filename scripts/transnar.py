@@ -37,10 +37,8 @@ NAR = Path(sys.executable).with_name("nar")
 ALGORITHMS = ("activity_selector", "bfs", "graham_scan", "insertion_sort", "matrix_chain_order", "naive_string_matcher")
 SIZES = (10, 12, 14)
 HYBRID, BASELINE, REASONER = "hybrid", "language model", "reasoner alone"  # as nar test calls them
-COLUMNS = (
-    *("model", "seed", "algorithm", "num_nodes", "texts", "parse", "shape", "clrs", "exact"),
-    *("steps", "seconds", "parameters"),
-)
+METRICS = ("parse", "shape", "clrs", "exact")
+COLUMNS = ("model", "seed", "algorithm", "num_nodes", "texts", *METRICS, "steps", "seconds", "parameters")
 MOST_APART = 0.01  # numbers of trained parameters, relatively
 
 Row = Mapping[str, str]
@@ -123,7 +121,7 @@ def measure(name: str, seed: int, folder: Path, steps: int, num_texts: int, flag
     tests = ["--data.test_lengths", list(SIZES), "--data.num_test", num_texts, "--data.eval_batch_size", num_texts]
     run(folder, "test", "--ckpt_path", folder / "last.ckpt", *tests, "--trainer.enable_progress_bar", "false")
     with (folder / "answers.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [{**row, **{name: f"{float(row[name]):.4f}" for name in METRICS}} for row in csv.DictReader(file)]
     known = {"seed": str(seed), "steps": str(steps), "seconds": str(seconds)}
     return [{**row, **known} if row["model"] == name else row for row in rows]
 
