@@ -23,11 +23,8 @@ from nar.hybrid.transnar import TransNAR
 from nar.text_report import Key, TextScores, mean_scores, print_text_table, read_text_csv, write_text_report
 
 HYBRID, LANGUAGE_MODEL, REASONER = "hybrid", "language model", "reasoner alone"
-ASK = {
-    "prog": "nar ask",
-    "description": """Have a model of nar fit answer prompts of CLRS-Text, and show where its answers and those of its
-    reasoner alone part from the truth.""",
-}
+ABOUT = """Have a model of nar fit answer prompts of CLRS-Text, and show where its answers and those of its reasoner alone
+part from the truth."""
 
 
 def name_of(model: TransNAR) -> str:
@@ -94,7 +91,7 @@ def ask(args: list[str]) -> None:
         UserError: If the checkpoint is of another kind, or its model does not know the algorithm, or the size is not
             one of it.
     """
-    parser = ArgumentParser(**ASK, exit_on_error=False)
+    parser = ArgumentParser(prog="nar ask", description=ABOUT, exit_on_error=False)
     parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read, of nar fit.")
     parser.add_argument("--algorithm", type=str | None, help="Which to ask about; the model's first if not given.")
     parser.add_argument("--num_nodes", type=PositiveInt, default=10, help="The size of instances.")

@@ -2,6 +2,7 @@
 # Axes: B texts, L tokens.
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -59,8 +60,17 @@ def test_what_was_learned_is_answered_and_ends_there() -> None:
         loss.backward()
         optimizer.step()
     assert answers(model, texts, 40) == [text.answer for text in texts]
-    for text in texts:
-        assert text.scores(answers(model, [text], 40)[0]).exact == 1
+    for text, of_text in zip(texts, tokens, strict=True):
+        with patch.object(model.language_model, "generate", wraps=model.language_model.generate) as generate:
+            assert text.scores(answers(model, [text], 40)[0]).exact == 1
+        stop = generate.call_args.kwargs["stopping_criteria"][0]
+        assert [bool(stop(of_text[None, :end], None)) for end in (-2, -1)] == [False, True]
+
+
+def test_what_follows_an_empty_line_is_no_part_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = torch.tensor([encode(TOKENIZER, "1\n\n2")])
+    monkeypatch.setattr(TransNAR, "generate", lambda self, prompt, *_, **__: torch.cat([prompt, more], dim=1))
+    assert answers(hybrid(), drawn()[:1]) == ["1\n\n"]
 
 
 def test_an_answer_ends_with_the_token_for_it() -> None:
