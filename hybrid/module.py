@@ -4,6 +4,7 @@ Source: Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024 (a
 """
 # Axes: B texts, L tokens, V vocabulary.
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class LanguageReasoner(LightningModule):
         algorithms: What the texts are about; on the command line, as in the data.
         language_model: The name of a pretrained one on the Hugging Face Hub, or its folder; or, for random weights, a
             configuration with its ``model_type``, without what the tokenizer tells.
-        reasoner: A checkpoint of ``nar fit``, or what :meth:`parts` has of one.
+        reasoner: A checkpoint of ``nar fit``; or, for random weights, the JSON text that :meth:`parts` has of one.
         language_model_only: Whether the language model is trained alone, as the baseline.
         steps_per_block: Steps of the reasoner for each block of the language model.
         num_heads: Of the cross-attention to the reasoner's states; as many as the language model has if not given.
@@ -75,7 +76,7 @@ class LanguageReasoner(LightningModule):
         tokenizer: PreTrainedTokenizerBase,
         algorithms: Sequence[str],
         language_model: str | dict[str, Any],
-        reasoner: str | dict[str, Any] | None = None,
+        reasoner: str | None = None,
         language_model_only: bool = False,
         steps_per_block: int = 1,
         num_heads: int | None = None,
@@ -122,9 +123,10 @@ class LanguageReasoner(LightningModule):
 
     def parts(self) -> dict[str, Any]:
         """What the language model, the reasoner and the tokenizer are made of, as plain values."""
+        config = self.model.reasoner_config
         return {
             "language_model": without_adapters(self.model.language_model).config.to_dict(),
-            "reasoner": self.model.reasoner_config,
+            "reasoner": None if config is None else json.dumps(config),  # the command line would instantiate a dict
             "tokenizer": files_of_tokenizer(self.tokenizer),
         }
 
@@ -269,9 +271,9 @@ def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizer
     return language_model
 
 
-def _reasoner(source: str | dict[str, Any], algorithms: Sequence[str]) -> Reasoner | SparseReasoner:
+def _reasoner(source: str, algorithms: Sequence[str]) -> Reasoner | SparseReasoner:
     """The reasoner, which knows these algorithms."""
-    reasoner = make_reasoner(source) if isinstance(source, Mapping) else load_reasoner(source)
+    reasoner = make_reasoner(json.loads(source)) if source.startswith("{") else load_reasoner(source)
     if isinstance(reasoner, SparseReasoner):
         raise UserError(f"{source} is a checkpoint of nar salsa fit: expected one of nar fit")
     unknown = [algorithm for algorithm in algorithms if algorithm not in reasoner.specs]
