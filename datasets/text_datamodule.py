@@ -225,7 +225,7 @@ class TextLoader(DataLoader[TextBatch]):
         return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
 
 
-def _as_it_is(batch: TextBatch) -> TextBatch:
+def _as_it_is(batch: Any) -> Any:
     """What torch's own would make lists of tuples in."""
     return batch
 

@@ -23,8 +23,7 @@ from nar.hybrid.transnar import TransNAR
 from nar.text_report import Key, TextScores, mean_scores, print_text_table, read_text_csv, write_text_report
 
 HYBRID, LANGUAGE_MODEL, REASONER = "hybrid", "language model", "reasoner alone"
-ABOUT = """Have a model of nar fit answer prompts of CLRS-Text, and show where its answers and those of its reasoner alone
-part from the truth."""
+ABOUT = "Have a model of nar fit answer prompts of CLRS-Text, and show where it and its reasoner alone are wrong."
 
 
 def name_of(model: TransNAR) -> str:

@@ -4,6 +4,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ KEY = ("model", "algorithm", "num_nodes")
 COLUMNS = (*KEY, "texts", *METRICS)
 HEADINGS = ("algorithm", "n", "size", "model", "texts", "parse", "shape", "CLRS", "exact")
 MARKERS = {"in training": "o", "interpolated": "s", "extrapolated": "^"}
-STYLES = ("-", "--", ":")
+STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 PANELS_IN_A_ROW = 4
 
 Key = tuple[str, str, int]
@@ -122,7 +123,8 @@ def read_text_csv(path: Path) -> dict[Key, dict[str, float]]:
 
 def draw_text_scores(scores: TextScores, train_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
     """Draw the CLRS score against size: a panel for each algorithm, and in it a line for each model."""
-    models, algorithms = (list(dict.fromkeys(key[place] for key in scores)) for place in (0, 1))
+    models = list(dict.fromkeys(model for model, _, _ in scores))
+    algorithms = list(dict.fromkeys(algorithm for _, algorithm, _ in scores))
     num_columns = min(PANELS_IN_A_ROW, len(algorithms))
     num_rows = -(-len(algorithms) // num_columns)
     figure = Figure(figsize=(max(5.5, 1.2 + 2.9 * num_columns), 1.1 + 2.4 * num_rows), layout="constrained")
