@@ -1,5 +1,6 @@
 """``nar ask``, and what ``nar test`` reports of answers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def module(*, alone: bool = False) -> LanguageReasoner:
     """A tiny one with random weights."""
     torch.manual_seed(0)
     language_model = {"model_type": "llama", **SIZES, "max_position_embeddings": 512}
-    source: Any = None if alone else dict(reasoner().config or {})
+    source = None if alone else json.dumps(reasoner().config)
     return LanguageReasoner(text_tokenizer(), ALGORITHMS, language_model, source, language_model_only=alone)
 
 
