@@ -255,14 +255,14 @@ class TrainLoader(DataLoader[Batch]):
             num_workers=num_workers,
             prefetch_factor=prefetch,
             collate_fn=_sendable,
-            worker_init_fn=_end_with_parent,
+            worker_init_fn=end_with_parent,
         )
 
     def __iter__(self) -> Any:
         return (_each(torch.as_tensor, batch) for batch in super().__iter__())
 
 
-def _end_with_parent(worker: int) -> None:
+def end_with_parent(worker: int) -> None:
     """Have Linux kill this worker when its parent is killed: it would wait for room in its pipe without end."""
     set_signal_of_parents_death = 1  # as prctl.h has it
     ctypes.CDLL(None).prctl(set_signal_of_parents_death, signal.SIGKILL)

@@ -8,6 +8,7 @@ Source: Markeeva et al., "The CLRS-Text Algorithmic Reasoning Language Benchmark
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from nar.batch import Feedback, NumpyArray
 from nar.datasets.clrs30 import STRING_MATCHERS
 from nar.datasets.samplers import algorithm_of
 from nar.errors import UserError
-from nar.specs import Stage, Type, at_stage
+from nar.specs import MASKED, Stage, Type, at_stage
 
 FOUND_BY_HINTS: Mapping[str, tuple[str, ...]] = {
     "binary_search": ("low", "high"),
@@ -144,7 +145,43 @@ def asked_for(algorithm: str, *, hints: bool) -> tuple[str, ...]:
     """The names in the third line of a text: those of the outputs, or of the hints that lead to them."""
     if hints and (algorithm in FOUND_BY_HINTS or algorithm in STRING_MATCHERS):
         return traced_hints(algorithm)
-    return tuple(at_stage(algorithm_of(algorithm).spec, Stage.OUTPUT))
+    return tuple(written_outputs(algorithm))
+
+
+def answer_of(
+    algorithm: str, inputs: Mapping[str, NumpyArray], outputs: Mapping[str, NumpyArray], *, hints: bool = False
+) -> str:
+    """The answer that says these outputs of one instance, whatever they are; true ones give those of the true answer.
+
+    Entries that CLRS-30 does not score are -1, as in true answers: the inputs tell where. With hints, in place of a
+    trace there is nothing, and the last hints that are asked for are what the outputs say of them.
+
+    Args:
+        algorithm: One of CLRS-30.
+        inputs: By probe name, without an axis for graphs: before the recipe or after it.
+        outputs: Likewise, in the form of the data before the recipe: sorted orders are pointers to predecessors.
+        hints: Whether the text that is answered has a trace.
+    """
+    names = asked_for(algorithm, hints=hints)
+    ends = [np.where(is_scored(algorithm, inputs), outputs[name], MASKED) for name in written_outputs(algorithm)]
+    if is_sort(algorithm):
+        ends = [in_order(inputs["key"], pred) for pred in ends]
+    state = tuple(islice(cycle(ends), len(names)))  # both bounds of a binary search end where it does
+    return Text(algorithm, {}, names, [state] if hints and traced_hints(algorithm) else [], state).answer
+
+
+def is_scored(algorithm: str, inputs: Mapping[str, NumpyArray]) -> Any:
+    """Which entries of outputs CLRS-30 scores: of bridges edges, of lcs_length pairs from both strings, else all."""
+    if algorithm == "bridges":
+        return inputs["adj"] != 0
+    if algorithm == "lcs_length":
+        return (inputs["string"][:, None] == 0) & (inputs["string"] == 1)
+    return True
+
+
+def written_outputs(algorithm: str) -> list[str]:
+    """The outputs that a text has."""
+    return list(at_stage(algorithm_of(algorithm).spec, Stage.OUTPUT))
 
 
 def is_sort(algorithm: str) -> bool:
@@ -153,8 +190,11 @@ def is_sort(algorithm: str) -> bool:
 
 
 def in_order(keys: NumpyArray, pred: NumpyArray) -> NumpyArray:
-    """The keys in the order that pointers to predecessors give, [N]; the first node points at itself."""
-    order = np.setdiff1d(np.arange(len(pred)), pred).tolist()  # no node points at the last one
+    """The keys in the order that pointers to predecessors give, [N]; the first node points at itself.
+
+    Of pointers that are not a chain, the order ends with the nodes that none points at, or the first if there are none.
+    """
+    order = np.setdiff1d(np.arange(len(pred)), pred).tolist() or [0]  # no node points at the last one
     while len(order) < len(pred):
         order.append(int(pred[order[-1]]))
     ordered: NumpyArray = keys[order[::-1]]

@@ -18,7 +18,7 @@ from nar.datasets.arguments import check_whole
 from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.datasets.samplers import check_size, sample
 from nar.datasets.splits import own_indices
-from nar.datasets.text import render
+from nar.datasets.text import TRACE, Scores, answer_of, render, scores
 from nar.errors import UserError
 
 DECIMALS = 3
@@ -90,6 +90,15 @@ class TextSample(NamedTuple):
     prompt: str
     answer: str
     features: Features[NumpyArray]
+
+    def scores(self, answer: str) -> Scores:
+        """How right an answer is, see :func:`nar.datasets.text.scores`."""
+        return scores(answer, self.answer)
+
+    def answer_with(self, outputs: Mapping[str, NumpyArray]) -> str:
+        """The answer that says these outputs, see :func:`nar.datasets.text.answer_of`."""
+        inputs = {name: data[0] for name, data in self.features.inputs.items()}
+        return answer_of(self.algorithm, inputs, outputs, hints=TRACE in self.prompt)
 
 
 def text_samples(
@@ -167,7 +176,7 @@ def _stacked(algorithm: str, parts: Sequence[Features[NumpyArray]]) -> Features[
 class TextStream(IterableDataset[list[TextSample]]):
     """Fresh texts without end, in batches: sample i is a function of the seed, i and the rank alone.
 
-    The algorithms take turns, one per sample; each time all have had theirs, each takes the next of its lengths. For a
+    The algorithms take turns; each time all have had theirs, each takes the next of its lengths. For a
     ``DataLoader`` with ``batch_size=None`` and any number of workers, which draw the same batches in the same order.
 
     Args:
@@ -175,6 +184,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         batch_size: Texts in a batch.
         seed: Of everything that is drawn.
         hints: Whether the answers begin with a trace.
+        group_size: Samples in a turn. They are of one algorithm and size, so that a reasoner takes them at once.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
 
@@ -189,6 +199,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         *,
         seed: int,
         hints: bool = False,
+        group_size: int = 1,
         rank: int = 0,
         start: int = 0,
     ) -> None:
@@ -198,10 +209,12 @@ class TextStream(IterableDataset[list[TextSample]]):
             for num_nodes in sizes:
                 check_size(algorithm, num_nodes)
         check_whole("batch_size", batch_size, at_least=1)
+        check_whole("group_size", group_size, at_least=1)
         self.lengths = {algorithm: tuple(sizes) for algorithm, sizes in lengths.items()}
         self.batch_size = batch_size
         self.seed = seed
         self.hints = hints
+        self.group_size = group_size
         self.rank = rank
         self.start = start
 
@@ -214,7 +227,7 @@ class TextStream(IterableDataset[list[TextSample]]):
 
     def draw(self, index: int) -> TextSample:
         """Sample number `index`."""
-        turn, position = divmod(index, len(self.lengths))
+        turn, position = divmod(index // self.group_size, len(self.lengths))
         algorithm, sizes = list(self.lengths.items())[position]
         words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(8).tolist()
         num_nodes = sizes[turn % len(sizes)]

@@ -2,12 +2,14 @@
 
 import re
 import reprlib
+from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.text import asked_for, written_inputs
 from nar.errors import UserError
+from nar.tokenizer_files import tokenizer_of_files
 
 try:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -52,20 +54,22 @@ def text_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
-def load_tokenizer(name_or_path: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of that name or in that folder, as Hugging Face's ``AutoTokenizer`` finds it; by default the one
-    made for CLRS-Text.
+def load_tokenizer(source: str | Mapping[str, str] | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of that name or in that folder, as Hugging Face's ``AutoTokenizer`` finds it, or that of these
+    files (see :mod:`nar.tokenizer_files`); by default the one made for CLRS-Text.
 
     Raises:
         UserError: If there is none, or it cannot express the texts.
     """
-    if name_or_path is None:
+    if source is None:
         return text_tokenizer()
+    if isinstance(source, Mapping):
+        return tokenizer_of_files(source)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name_or_path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"expected the name or the folder of a tokenizer, given {name_or_path}: {reason}") from error
+        raise UserError(f"expected the name or the folder of a tokenizer, given {source}: {reason}") from error
     encode(tokenizer, EXAMPLE)
     return tokenizer
 

@@ -230,7 +230,11 @@ class TransNAR(nn.Module):
 
     def _graph_keys(self, reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> list[GraphKeys]:
         """What each block reads of the graphs."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner):
+        device_type = next(reasoner.parameters()).device.type
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
+            torch.autocast(device_type, enabled=False),  # its steps depend on the last ones' digits
+        ):
             blocks = graph_states(reasoner, graphs, num_texts, len(self.cross_attention), self.steps_per_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
 

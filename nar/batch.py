@@ -83,6 +83,30 @@ class Graphs(NamedTuple):
     features: Features[Tensor]
 
 
+class TextBatch(NamedTuple):
+    """Texts as they reach a language model, each with its graph.
+
+    Attributes:
+        seed: Of what a training step draws.
+        keys: Each text's algorithm and size.
+        input_ids: Prompt, answer and end, padded on the right, [B, L].
+        attention_mask: 1 at tokens, 0 at padding, [B, L].
+        labels: The tokens that the loss is of; -100 elsewhere, [B, L].
+        graphs: Of the texts.
+        prompts: The texts' own, where they are to be answered; else nothing.
+        answers: The same of true answers.
+    """
+
+    seed: int
+    keys: tuple[tuple[str, int], ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    graphs: list[Graphs]
+    prompts: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+
+
 def grouped(graphs: Sequence[tuple[str, Features[Tensor]]]) -> list[Graphs]:
     """The graphs of a batch of texts by algorithm and size, with their first hints.
 

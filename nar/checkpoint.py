@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
@@ -19,6 +19,7 @@ from nar.processor import Processor
 from nar.sparse_module import SparseReasoner
 from nar.specs import Location, Probe, Stage, Type
 
+Kind = Literal["dense", "sparse", "text"]
 _KEY = "nar_config"
 
 
@@ -33,18 +34,21 @@ class KeepConfig(Callback):
         self.config = dict(config)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration and the specs."""
-        assert isinstance(pl_module, Reasoner | SparseReasoner)
-        checkpoint[_KEY] = _kept(self.config, pl_module)
+        """Add the configuration, and the specs of a reasoner."""
+        if isinstance(pl_module, Reasoner | SparseReasoner):
+            checkpoint[_KEY] = _kept(self.config, pl_module)
+        else:
+            checkpoint[_KEY] = self.config
 
 
 def _kept(config: Mapping[str, Any], reasoner: Reasoner | SparseReasoner) -> dict[str, Any]:
-    """The configuration with the specs as lists of strings, and whether the model is one of sparse graphs."""
+    """The configuration with the specs as lists of strings, and the kind of the model."""
     specs = {
         algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
         for algorithm, spec in reasoner.specs.items()
     }
-    return {**config, "specs": specs, "is_sparse": isinstance(reasoner, SparseReasoner)}
+    kind: Kind = "sparse" if isinstance(reasoner, SparseReasoner) else "dense"
+    return {**config, "specs": specs, "kind": kind}
 
 
 def write_checkpoint(file: IO[bytes], reasoner: Reasoner, config: Mapping[str, Any]) -> None:
@@ -97,7 +101,10 @@ def load_reasoner(path: str | Path) -> Reasoner | SparseReasoner:
         UserError: If there is no file, or it is damaged, or another program's.
     """
     checkpoint = read_checkpoint(path)
-    reasoner = make_reasoner(config_of(checkpoint))
+    config = config_of(checkpoint)
+    if kind_of(config) == "text":
+        raise UserError(f"{path} is a checkpoint of a language model: expected one of a reasoner")
+    reasoner = make_reasoner(config)
     reasoner.load_state_dict(checkpoint["state_dict"])
     return reasoner
 
@@ -113,9 +120,10 @@ def make_reasoner(config: Mapping[str, Any]) -> Reasoner | SparseReasoner:
     parser.add_argument("--latent_noise", type=Noise | None)
     classes = {name: config["model"][name] for name in ("processor", "latent_noise") if name in config["model"]}
     objects = parser.instantiate(parser.parse_object(classes)).as_dict()
-    kind, names = (SparseReasoner, ["processor"]) if is_sparse(config) else (Reasoner, ["processor", "latent_noise"])
-    reasoner = kind(specs, **{**config["model"], **{name: objects[name] for name in names}})
-    reasoner.config = {name: config[name] for name in ("model", "specs", "is_sparse") if name in config}
+    is_sparse = kind_of(config) == "sparse"
+    make, names = (SparseReasoner, ["processor"]) if is_sparse else (Reasoner, ["processor", "latent_noise"])
+    reasoner = make(specs, **{**config["model"], **{name: objects[name] for name in names}})
+    reasoner.config = {name: config[name] for name in ("model", "specs", "kind", "is_sparse") if name in config}
     return reasoner.eval()
 
 
@@ -148,6 +156,7 @@ def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def is_sparse(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration of :func:`config_of` is that of a model of sparse graphs."""
-    return bool(config.get("is_sparse", False))
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """What a configuration of :func:`config_of` is of: a reasoner of dense or of sparse graphs, or a language model."""
+    kind: Kind = config.get("kind", "sparse" if config.get("is_sparse") else "dense")  # the latter as it once was
+    return kind

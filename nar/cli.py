@@ -1,5 +1,5 @@
-"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert`` and ``data``, and
-``nar salsa fit``, ``validate`` and ``test``.
+"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert``, ``ask``, ``data``, and
+``nar salsa fit``, ``validate`` and ``test``; the first three also for a language model that reads a reasoner's states.
 """
 
 import os
@@ -8,6 +8,7 @@ import os
 # reads this when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import argparse
 import ctypes
 import gc
 import inspect
@@ -15,8 +16,10 @@ import json
 import sys
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +37,10 @@ from safetensors.torch import save_file
 import nar.processors
 from nar.checkpoint import (
     KeepConfig,
+    Kind,
     config_of,
     holds_weights_only,
-    is_sparse,
+    kind_of,
     read_checkpoint,
     replacing,
     write_checkpoint,
@@ -79,6 +83,11 @@ LATENTS = {
     far instances with the same shortest paths are from one another. What is said of the trainer has no effect.""",
 }
 WITHOUT_TRAINER = ("convert", "latents")
+FIT: dict[Kind, str] = {
+    "dense": "nar fit",
+    "sparse": "nar salsa fit",
+    "text": "nar fit with a language model",
+}
 DATA = {
     "list": "List the validation and test splits in the cache.",
     "verify": "Read every file of the cache and name those that are damaged; with any, the exit status is 1.",
@@ -172,10 +181,16 @@ class CLI(LightningCLI):
     """LightningCLI whose checkpoints know their algorithms and their processor.
 
     Attributes:
+        kind: Of the models that are trained.
         runs: Where runs have their folders.
+        free_in_evaluation: Arguments of the model that need not be those of training then.
+        kept_data: Arguments of the data that a run that goes on has as before.
     """
 
+    kind: Kind = "dense"
     runs = Path("runs")
+    free_in_evaluation: tuple[str, ...] = FREE_IN_EVALUATION
+    kept_data: tuple[str, ...] = ("train_sizes", "batch_size", "chunk_length")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The default processor, and the specs of the data for the model."""
@@ -213,6 +228,7 @@ class CLI(LightningCLI):
         )
         self._subcommand_parsers["latents"] = latents
         commands.add_subcommand("latents", latents, help="Analyse the latent space of a model.")
+        commands.add_subcommand("ask", Parser(), help="Show what a language model answers, and where it is wrong.")
         data = Parser(description="List, verify or clear the cache of validation and test splits, or fill it ahead.")
         self._subcommand_parsers["data"] = data
         commands.add_subcommand("data", data, help="List, verify or clear the cache of splits, or fill it ahead.")
@@ -247,8 +263,8 @@ class CLI(LightningCLI):
         if self.command == "fit" and holds_weights_only(self.checkpoint):
             raise UserError(f"{path} holds weights alone, from which no training can go on; expected one of nar fit")
         written = config_of(self.checkpoint)
-        if is_sparse(written) != isinstance(self, SalsaCLI):
-            raise UserError(f"{path} is a checkpoint of nar {'salsa ' * is_sparse(written)}fit, and no other reads it")
+        if kind_of(written) != self.kind:
+            raise UserError(f"{path} is a checkpoint of {FIT[kind_of(written)]}, and no other reads it")
         subparser = self._parser(self.command)
         assert isinstance(subparser, Parser)
         subparser.first_arguments = ()
@@ -265,9 +281,8 @@ class CLI(LightningCLI):
         if sorted(ours) != sorted(theirs):
             raise UserError(f"{path} is a checkpoint for {theirs}, but the configuration asks for {ours}")
         resumes = self.command == "fit"
-        names = [("model", name) for name in asked["model"] if resumes or name not in FREE_IN_EVALUATION]
-        stays = ("train_sizes", "batch_size", "chunk_length")
-        names += [("data", name) for name in stays if resumes and name in asked["data"]]
+        names = [("model", name) for name in asked["model"] if resumes or name not in self.free_in_evaluation]
+        names += [("data", name) for name in self.kept_data if resumes and name in asked["data"]]
         for group, name in names:
             value, old = asked[group][name], written[group][name]
             if value != old and (resumes or of_training(value) != of_training(old)):
@@ -288,6 +303,10 @@ class CLI(LightningCLI):
         given = given if isinstance(given, list) else [given]
         plain["data"]["algorithms"] = list(ALGORITHMS) if given == ["all"] else given
         return plain
+
+    def _kept_config(self) -> dict[str, Any]:
+        """What checkpoints are to know."""
+        return self._plain_config()
 
     def _root(self) -> Path:
         """The run's folder: that of the checkpoint in evaluation, or named after the algorithm, unless it is given."""
@@ -359,7 +378,7 @@ class CLI(LightningCLI):
                 )
             where: dict[str, Any] = {"dirpath": root, "enable_version_counter": False}
             extra += [
-                KeepConfig(self._plain_config()),
+                KeepConfig(self._kept_config()),
                 ModelCheckpoint(monitor="val/score", mode="max", filename="best", **where),
                 LastCheckpoint(filename="last", **where),
             ]
@@ -482,6 +501,7 @@ class CLI(LightningCLI):
 class SalsaCLI(CLI):
     """The commands for sparse graphs, after ``nar salsa``: those that train and test."""
 
+    kind = "sparse"
     runs = Path("runs/salsa")
 
     @staticmethod
@@ -498,6 +518,84 @@ class SalsaCLI(CLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Lightning's."""
         LightningCLI._add_subcommands(self, parser, **kwargs)
+
+
+class TextCLI(CLI):
+    """The commands that train and test a language model that reads a reasoner's states.
+
+    Checkpoints hold what the language model, the reasoner and the tokenizer are made of, and these are made of that
+    when a checkpoint is named, so that no other file is needed.
+    """
+
+    kind = "text"
+    free_in_evaluation = (
+        "adaptive_temperature",
+        "freeze_reasoner",
+        "learning_rate",
+        "loss_on",
+        "positions_in_evaluation",
+        "warmup_steps",
+        "weight_decay",
+    )
+    kept_data = ("train_lengths", "batch_size", "hints", "tokenizer")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's but for ``predict``."""
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The tokenizer and the algorithms of the data for the model; the language model may be a checkpoint's."""
+        assert isinstance(parser, Parser)
+        parser.first_arguments = ("--model.language_model", "")
+        for name in ("tokenizer", "algorithms"):
+            parser.link_arguments("data", f"model.{name}", attrgetter(name), apply_on="instantiate")
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lightning's."""
+        LightningCLI._add_subcommands(self, parser, **kwargs)
+        text = "The answers.csv of another model's test on the same texts, to report beside."
+        self._subcommand_parsers["test"].add_argument("--baseline", type=str | None, help=text)
+
+    def _root(self) -> Path:
+        """The run's folder, named after the model."""
+        config = self.config[self.command]
+        if config.trainer.default_root_dir is not None or self.command != "fit":
+            return super()._root()
+        return self.runs / ("transformer" if config.model.language_model_only else "transnar")
+
+    def _kept_config(self) -> dict[str, Any]:
+        """Besides, what the model's parts are made of."""
+        return {**self._plain_config(), "kind": self.kind, "parts": self.model.parts()}
+
+    def instantiate_classes(self) -> None:
+        """Instantiate; of a checkpoint, with the parts that it has."""
+        self.given = self.config
+        if self.config[self.command].get("ckpt_path") is not None:
+            parts = config_of(self.checkpoint)["parts"]
+            self.config = self.config.clone()
+            config = self.config[self.command]
+            config.model.language_model, config.model.reasoner = parts["language_model"], parts["reasoner"]
+            config.data.tokenizer = parts["tokenizer"]
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """As for other models."""
+        self.config = self.given
+        return super().instantiate_trainer(**kwargs)
+
+    def after_validate(self) -> None:
+        """Print the scores."""
+        if self.trainer.is_global_zero:
+            print_table(self.model.scores, "validation")
+
+    def after_test(self) -> None:
+        """Print how right the answers are, and write it beside the checkpoint as ``answers.csv``, .md and .png."""
+        if self.trainer.is_global_zero:
+            self.model.to(self.trainer.strategy.root_device)
+            baseline = self.config[self.command].baseline
+            commands = import_module("nar.text_commands")
+            commands.report_test(self.model, self.datamodule, Path(self.trainer.default_root_dir), baseline)
 
 
 def label(algorithm: str | dict[str, Any]) -> str:
@@ -567,6 +665,50 @@ def salsa_classes() -> tuple[type[CLI], type[LightningModule], type[LightningDat
     return SalsaCLI, SparseReasoner, salsa.SALSA
 
 
+def is_of_text(args: Sequence[str]) -> bool:
+    """Whether a command line is about a language model: by its flags, its configuration or its checkpoint."""
+    command, *rest = args or [""]
+    if command not in TextCLI.subcommands():
+        return False
+    if any(arg.startswith("--model.language_model") for arg in rest):
+        return True
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    parser.add_argument("--ckpt_path")
+    with suppress(argparse.ArgumentError, OSError, ValueError, AttributeError, yaml.YAMLError):
+        given, _ = parser.parse_known_args(rest)
+        for path in given.config:
+            config = yaml.safe_load(Path(path).read_text())
+            if "language_model" in config.get(command, config).get("model", {}):
+                return True
+        if given.ckpt_path not in (None, "last"):
+            return kind_of(config_of(read_checkpoint(given.ckpt_path))) == "text"
+    return False  # what is wrong with the arguments is said where they are parsed
+
+
+def text_classes() -> tuple[type[CLI], type[LightningModule], type[LightningDataModule]]:
+    """The command line, the model and the data for language models.
+
+    Raises:
+        UserError: If transformers is not installed.
+    """
+    try:
+        module, data = import_module("nar.hybrid.module"), import_module("nar.datasets.text_datamodule")
+    except ImportError as error:
+        raise UserError(f'a language model needs transformers: pip install "nar[text]" ({error})') from error
+    return TextCLI, module.LanguageReasoner, data.CLRSText
+
+
+def ask(args: list[str]) -> None:
+    """Run ``nar ask``.
+
+    Raises:
+        UserError: If transformers is not installed.
+    """
+    text_classes()
+    import_module("nar.text_commands").ask(args)
+
+
 def main() -> None:
     """Run the command line.
 
@@ -579,6 +721,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # Lightning's, beside torch 2.13
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # a frozen reasoner
     keep_freed_memory()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package
@@ -586,9 +729,13 @@ def main() -> None:
         command_line: type[CLI] = CLI
         model: type[LightningModule] = Reasoner
         data: type[LightningDataModule] = CLRS30
+        if sys.argv[1:2] == ["ask"]:
+            return ask(sys.argv[2:])
         if sys.argv[1:2] == ["salsa"]:
             command_line, model, data = salsa_classes()
             del sys.argv[1]  # the rest is Lightning's
+        elif is_of_text(sys.argv[1:]):
+            command_line, model, data = text_classes()
         command_line(
             model,
             data,

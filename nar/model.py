@@ -282,6 +282,7 @@ class Heads(nn.Module):
         edge_dim = (2 if processor.has_edge_states else 1) * hidden_dim
         self.inputs = at_stage(spec, Stage.INPUT)
         self.hints = at_stage(spec, Stage.HINT)
+        self.outputs = at_stage(spec, Stage.OUTPUT)
         self.input_encoder = Encoder(self.inputs, hidden_dim)
         self.hint_encoder = Encoder(self.hints if hint_mode == "encoded_decoded" else {}, hidden_dim)
 
@@ -292,7 +293,7 @@ class Heads(nn.Module):
             )
 
         self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)
-        self.output_decoders = decoders(at_stage(spec, Stage.OUTPUT))
+        self.output_decoders = decoders(self.outputs)
 
 
 class LSTM(nn.Module):

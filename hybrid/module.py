@@ -1,0 +1,302 @@
+"""Training and evaluation of hybrids, and of their language models alone, with Lightning.
+
+Source: Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024 (arXiv 2406.09308).
+"""
+# Axes: B texts, L tokens, V vocabulary.
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedTokenizerBase
+
+from nar.batch import TextBatch
+from nar.checkpoint import config_of, kind_of, load_reasoner, make_reasoner, read_checkpoint
+from nar.errors import UserError
+from nar.hybrid.answers import generate_answers, longest_answer
+from nar.hybrid.language_model import make_language_model, without_adapters
+from nar.hybrid.transnar import Positions, TransNAR
+from nar.module import Reasoner
+from nar.sparse_module import SparseReasoner
+from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
+
+NOT_SCORED = -100  # in labels, as transformers has it
+Key = tuple[str, int]  # an algorithm and a size
+
+
+class Answer(NamedTuple):
+    """What a model answered to a text, and what it should have."""
+
+    algorithm: str
+    num_nodes: int
+    prompt: str
+    truth: str
+    answer: str
+
+
+class LanguageReasoner(LightningModule):
+    """A :class:`~nar.hybrid.TransNAR` that learns to write the answers of texts whose graphs its reasoner is given.
+
+    Logs the loss, the mean over the tokens of answers; in validation besides, of every algorithm and of all,
+    ``score``, the share of these tokens that are the most probable after those before them, and ``exact``, that of
+    texts where all are. Of all algorithms the score is ``val/score``, by which the best weights are chosen.
+
+    Args:
+        tokenizer: Of the texts; on the command line, that of the data.
+        algorithms: What the texts are about; on the command line, as in the data.
+        language_model: The name of a pretrained one on the Hugging Face Hub, or its folder; or, for random weights, a
+            configuration with its ``model_type``, without what the tokenizer tells.
+        reasoner: A checkpoint of ``nar fit``; or, for random weights, the JSON text that :meth:`parts` has of one.
+        language_model_only: Whether the language model is trained alone, as the baseline.
+        steps_per_block: Steps of the reasoner for each block of the language model.
+        num_heads: Of the cross-attention to the reasoner's states; as many as the language model has if not given.
+        freeze_reasoner: Whether the reasoner is not trained.
+        adaptive_temperature: Whether the cross-attention is sharpened in evaluation.
+        max_position: From how many positions those of tokens are drawn; the language model's own if not given.
+        positions_in_evaluation: Whether they are drawn in evaluation too.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+        warmup_steps: Over which the learning rate rises to its value.
+        loss_on: Whether the loss is that of the answer, or of the prompt too.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        algorithms: Sequence[str],
+        language_model: str | dict[str, Any],
+        reasoner: str | None = None,
+        language_model_only: bool = False,
+        steps_per_block: int = 1,
+        num_heads: int | None = None,
+        freeze_reasoner: bool = True,
+        adaptive_temperature: bool = False,
+        max_position: int | None = None,
+        positions_in_evaluation: Positions = "random",
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 0,
+        loss_on: Literal["answer", "all"] = "answer",
+    ) -> None:
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
+            if value < 0:
+                raise ValueError(f"expected {name} of 0 or more, given {value}")
+        if reasoner is None and not language_model_only:
+            raise ValueError(
+                "expected a reasoner, as in --model.reasoner runs/several/best.ckpt, or --model.language_model_only "
+                "true, given neither"
+            )
+        self.tokenizer = tokenizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.loss_on = loss_on
+        self.model = TransNAR(
+            _language_model(language_model, tokenizer),
+            None if reasoner is None or language_model_only else _reasoner(reasoner, algorithms),
+            steps_per_block=steps_per_block,
+            num_heads=num_heads,
+            freeze_reasoner=freeze_reasoner,
+            adaptive_temperature=adaptive_temperature,
+            max_position=max_position,
+            positions_in_evaluation=positions_in_evaluation,
+        ).train()
+        self.sums: dict[Key, Tensor] = {}
+        self.scores: dict[Key, dict[str, float]] = {}
+        """Of the last validation: ``loss``, ``score`` and ``exact`` by algorithm and size."""
+        self.answers: list[Answer] = []
+        """To all texts of the last test."""
+
+    def parts(self) -> dict[str, Any]:
+        """What the language model, the reasoner and the tokenizer are made of, as plain values."""
+        config = self.model.reasoner_config
+        return {
+            "language_model": without_adapters(self.model.language_model).config.to_dict(),
+            "reasoner": None if config is None else json.dumps(config),  # the command line would instantiate a dict
+            "tokenizer": files_of_tokenizer(self.tokenizer),
+        }
+
+    def setup(self, stage: str) -> None:
+        """Let DDP expect parameters without gradient if a reasoner is trained: those of other algorithms."""
+        is_trained = self.model.reasoner is not None and not self.model.freeze_reasoner
+        if isinstance(self.trainer.strategy, DDPStrategy) and is_trained:
+            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
+        if not self.warmup_steps:
+            return optimizer
+        warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.warmup_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Print how many parameters are trained, in which a hybrid and a baseline should be equal."""
+        number = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        rank_zero_info(f"{number:,} parameters are trained")
+
+    def forward(self, batch: TextBatch) -> Tensor:
+        """Logits of the next tokens, [B, L, V]."""
+        self._check_length(batch, batch.input_ids.shape[1])
+        output = self.model(batch.input_ids, batch.graphs, batch.attention_mask, use_cache=False)
+        logits: Tensor = output.logits
+        return logits
+
+    def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
+        """The mean loss of the tokens."""
+        torch.manual_seed(
+            batch.seed
+        )  # positions and dropout depend on the batch alone, so a resumed run draws the same
+        labels = batch.labels
+        if self.loss_on == "all":
+            labels = batch.input_ids.masked_fill(batch.attention_mask == 0, NOT_SCORED)
+        loss = functional.cross_entropy(*_shifted(self(batch), labels), ignore_index=NOT_SCORED)
+        if self.global_step % self.trainer.log_every_n_steps == 0 and not loss.isfinite():
+            self._stop(float(loss))
+        self.log("train/loss", loss.detach(), batch_size=1)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
+        """Add a batch to the sums of its algorithm and size."""
+        logits, labels = _shifted(self(batch), batch.labels)
+        is_scored = labels != NOT_SCORED
+        is_wrong = (logits.argmax(dim=-1) != labels) & is_scored
+        loss = functional.cross_entropy(logits, labels, ignore_index=NOT_SCORED, reduction="sum")
+        exact = ~is_wrong.view(len(batch.keys), -1).any(dim=-1)
+        num_texts = exact.new_tensor(len(exact), dtype=torch.float32)
+        new = [loss, is_scored.sum(), is_wrong.sum(), exact.sum(), num_texts]
+        (key,) = set(batch.keys)
+        self.sums[key] = self.sums.get(key, 0) + torch.stack([x.float() for x in new])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log scores."""
+        sums: dict[Key, Tensor] = defaultdict(lambda: torch.zeros(5))
+        for part in _of_all_ranks({key: value.cpu() for key, value in self.sums.items()}):
+            for key, value in part.items():
+                sums[key] += value
+        self.sums, self.scores = {}, {}
+        for key, value in sums.items():
+            loss, num_tokens, num_wrong, num_exact, num_texts = value.tolist()
+            if not math.isfinite(loss):
+                self._stop(loss)
+            self.scores[key] = {
+                "loss": loss / num_tokens,
+                "score": 1 - num_wrong / num_tokens,
+                "exact": num_exact / num_texts,
+            }
+        by_algorithm: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for (algorithm, _), of_key in self.scores.items():
+            by_algorithm[algorithm].append(of_key)
+        means = {algorithm: _mean(values) for algorithm, values in by_algorithm.items()}
+        for algorithm, values in means.items():
+            self.log_dict({f"val/{algorithm}/{name}": value for name, value in values.items()})
+        self.log_dict({f"val/{name}": value for name, value in _mean(list(means.values())).items()}, prog_bar=True)
+
+    def test_step(self, batch: TextBatch, batch_idx: int) -> None:
+        """Answer a batch, greedily."""
+        self._check_length(batch, batch.input_ids.shape[1])
+        bound = longest_answer(self.tokenizer, batch.answers)
+        answers = generate_answers(self.model, self.tokenizer, batch.prompts, batch.graphs, max_new_tokens=bound)
+        texts = zip(batch.keys, batch.prompts, batch.answers, answers, strict=True)
+        self.answers += [Answer(*key, *rest) for key, *rest in texts]
+
+    def on_test_start(self) -> None:
+        """Begin without answers."""
+        self.answers = []
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the answers of all processes."""
+        self.answers = [answer for part in _of_all_ranks(self.answers) for answer in part]
+
+    def _check_length(self, batch: TextBatch, num_tokens: int) -> None:
+        """Raise a :class:`UserError` that names what is too long for the language model."""
+        context = self.model.context_length
+        if context is not None and num_tokens > context:
+            algorithm, num_nodes = batch.keys[int(batch.attention_mask.sum(dim=-1).argmax())]
+            raise UserError(
+                f"expected texts of at most {context} tokens, the language model's context, given one of {num_tokens}: "
+                f"{algorithm} with n = {num_nodes}"
+            )
+
+    def _stop(self, loss: float) -> None:
+        raise UserError(f"the loss is {loss} after step {self.global_step}; expected a finite number: training stops")
+
+
+def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
+    """The model of a checkpoint of `nar fit` with its weights, in evaluation mode on the CPU, and its tokenizer.
+
+    ``save_pretrained`` of both writes what :meth:`nar.hybrid.TransNAR.from_pretrained` and transformers read.
+
+    Raises:
+        UserError: If there is no file, or it is damaged, or not that of a language model.
+    """
+    checkpoint = read_checkpoint(path)
+    config = config_of(checkpoint)
+    if kind_of(config) != "text":
+        raise UserError(f"{path} is a checkpoint of a reasoner alone: expected one with a language model")
+    tokenizer = tokenizer_of_files(config["parts"]["tokenizer"])
+    made = {name: config["parts"][name] for name in ("language_model", "reasoner")}
+    module = LanguageReasoner(tokenizer, (), **{**config["model"], **made})
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.model.eval(), tokenizer
+
+
+def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The language model in float32, with at least as many tokens as the tokenizer has."""
+    if isinstance(source, Mapping):
+        ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        source = {"vocab_size": len(tokenizer), **ends, **source}
+    language_model = make_language_model(source).float()
+    num_tokens = language_model.get_input_embeddings().num_embeddings
+    if num_tokens < len(tokenizer):
+        raise ValueError(
+            f"expected a language model with the tokenizer's {len(tokenizer)} tokens, given one with {num_tokens}"
+        )
+    return language_model
+
+
+def _reasoner(source: str, algorithms: Sequence[str]) -> Reasoner | SparseReasoner:
+    """The reasoner, which knows these algorithms."""
+    reasoner = make_reasoner(json.loads(source)) if source.startswith("{") else load_reasoner(source)
+    if isinstance(reasoner, SparseReasoner):
+        raise UserError(f"{source} is a checkpoint of nar salsa fit: expected one of nar fit")
+    unknown = [algorithm for algorithm in algorithms if algorithm not in reasoner.specs]
+    if unknown:
+        raise UserError(
+            f"expected algorithms that the reasoner knows ({', '.join(reasoner.specs)}), given {', '.join(unknown)}"
+        )
+    return reasoner
+
+
+def _shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits of each token but the first, and what it should be."""
+    return logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
+
+
+def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
+
+
+def _of_all_ranks(value: Any) -> list[Any]:
+    """That of each process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered

@@ -1,0 +1,23 @@
+"""A tokenizer of Hugging Face as the files that it is saved as, for a checkpoint to hold."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def files_of_tokenizer(tokenizer: Any) -> dict[str, str]:
+    """The text of every file by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_text("utf-8") for path in sorted(Path(folder).iterdir())}
+
+
+def tokenizer_of_files(files: Mapping[str, str]) -> Any:
+    """The tokenizer that :func:`files_of_tokenizer` was given."""
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            Path(folder, Path(name).name).write_text(text, "utf-8")
+        return AutoTokenizer.from_pretrained(folder)
