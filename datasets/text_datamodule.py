@@ -217,5 +217,5 @@ class TextLoader(DataLoader[TextBatch]):
         return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
 
 
-def _as_arrays(batch: TextBatch) -> Any:
+def _as_arrays(batch: Any) -> Any:
     return apply_to_collection(batch, Tensor, Tensor.numpy)
