@@ -136,7 +136,7 @@ class CLRSText(LightningDataModule):
         for drawn in texts:
             mine = drawn[rank::num_ranks]
             batches += [mine[i : i + self.eval_batch_size] for i in range(0, len(mine), self.eval_batch_size)]
-        return DataLoader(EvalBatches(batches, self.tokenizer), batch_size=None, collate_fn=_as_it_is)
+        return TextLoader(EvalBatches(batches, self.tokenizer))
 
     def _ranks(self) -> tuple[int, int]:
         """This process among all."""
@@ -225,10 +225,5 @@ class TextLoader(DataLoader[TextBatch]):
         return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
 
 
-def _as_it_is(batch: Any) -> Any:
-    """What torch's own would make lists of tuples in."""
-    return batch
-
-
-def _as_arrays(batch: TextBatch) -> Any:
+def _as_arrays(batch: Any) -> Any:
     return apply_to_collection(batch, Tensor, Tensor.numpy)

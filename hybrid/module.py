@@ -32,6 +32,7 @@ from nar.sparse_module import SparseReasoner
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 
 NOT_SCORED = -100  # in labels, as transformers has it
+CHECKED_EVERY = 50  # steps, as a GPU has to be waited for to see whether a loss is finite
 Key = tuple[str, int]  # an algorithm and a size
 
 
@@ -166,7 +167,7 @@ class LanguageReasoner(LightningModule):
         if self.loss_on == "all":
             labels = batch.input_ids.masked_fill(batch.attention_mask == 0, NOT_SCORED)
         loss = functional.cross_entropy(*_shifted(self(batch), labels), ignore_index=NOT_SCORED)
-        if self.global_step % self.trainer.log_every_n_steps == 0 and not loss.isfinite():
+        if self.global_step % CHECKED_EVERY == 0 and not loss.isfinite():
             self._stop(float(loss))
         self.log("train/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)

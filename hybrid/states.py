@@ -2,7 +2,7 @@
 # Axes: B texts, G graphs of one group, N nodes, H hidden.
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -32,21 +32,29 @@ class GraphStates(NamedTuple):
     mask: Tensor
 
 
-def graph_states(
-    model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int, num_blocks: int, steps_per_block: int = 1
-) -> list[GraphStates]:
-    """The states that each block of a language model is given: those after so many further steps of the model.
+ByBlock = list[tuple[Tensor, Tensor | None]]
+"""The states of nodes [G, N, H] and edges [G, N, N, H] of one group for every block."""
 
-    The model is run once for each group. A graph that has no more steps to take keeps its last states.
+
+def graph_states(
+    model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int, by_block: Callable[[Graphs], ByBlock]
+) -> list[GraphStates]:
+    """The states that each block of a language model is given.
+
+    Args:
+        model: The reasoner.
+        graphs: The graph of each text.
+        num_texts: B.
+        by_block: The states of one group, see :func:`states_by_block`.
 
     Raises:
         ValueError: If a text has no graph, or several, or a graph is not what its algorithm is given.
     """
     check_graphs(model, graphs, num_texts)
-    groups = [list(_by_block(model, group, num_blocks, steps_per_block)) for group in graphs]
+    groups = [by_block(group) for group in graphs]
     sizes = [group[0][0].shape[1] for group in groups]
     rows = [row for group in graphs for row in group.rows]
-    by_text = torch.tensor(rows, device=groups[0][0][0].device).argsort()
+    by_text = torch.tensor(rows).argsort().to(groups[0][0][0].device, non_blocking=True)
     is_node = [
         torch.arange(max(sizes), device=by_text.device).expand(len(group.rows), -1) < size
         for group, size in zip(graphs, sizes, strict=True)
@@ -60,26 +68,44 @@ def graph_states(
     return blocks
 
 
-def _by_block(
-    model: EncodeProcessDecode, group: Graphs, num_blocks: int, steps_per_block: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The states of nodes [G, N, H] and edges [G, N, N, H] of one group for every block."""
+def states_by_block(
+    model: EncodeProcessDecode, group: Graphs, num_blocks: int, steps_per_block: int, *, steady: bool
+) -> ByBlock:
+    """The states of a group's graphs after so many further steps of the model for every block.
+
+    A graph that has no more steps to take keeps its last states.
+
+    Args:
+        model: The reasoner.
+        group: Graphs of one algorithm and size.
+        num_blocks: How many blocks there are.
+        steps_per_block: How many steps the model takes from one block to the next.
+        steady: Whether graphs stay in the batch when they end. No shape then depends on the data, which a GPU needs
+            not be waited for.
+    """
+    blocks: ByBlock = []
     node: Tensor | None = None
     edge: Tensor | None = None
-    steps = model.steps(group.algorithm, group.features)
-    for _ in range(num_blocks):
-        for step in islice(steps, steps_per_block):
+    steps = model.steps(group.algorithm, group.features, num_blocks * steps_per_block if steady else None)
+    for block in range(num_blocks):
+        for number, step in enumerate(islice(steps, steps_per_block), start=block * steps_per_block + 1):
+            has_ended = (group.features.lengths - 1).clamp(min=1) < number if steady else None
             hidden_dim = step.node_states.shape[-1]
-            node = _updated(node, step.graphs, step.node_states)
+            node = _updated(node, step.graphs, step.node_states, has_ended)
             if model.processor.has_edge_states:
-                edge = _updated(edge, step.graphs, as_tensor(step.states.edge)[..., hidden_dim:])
+                edge = _updated(edge, step.graphs, as_tensor(step.states.edge)[..., hidden_dim:], has_ended)
         assert node is not None
-        yield node, edge
+        blocks.append((node, edge))
+    return blocks
 
 
-def _updated(states: Tensor | None, graphs: Tensor, new: Tensor) -> Tensor:
+def _updated(states: Tensor | None, graphs: Tensor, new: Tensor, has_ended: Tensor | None) -> Tensor:
     """The states of all graphs, of which some have new ones; the first time all have."""
-    return (torch.zeros_like(new) if states is None else states).index_copy(0, graphs, new)
+    if states is None:
+        return new if has_ended is not None else torch.zeros_like(new).index_copy(0, graphs, new)
+    if has_ended is not None:
+        return torch.where(has_ended.view(-1, *[1] * (new.dim() - 1)), states, new)
+    return states.index_copy(0, graphs, new)
 
 
 def _padded(states: Tensor, num_nodes: int, num_axes: int) -> Tensor:

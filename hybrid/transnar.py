@@ -16,8 +16,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nar.batch import Graphs
+from nar.batch import Batch, Feedback, Graphs
 from nar.checkpoint import make_reasoner
+from nar.graphs import Recorder
 from nar.hybrid.cross_attention import GatedCrossAttention, GraphKeys
 from nar.hybrid.language_model import (
     context_length,
@@ -27,7 +28,7 @@ from nar.hybrid.language_model import (
     without_adapters,
 )
 from nar.hybrid.positions import RandomPositions, consecutive_positions
-from nar.hybrid.states import graph_states
+from nar.hybrid.states import ByBlock, graph_states, states_by_block
 from nar.model import EncodeProcessDecode
 from nar.module import Reasoner
 from nar.sparse_module import SparseReasoner
@@ -103,6 +104,7 @@ class TransNAR(nn.Module):
         self.reasoner = None if reasoner is None else reasoner.model
         self.reasoner_config = None if reasoner is None else reasoner.config
         self.cross_attention = nn.ModuleList()
+        self._recorded = Recorder(self._states_of_batch)
         self._keys: list[GraphKeys] | None = None  # what the blocks read of the graphs of this batch
         if reasoner is not None:
             self._attach(reasoner.model, base)
@@ -230,13 +232,35 @@ class TransNAR(nn.Module):
 
     def _graph_keys(self, reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> list[GraphKeys]:
         """What each block reads of the graphs."""
-        device_type = next(reasoner.parameters()).device.type
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
-            torch.autocast(device_type, enabled=False),  # its steps depend on the last ones' digits
+            torch.autocast(self._device.type, enabled=False),  # its steps depend on the last ones' digits
         ):
-            blocks = graph_states(reasoner, graphs, num_texts, len(self.cross_attention), self.steps_per_block)
+            blocks = graph_states(reasoner, graphs, num_texts, self._states_by_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
+
+    def _states_by_block(self, group: Graphs) -> ByBlock:
+        """What the blocks are given of a group of graphs."""
+        if self._is_recorded:
+            return self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})))
+        return self._states_of(group, steady=self._device.type != "cpu")
+
+    def _states_of(self, group: Graphs, *, steady: bool) -> ByBlock:
+        assert self.reasoner is not None
+        return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, steady=steady)
+
+    def _states_of_batch(self, batch: Batch, num_steps: int) -> ByBlock:
+        """The same, to be recorded."""
+        return self._states_of(Graphs(batch.algorithm, (), batch.feedback.features), steady=True)
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether a GPU launches all steps of the reasoner as one: in training, where shapes come again and again."""
+        return self.training and self.freeze_reasoner and self._device.type == "cuda"
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @contextmanager
     def _with_keys(self, keys: list[GraphKeys] | None) -> Iterator[None]:

@@ -182,14 +182,15 @@ class EncodeProcessDecode(nn.Module):
             outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
         )
 
-    def steps(self, algorithm: str, features: Features[Tensor]) -> "Iterator[Step]":
+    def steps(self, algorithm: str, features: Features[Tensor], num_steps: int | None = None) -> "Iterator[Step]":
         """What `forward` computes, step by step, of which no more are taken than are asked for.
 
-        Graphs leave the batch when they end.
+        Graphs leave the batch when they end, unless `num_steps` says how many all of them take.
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
-        order, counts, _, _ = shrinking(features.lengths)
+        lengths = features.lengths
+        order, counts, _, _ = shrinking(lengths) if num_steps is None else steady(lengths, num_steps)
         return self._steps(heads, features, order, counts, None)
 
     def _steps(

@@ -31,6 +31,18 @@ SALSA = {
 }
 
 
+TINY = '{"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}'
+TEXT = {
+    "fit": [
+        *("--model.language_model", TINY, "--data.train_lengths", "[4]", "--data.num_val", "1"),
+        *("--data.num_workers", "0", "--data.batch_size", "2", "--trainer.accelerator", "cpu"),
+        *("--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
+        *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
+    ],
+    "test": ["--data.test_lengths", "[4]", "--data.num_test", "2"],
+}
+
+
 @pytest.fixture
 def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that looks like a checkout in which the demo has been run, with the README's files."""
@@ -61,6 +73,8 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
         if program == "nar":
             extra = {"fit": anywhere, "test": ["--data.test_sizes", "[4]"]}.get(args[0], [])
             extra = SALSA[args[1]] if args[0] == "salsa" else extra
+            is_of_text = any("transnar" in arg or "transformer" in arg for arg in args)
+            extra = TEXT[args[0]] if is_of_text else extra
             run(*args, *(["--model.processor.hidden_dim", "4"] if "--from-haiku" in args else extra))
     assert Path("runs/dijkstra/ood.png").exists()
     assert Path("runs/ConnectedComponents/ood.csv").exists()
@@ -85,7 +99,8 @@ def test_the_project_names_every_argument_that_the_readme_names(
 ) -> None:
     of_nar = re.sub(r"`python [^`]*`", "", README)  # scripts have arguments of their own
     named = set(re.findall(r"--[a-z_.-]+[a-z]", of_nar))
-    commands = (["fit", "--help"], ["convert", "--help"], ["latents", "--help"])
+    text = ["fit", "--model.language_model", "pythia", "--help"]
+    commands = (["fit", "--help"], ["convert", "--help"], ["latents", "--help"], text)
     for help_for in (*commands, ["fit", "--model.processor.help", "nar.processors.PGN"]):
         with pytest.raises(SystemExit, match="0"):
             run(*help_for)

@@ -1,15 +1,19 @@
 # Axes: B texts, N nodes, H hidden.
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
 from hybrids import graph, reasoner
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from nar.batch import Features, Graphs, grouped
-from nar.hybrid.states import GraphStates, graph_states
+from nar.datasets.recipe import recipe_spec
+from nar.hybrid.states import ByBlock, GraphStates, graph_states, states_by_block
 from nar.linear import as_tensor
+from nar.model import EncodeProcessDecode
+from nar.processors import TripletGMPNN
 
 GRAPHS = [
     graph("dijkstra", 5, 1),
@@ -22,10 +26,18 @@ GRAPHS = [
 NUM_BLOCKS = 4
 
 
+def of_model(
+    model: EncodeProcessDecode, num_blocks: int = NUM_BLOCKS, steps_per_block: int = 1, steady: bool = False
+) -> Callable[[Graphs], ByBlock]:
+    """The states of a group."""
+    return lambda group: states_by_block(model, group, num_blocks, steps_per_block, steady=steady)
+
+
 def states(graphs: list[tuple[str, Features[Tensor]]], **settings: Any) -> list[GraphStates]:
     """Those of a batch."""
+    model = reasoner().model
     with torch.no_grad():
-        return graph_states(reasoner().model, grouped(graphs), len(graphs), NUM_BLOCKS, **settings)
+        return graph_states(model, grouped(graphs), len(graphs), of_model(model, **settings))
 
 
 def steps_alone(algorithm: str, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -35,9 +47,10 @@ def steps_alone(algorithm: str, features: Features[Tensor]) -> list[tuple[Tensor
     return [(step.node_states[0], as_tensor(step.states.edge)[0, ..., 8:]) for step in steps]
 
 
+@pytest.mark.parametrize("steady", [False, True])
 @pytest.mark.parametrize("steps_per_block", [1, 2])
-def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int) -> None:
-    blocks = states(GRAPHS, steps_per_block=steps_per_block)
+def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int, steady: bool) -> None:
+    blocks = states(GRAPHS, steps_per_block=steps_per_block, steady=steady)
     numbers = set()
     for text, (algorithm, features) in enumerate(GRAPHS):
         steps, num_nodes = steps_alone(algorithm, features), features.inputs["pos"].shape[1]
@@ -62,8 +75,9 @@ def test_padding_is_zero() -> None:
 
 
 def test_a_processor_without_edge_states_has_none() -> None:
+    model = reasoner("MPNN").model
     with torch.no_grad():
-        blocks = graph_states(reasoner("MPNN").model, grouped(GRAPHS), len(GRAPHS), NUM_BLOCKS)
+        blocks = graph_states(model, grouped(GRAPHS), len(GRAPHS), of_model(model))
     assert all(edge is None for _, edge, _ in blocks)
 
 
@@ -83,8 +97,18 @@ def test_graphs_of_one_algorithm_and_size_are_one_group() -> None:
 def test_no_more_steps_are_taken_than_blocks_need(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = reasoner().model, []
     model.processor.register_forward_hook(lambda *_: calls.append(None))
-    graph_states(model, grouped([graph("dijkstra", 6)]), 1, 2)
+    graph_states(model, grouped([graph("dijkstra", 6)]), 1, of_model(model, num_blocks=2))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("algorithm", ["bfs", "insertion_sort"])
+def test_steady_steps_need_no_data_on_the_cpu(algorithm: str) -> None:
+    with torch.device("meta"):  # whose tensors have shapes and no data
+        model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
+    (group,) = move_data_to_device(grouped([graph(algorithm, 5, seed) for seed in range(3)]), "meta")
+    assert len(of_model(model, steady=True)(group)) == NUM_BLOCKS
+    with pytest.raises(NotImplementedError):
+        of_model(model)(group)
 
 
 def changed(group: Graphs, **inputs: Tensor) -> Graphs:
@@ -118,6 +142,7 @@ def changed(group: Graphs, **inputs: Tensor) -> Graphs:
     ],
 )
 def test_graphs_that_do_not_fit_are_refused_in_one_line(graphs: Any, message: str) -> None:
+    model = reasoner().model
     with pytest.raises(ValueError, match=message) as caught:
-        graph_states(reasoner().model, graphs(grouped(GRAPHS)), len(GRAPHS), NUM_BLOCKS)
+        graph_states(model, graphs(grouped(GRAPHS)), len(GRAPHS), of_model(model))
     assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 # Axes: B texts, L tokens.
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hybrids import CONTEXT, FAMILIES, PAD, graph, hybrid, language_model, reaso
 from torch import Tensor
 
 from nar.batch import grouped
+from nar.graphs import Recorder
 from nar.hybrid import TransNAR
 from nar.sparse_module import SparseReasoner
 
@@ -222,3 +224,28 @@ def test_a_reasoner_with_teacher_forcing_is_refused_unless_frozen() -> None:
     TransNAR(language_model(), reasoner(hint_teacher_forcing=0.5))
     with pytest.raises(ValueError, match=r"without teacher forcing .* given hint_teacher_forcing 0\.5"):
         TransNAR(language_model(), reasoner(hint_teacher_forcing=0.5), freeze_reasoner=False)
+
+
+def test_a_recorded_reasoner_gives_each_batch_its_own_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A recording on a GPU runs with what was copied into its first batch, and writes where its first result is.
+    def record(self: Recorder[Any], function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        result = function()
+
+        def replay() -> None:
+            for old, new in zip(flat(result), flat(function()), strict=True):
+                old.copy_(new)
+
+        return replay, result
+
+    def flat(blocks: Any) -> list[Tensor]:
+        return [state for block in blocks for state in block]
+
+    monkeypatch.setattr(Recorder, "record", record)
+    model = hybrid()
+    batches = [grouped([graph("bfs", 4, seed), graph("dijkstra", 5, seed), ALL[2]]) for seed in range(3)]
+    with torch.no_grad():
+        expected = [model(TEXTS, batch).logits for batch in batches]
+        monkeypatch.setattr(TransNAR, "_is_recorded", True)
+        found = [model(TEXTS, batch).logits for batch in batches]
+    assert len(model._recorded.recorded) == 3
+    torch.testing.assert_close(found, expected)
