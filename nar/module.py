@@ -13,8 +13,10 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
+from nar.affine import gathered_gradients
 from nar.batch import Batch
 from nar.errors import UserError
 from nar.graphs import Recorder, WithGradients
@@ -146,10 +148,22 @@ class Reasoner(LightningModule):
         """All parameters but those that are kept as they are."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def _losses(self, batch: Batch, num_steps: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses of all probes and the penalties by name, and their weighted sum."""
-        predictions = self.model(
-            batch.algorithm, batch.feedback.features, num_steps=num_steps, with_penalties=bool(self.penalties)
+    def _losses(
+        self, batch: Batch, num_steps: int | None = None, parameters: dict[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of all probes and the penalties by name, and their weighted sum.
+
+        Args:
+            batch: Of what.
+            num_steps: As the model's.
+            parameters: By name, what the model is to have in place of its own.
+        """
+        given = (batch.algorithm, batch.feedback.features)
+        options = {"num_steps": num_steps, "with_penalties": bool(self.penalties)}
+        predictions: Predictions = (
+            self.model(*given, **options)
+            if parameters is None
+            else functional_call(self.model, parameters, given, options)
         )
         by_probe = losses(self.specs[batch.algorithm], predictions, batch.feedback, batch.ended)
         weighted = [weight * predictions.penalties[name] for name, weight in self.penalties.items()]
@@ -160,9 +174,16 @@ class Reasoner(LightningModule):
     def _losses_and_gradients(
         self, batch: Batch, num_steps: int
     ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
-        """The losses, and the gradients of their sum, None where a parameter has no part in it."""
-        by_name, loss = self._losses(batch, num_steps)
-        gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
+        """The losses, and the gradients of their sum, None where a parameter has no part in it.
+
+        They are those of tensors in the parameters' memory: a parameter itself ties what is recorded to the stream on
+        which any other of its gradients is to be accumulated.
+        """
+        named = self.model.named_parameters()
+        parameters = {name: x.detach().requires_grad_() for name, x in named if x.requires_grad}
+        with gathered_gradients():
+            by_name, loss = self._losses(batch, num_steps, parameters)
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {name: value.detach() for name, value in by_name.items()}, loss.detach(), gradients
 
     def _outputs_and_losses(

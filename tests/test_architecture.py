@@ -15,7 +15,7 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 # A module of `nar` itself imports modules of the lines above its own; `nar.cli` imports what it likes.
 LAYERS = [
-    ["__init__", "errors", "gpu", "numba_cache", "parallel", "precision", "report", "scatter", "specs"],
+    ["__init__", "affine", "errors", "gpu", "numba_cache", "parallel", "precision", "report", "scatter", "specs"],
     ["kernels", "linear", "noise"],
     ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
     ["pointers"],
@@ -29,6 +29,7 @@ LAYERS = [
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
     "nar.processors": [
+        "nar.affine",
         "nar.errors",
         "nar.gpu",
         "nar.kernels",
