@@ -103,7 +103,7 @@ def test_half_precision_is_that_of_autocast() -> None:
         with torch.autocast("cpu", torch.bfloat16), gathered_gradients():
             y = apply(given[0], *given[1:])
             loss = unrolled(apply, *given)
-            made.append((y.detach(), loss.detach(), torch.autograd.grad(loss, given)))
+        made.append((y.detach(), loss.detach(), torch.autograd.grad(loss, given)))
     (y, loss, to_given), (expected_y, expected_loss, expected) = made
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close((y, loss), (expected_y, expected_loss), rtol=0, atol=0)
@@ -115,9 +115,10 @@ def test_nothing_is_gathered_where_nobody_asks_for_it() -> None:
     x, weight, bias = arguments()
     assert "Use" not in type(affine(x, weight, bias).grad_fn).__name__
     with gathered_gradients():
-        assert "Use" in type(affine(x, weight, bias).grad_fn).__name__
         with torch.no_grad():
-            affine(x, 2 * weight, bias)
+            affine(x, weight, bias)
+        assert "Use" in type(affine(x, weight, bias).grad_fn).__name__
+        torch.autograd.grad(affine(x, weight, bias).sum(), [weight, bias])
     assert "Use" not in type(affine(x, weight, bias).grad_fn).__name__
 
 
