@@ -305,13 +305,13 @@ class Unseen(NamedTuple):
         arrived = None
         if loss.is_cuda:
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            arrived.record()  # type: ignore[no-untyped-call]
+            arrived.record()
         return cls(algorithm, step, [name.partition("/")[2] for name in by_name], values, arrived)
 
     def stop_unless_finite(self) -> None:
         """Raise a :class:`UserError` that names the probes if the loss is not finite in some process."""
         if self.arrived is not None:
-            self.arrived.synchronize()  # type: ignore[no-untyped-call]
+            self.arrived.synchronize()
         finite, *values = self.values.tolist()
         if finite:
             return

@@ -122,6 +122,7 @@ def measure_all(
 ) -> None:
     """What one of the processes does: one of every `at_once` algorithms, in step with the others."""
     warnings.filterwarnings("ignore", message=".*self.log.*")  # there is no trainer
+    torch.set_num_threads(1)  # as `nar fit` does
     training: Training | None = None
     try:
         for first in range(0, len(algorithms), at_once):
