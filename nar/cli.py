@@ -366,7 +366,7 @@ class CLI(LightningCLI):
         callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         extra: list[Callback] = []
         if config.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            extra.append(TQDMProgressBar())  # Rich's would count epochs
+            extra.append(TQDMProgressBar(refresh_rate=10))  # a GPU is waited for; Rich's would count epochs
         if self.command != "fit":
             kwargs["enable_checkpointing"] = False
         else:

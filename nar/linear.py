@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from nar.affine import affine
 
 Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
@@ -47,11 +48,11 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor | Channels) -> Tensor:
         """y, [..., out_features], from x, [..., in_features]."""
         if isinstance(input, Tensor):
-            return super().forward(input)
+            return affine(input, self.weight, self.bias)
         if self in input.made:
             return input.made[self]
         before = input.before(self)
-        return functional.linear(input.joined, before.joined, before.bias)
+        return affine(input.joined, before.joined, before.bias)
 
     def parts(self, input: Tensor | Channels) -> Parts:
         """The same sum before it is computed, for what can do with less than all of it."""
@@ -204,7 +205,7 @@ def ahead(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Tensor |
     if isinstance(features, Tensor):
         return features
     before = features.before(*linears)
-    made = functional.linear(features.joined, before.joined, before.bias)
+    made = affine(features.joined, before.joined, before.bias)
     parts = torch.split(made, [linear.out_features for linear in linears], dim=-1)
     return replace(features, made=dict(zip(linears, parts, strict=True)))
 
@@ -214,8 +215,8 @@ def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
     if isinstance(features, Tensor):
         return features
     if isinstance(features, Rectified):
-        return functional.linear(features.data, features.weight, features.bias).relu()
-    made = functional.linear(features.data, features.map.weight, features.map.bias)
+        return affine(features.data, features.weight, features.bias).relu()
+    made = affine(features.data, features.map.weight, features.map.bias)
     return torch.cat([made, *map(as_tensor, features.others)], dim=-1) if features.others else made
 
 

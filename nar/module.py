@@ -7,15 +7,17 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
 from nar import parallel
+from nar.affine import gathered_gradients
 from nar.batch import Batch
 from nar.decoders import noise_of
 from nar.errors import UserError
@@ -104,6 +106,8 @@ class Reasoner(LightningModule):
         )
         self.recorded_training = Recorder(self._losses_and_gradients)
         self.recorded_validation = Recorder(self._outputs_and_losses)
+        self.unseen: Unseen | None = None
+        """The losses of the last step, if nobody has looked at them."""
         self.tally = Tally()
         self.scores: dict[Key, dict[str, float]] = {}
         """The scores of the last validation or test, by output and under ``"score"`` their mean."""
@@ -133,7 +137,7 @@ class Reasoner(LightningModule):
             loss = self._with_gradients(loss, gradients)
         else:
             by_name, loss = self._losses(batch)
-        self._stop_unless_finite(batch.algorithm, {n.partition("/")[2]: x for n, x in by_name.items()}, loss)
+        self._see_that_losses_are_finite(batch.algorithm, by_name, loss)
         named = {f"train/{batch.algorithm}/{name}": value.detach() for name, value in by_name.items()}
         self.log_dict(named, batch_size=len(batch.feedback.features.lengths))
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
@@ -199,10 +203,22 @@ class Reasoner(LightningModule):
         """All parameters but those that are kept as they are."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def _losses(self, batch: Batch, num_steps: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses of all probes and the penalties by name, and their weighted sum."""
-        predictions = self.model(
-            batch.algorithm, batch.feedback.features, num_steps=num_steps, with_penalties=bool(self.penalties)
+    def _losses(
+        self, batch: Batch, num_steps: int | None = None, parameters: dict[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of all probes and the penalties by name, and their weighted sum.
+
+        Args:
+            batch: Of what.
+            num_steps: As the model's.
+            parameters: By name, what the model is to have in place of its own.
+        """
+        given = (batch.algorithm, batch.feedback.features)
+        options = {"num_steps": num_steps, "with_penalties": bool(self.penalties)}
+        predictions: Predictions = (
+            self.model(*given, **options)
+            if parameters is None
+            else functional_call(self.model, parameters, given, options)
         )
         by_probe = losses(self.specs[batch.algorithm], predictions, batch.feedback, batch.ended)
         weighted = [weight * predictions.penalties[name] for name, weight in self.penalties.items()]
@@ -213,9 +229,16 @@ class Reasoner(LightningModule):
     def _losses_and_gradients(
         self, batch: Batch, num_steps: int
     ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]:
-        """The losses, and the gradients of their sum, None where a parameter has no part in it."""
-        by_name, loss = self._losses(batch, num_steps)
-        gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
+        """The losses, and the gradients of their sum, None where a parameter has no part in it.
+
+        They are those of tensors in the parameters' memory: a parameter itself ties what is recorded to the stream on
+        which any other of its gradients is to be accumulated.
+        """
+        named = self.model.named_parameters()
+        parameters = {name: x.detach().requires_grad_() for name, x in named if x.requires_grad}
+        with gathered_gradients():
+            by_name, loss = self._losses(batch, num_steps, parameters)
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {name: value.detach() for name, value in by_name.items()}, loss.detach(), gradients
 
     def _outputs_and_losses(
@@ -225,20 +248,34 @@ class Reasoner(LightningModule):
         predictions = self.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
         return predictions.outputs, losses(self.specs[batch.algorithm], predictions, batch.feedback)
 
-    def _stop_unless_finite(self, algorithm: str, by_probe: Mapping[str, Tensor | float], loss: Tensor) -> None:
-        """Raise a :class:`UserError` that names the probe if the loss is not finite in some process."""
-        finite = loss.detach().isfinite().float()
-        if _is_distributed():
-            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
-        if finite:
-            return
-        values = {name: float(torch.as_tensor(value).detach()) for name, value in by_probe.items()}
-        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-        raise UserError(
-            f"the loss of {algorithm}'s probe {' and of '.join(bad) or '(in another process) is not a number'} "
-            f"after step {self.global_step}; expected a finite number: training stops, checkpoints stay as they were "
-            "last saved"
-        )
+    def _see_that_losses_are_finite(self, algorithm: str, by_name: Mapping[str, Tensor], loss: Tensor) -> None:
+        """Stop if they are not, in some process: those of a GPU are seen at the next step, so that none waits for it.
+
+        They are seen before anything is evaluated or saved.
+        """
+        losses = Unseen.of(algorithm, by_name, loss, self.global_step)
+        self._see_the_last_losses()
+        if losses.arrived is None:
+            losses.stop_unless_finite()
+        else:
+            self.unseen = losses
+
+    def _see_the_last_losses(self) -> None:
+        last, self.unseen = self.unseen, None
+        if last is not None:
+            last.stop_unless_finite()
+
+    def on_validation_start(self) -> None:
+        """Evaluate no model whose loss was not finite."""
+        self._see_the_last_losses()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save no model whose loss was not finite."""
+        self._see_the_last_losses()
+
+    def on_train_end(self) -> None:
+        """Let no loss go unseen."""
+        self._see_the_last_losses()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores and losses of its algorithm."""
@@ -254,9 +291,10 @@ class Reasoner(LightningModule):
         """Log scores and losses."""
         tally = self._finished_tally()
         for (algorithm, _), by_probe in tally.mean_losses().items():
-            total = torch.tensor(sum(by_probe.values()), device=self.device)
-            self._stop_unless_finite(algorithm, by_probe, total)
-            self.log_dict({f"val/{algorithm}/loss/{name}": value for name, value in by_probe.items()})
+            by_name = {f"loss/{name}": torch.tensor(value, device=self.device) for name, value in by_probe.items()}
+            total = torch.stack(list(by_name.values())).sum()
+            Unseen.of(algorithm, by_name, total, self.global_step).stop_unless_finite()
+            self.log_dict({f"val/{algorithm}/{name}": value for name, value in by_name.items()})
             self.log(f"val/{algorithm}/loss", total)
         for (algorithm, _), by_output in self.scores.items():
             self.log_dict({f"val/{algorithm}/{name}": value for name, value in by_output.items()})
@@ -291,6 +329,52 @@ class Reasoner(LightningModule):
         tally, self.tally = self.tally.over_all_ranks(), Tally()
         self.scores = {key: scores(self.specs[key[0]], by_output) for key, by_output in tally.counts.items()}
         return tally
+
+
+class Unseen(NamedTuple):
+    """The losses of a step on their way to the CPU.
+
+    Attributes:
+        algorithm: Whose they are.
+        step: After which they were computed.
+        names: Of the probes and penalties.
+        values: Whether the loss is finite in all processes, and the values of those, [1 + len(names)].
+        arrived: When `values` are there, if they came from a GPU.
+    """
+
+    algorithm: str
+    step: int
+    names: list[str]
+    values: Tensor
+    arrived: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, algorithm: str, by_name: Mapping[str, Tensor], loss: Tensor, step: int) -> "Unseen":
+        """Send them on their way."""
+        finite = loss.detach().isfinite().float()
+        if _is_distributed():
+            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+        values = torch.stack([finite, *(value.detach() for value in by_name.values())]).to("cpu", non_blocking=True)
+        arrived = None
+        if loss.is_cuda:
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record()
+        return cls(algorithm, step, [name.partition("/")[2] for name in by_name], values, arrived)
+
+    def stop_unless_finite(self) -> None:
+        """Raise a :class:`UserError` that names the probes if the loss is not finite in some process."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        finite, *values = self.values.tolist()
+        if finite:
+            return
+        named = zip(self.names, values, strict=True)
+        bad = [f"{name} is {value}" for name, value in named if not math.isfinite(value)]
+        raise UserError(
+            f"the loss of {self.algorithm}'s probe {' and of '.join(bad) or '(in another process) is not a number'} "
+            f"after step {self.step}; expected a finite number: training stops, checkpoints stay as they were "
+            "last saved"
+        )
 
 
 class Tally:

@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+from nar.affine import affine
 from nar.linear import Parts, as_tensor
 from nar.precision import at_least_float32
 
@@ -29,7 +29,7 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
     def logits() -> Tensor:
         states = None
         if edge.states is not None and edge.states_weight is not None:
-            states = linear(as_tensor(edge.states), edge.states_weight)
+            states = affine(as_tensor(edge.states), edge.states_weight)
         made: Tensor = EdgeLogits.apply(source, target, edge.x, edge.weight, states, weight)
         return made
 

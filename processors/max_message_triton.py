@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
+from nar.affine import affine
 from nar.precision import at_least_float32
 
 SENDERS = 16  # that a program of the first layer's gradient reads at a time
@@ -36,7 +36,7 @@ def max_message(
 ) -> Tensor:
     """See :func:`nar.processors.max_message.max_message`; `lowest` stands for what is not heard."""
     first = FirstLayer.apply(sent, heard, edge, edge_weight)
-    messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
+    messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
 

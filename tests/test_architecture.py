@@ -18,6 +18,7 @@ COMMANDS = ("nar.cli", "nar.text_commands")
 LAYERS = [
     [
         "__init__",
+        "affine",
         "errors",
         "gpu",
         "numba_cache",
@@ -42,6 +43,7 @@ LAYERS = [
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
     "nar.processors": [
+        "nar.affine",
         "nar.errors",
         "nar.gpu",
         "nar.kernels",

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from nar import gpu, pointers, pointers_triton
+from nar.affine import gathered_gradients
 from nar.batch import Batch
 from nar.datasets.recipe import recipe_spec
 from nar.datasets.splits import TrainStream
@@ -212,10 +214,11 @@ def test_every_kernel_compiles_for_an_h100() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(None, 1e-4), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("gathered", [False, True])
 def test_a_model_that_goes_through_the_kernels_is_the_same(
-    dtype: torch.dtype | None, tolerance: float, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype | None, tolerance: float, gathered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, and in bfloat16 as Lightning's ``bf16-mixed`` has it."""
+    """In float32, and in bfloat16 as Lightning's ``bf16-mixed`` has it; as recordings have it, too."""
     algorithm = "insertion_sort"  # which has pointers
     spec = recipe_spec(algorithm)
     batch = TrainStream([algorithm], [4], 1, seed=1)[0]
@@ -231,7 +234,8 @@ def test_a_model_that_goes_through_the_kernels_is_the_same(
     model.to(DEVICE)
     for module in (tropical, max_message_module, pointers):
         monkeypatch.setattr(module, "is_for_triton", lambda x: True)
-    with torch.autocast(DEVICE, dtype, enabled=dtype is not None):
+    how = gathered_gradients() if gathered else nullcontext()
+    with torch.autocast(DEVICE, dtype, enabled=dtype is not None), how:
         loss, *gradients = loss_and_gradients(move_data_to_device(batch, DEVICE))
     torch.testing.assert_close(loss, expected[0], rtol=tolerance, atol=0)
     difference = torch.cat([(x - y).flatten() for x, y in zip(gradients, expected[1:], strict=True)])

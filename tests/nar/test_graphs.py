@@ -120,6 +120,48 @@ def test_training_by_recordings_is_training(accumulate: int, monkeypatch: pytest
     torch.testing.assert_close(reasoner.state_dict(), expected.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [("bfs", {}), ("insertion_sort", {}), ("matrix_chain_order", {}), ("floyd_warshall", {"use_lstm": True})],
+)
+def test_gradients_of_recordings_are_those_of_a_loss(algorithm: str, settings: dict[str, Any]) -> None:
+    (batch,) = draw(algorithm)
+    reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8), **settings)
+    reasoner.model.processor.message_sender.requires_grad_(False)
+    num_steps = num_steps_of(batch)
+    torch.manual_seed(1)  # of the noise of permutations
+    expected, expected_loss = reasoner._losses(batch, num_steps)
+    expected_gradients = torch.autograd.grad(expected_loss, reasoner._trained(), allow_unused=True)
+    torch.manual_seed(1)
+    by_probe, loss, gradients = reasoner._losses_and_gradients(batch, num_steps)
+    torch.testing.assert_close((by_probe, loss), (expected, expected_loss.detach()))
+    torch.testing.assert_close(gradients, expected_gradients)
+
+
+def test_a_recording_reaches_no_accumulated_gradient_of_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    (batch,) = draw("bfs")
+    reasoner = Reasoner({"bfs": recipe_spec("bfs")}, TripletGMPNN(8))
+    reached: list[Tensor] = []
+    original = torch.autograd.grad
+
+    def grad(loss: Tensor, *args: Any, **kwargs: Any) -> Any:
+        nodes, seen = [loss.grad_fn], set()
+        while nodes:
+            node = nodes.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                reached.extend([node.variable] if hasattr(node, "variable") else [])
+                nodes += [following for following, _ in node.next_functions]
+        return original(loss, *args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    reasoner._losses_and_gradients(batch, num_steps_of(batch))
+    own = {id(parameter) for parameter in reasoner.parameters()}
+    assert reached
+    assert not own & set(map(id, reached))
+    assert {x.data_ptr() for x in reached} <= {parameter.data_ptr() for parameter in reasoner.parameters()}
+
+
 def test_validation_by_recordings_is_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "record", as_if_recorded)
     batches = draw("insertion_sort", 2)

@@ -1,0 +1,130 @@
+"""The affine map of a layer, whose weights' gradients may be made for many uses of the layer at a time.
+
+A layer that a model applies at every step of a trajectory has at each of them, for the gradients of its weight and its
+bias, a product, a sum over rows and two additions. On a GPU and of small batches these are half of what training
+launches, while one product over the rows of many steps takes little longer than that of one.
+"""
+# Axes: M rows.
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+ROWS = 8192  # as many make a product that is worth its launch
+
+# By the identities of weight and bias: both, what is known of their gradients, and both as uses are given them.
+# All threads see it: the engine of PyTorch has a thread of its own for each GPU, which makes checkpoints' values anew.
+_gathered: "dict[tuple[int, int], tuple[Any, Gradients, Any]] | None" = None
+
+
+@contextmanager
+def gathered_gradients() -> Iterator[None]:
+    """Within it the gradients of an affine map's weights are made for many uses at a time, if they are made in it."""
+    global _gathered
+    outside, _gathered = _gathered, {}
+    try:
+        yield
+    finally:
+        _gathered = outside
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x weightᵀ + bias``, [..., out]: :func:`torch.nn.functional.linear`.
+
+    Args:
+        x: [..., in].
+        weight: [out, in].
+        bias: [out].
+    """
+    is_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if _gathered is None or not is_trained or not torch.is_grad_enabled():
+        return functional.linear(x, weight, bias)
+    key = id(weight), id(bias)
+    if key not in _gathered:
+        gradients = Gradients()
+        given = _as_autocast(weight), None if bias is None else _as_autocast(bias)
+        _gathered[key] = (weight, bias), gradients, Weights.apply(gradients, *given)  # type: ignore[no-untyped-call]
+    _, gradients, weights = _gathered[key]
+    made: Tensor = Use.apply(gradients, _as_autocast(x), *weights)  # type: ignore[no-untyped-call]
+    return made
+
+
+class Gradients:
+    """Those of a weight and a bias, from the uses that have been told."""
+
+    def __init__(self) -> None:
+        self.uses: list[tuple[Tensor, Tensor]] = []  # each [M, ...]
+        self.to_weight: Tensor | None = None
+        self.to_bias: Tensor | None = None
+
+    def add(self, x: Tensor, gradient: Tensor) -> None:
+        """Tell of a use: its input, and the gradient of its output."""
+        self.uses.append((x.detach().flatten(0, -2), gradient.flatten(0, -2)))
+        if sum(len(rows) for rows, _ in self.uses) >= ROWS:
+            self._sum_up()
+
+    def take(self) -> tuple[Tensor | None, Tensor | None]:
+        """What they are, None if there were no uses; they begin anew."""
+        if self.uses:
+            self._sum_up()
+        made, self.to_weight, self.to_bias = (self.to_weight, self.to_bias), None, None
+        return made
+
+    def _sum_up(self) -> None:
+        x, gradient = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.uses, strict=True))
+        self.uses = []
+        if self.to_weight is None or self.to_bias is None:
+            self.to_weight, self.to_bias = gradient.mT @ x, gradient.sum(dim=0)
+        else:
+            self.to_weight.addmm_(gradient.mT, x)
+            self.to_bias += gradient.sum(dim=0)
+
+
+class Weights(torch.autograd.Function):
+    """A weight and a bias as they are; their gradients are taken when all uses have told of themselves."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: Gradients, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The same, in the same memory."""
+        ctx.set_materialize_grads(False)
+        ctx.gradients = gradients
+        return weight, bias
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: None) -> tuple[Tensor | None, ...]:
+        """The gradients."""
+        to_weight, to_bias = ctx.gradients.take()
+        _, needs_weight, needs_bias = ctx.needs_input_grad
+        return None, to_weight if needs_weight else None, to_bias if needs_bias else None
+
+
+class Use(torch.autograd.Function):
+    """``x weightᵀ + bias``, which tells of itself in place of making the gradients of weight and bias."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: Gradients, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The result."""
+        ctx.gradients = gradients
+        ctx.save_for_backward(x, weight)
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of x alone."""
+        x, weight = ctx.saved_tensors
+        ctx.gradients.add(x, gradient)
+        return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
+
+
+def _as_autocast(x: Tensor) -> Tensor:
+    """In the type in which a product of it is computed."""
+    if not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
