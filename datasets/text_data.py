@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from nar import batch
 from nar.batch import Features, Feedback, Graphs, NumpyArray, to_tensors
 from nar.datasets.arguments import check_whole
 from nar.datasets.recipe import apply_recipe, recipe_spec
@@ -157,20 +158,11 @@ def _row(features: Features[NumpyArray], row: int) -> Features[NumpyArray]:
 
 def grouped(samples: Sequence[TextSample]) -> list[Graphs]:
     """The graphs of a batch of texts, those that a reasoner can take at once together."""
-    rows: dict[tuple[str, int], list[int]] = {}
-    for row, one in enumerate(samples):
-        rows.setdefault((one.algorithm, one.num_nodes), []).append(row)
-    return [
-        Graphs(algorithm, tuple(of_kind), _stacked(algorithm, [samples[row].features for row in of_kind]))
-        for (algorithm, _), of_kind in rows.items()
-    ]
+    return batch.grouped([(one.algorithm, _in_tensors(one)) for one in samples])
 
 
-def _stacked(algorithm: str, parts: Sequence[Features[NumpyArray]]) -> Features[Tensor]:
-    inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
-    hints = {name: np.concatenate([part.hints[name] for part in parts], axis=1) for name in parts[0].hints}
-    lengths = np.concatenate([part.lengths for part in parts])
-    return to_tensors(Feedback(Features(inputs, hints, lengths), {}), recipe_spec(algorithm)).features
+def _in_tensors(one: TextSample) -> Features[Tensor]:
+    return to_tensors(Feedback(one.features, {}), recipe_spec(one.algorithm)).features
 
 
 class TextStream(IterableDataset[list[TextSample]]):
