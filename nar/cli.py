@@ -584,6 +584,9 @@ class TextCLI(CLI):
         self.config = self.given
         return super().instantiate_trainer(**kwargs)
 
+    def before_fit(self) -> None:
+        """Nothing: the operations of a language model are large enough for all cores."""
+
     def after_validate(self) -> None:
         """Print the scores."""
         if self.trainer.is_global_zero:
