@@ -752,6 +752,8 @@ def main() -> None:
         message = str(error).strip().splitlines()[-1]  # of an error in a data worker all but this is its traceback
         print(f"nar: error: {message.removeprefix('nar.errors.UserError: ')}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        gc.unfreeze()  # or libraries would complain, when Python ends, that some of theirs is left
 
 
 if __name__ == "__main__":
