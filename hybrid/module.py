@@ -27,7 +27,7 @@ from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import make_language_model, without_adapters
 from nar.hybrid.transnar import Positions, TransNAR
-from nar.module import Reasoner
+from nar.module import Reasoner, is_distributed
 from nar.sparse_module import SparseReasoner
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 
@@ -57,7 +57,7 @@ class LanguageReasoner(LightningModule):
         tokenizer: Of the texts; on the command line, that of the data.
         algorithms: What the texts are about; on the command line, as in the data.
         language_model: The name of a pretrained one on the Hugging Face Hub, or its folder; or, for random weights, a
-            configuration with its ``model_type``, without what the tokenizer tells.
+            configuration with its ``model_type``, without what the tokenizer tells, or its JSON text.
         reasoner: A checkpoint of ``nar fit``; or, for random weights, the JSON text that :meth:`parts` has of one.
         language_model_only: Whether the language model is trained alone, as the baseline.
         steps_per_block: Steps of the reasoner for each block of the language model.
@@ -116,6 +116,7 @@ class LanguageReasoner(LightningModule):
             max_position=max_position,
             positions_in_evaluation=positions_in_evaluation,
         ).train()
+        self.last_loss: Tensor | None = None
         self.sums: dict[Key, Tensor] = {}
         self.scores: dict[Key, dict[str, float]] = {}
         """Of the last validation: ``loss``, ``score`` and ``exact`` by algorithm and size."""
@@ -126,8 +127,9 @@ class LanguageReasoner(LightningModule):
         """What the language model, the reasoner and the tokenizer are made of, as plain values."""
         config = self.model.reasoner_config
         return {
-            "language_model": without_adapters(self.model.language_model).config.to_dict(),
-            "reasoner": None if config is None else json.dumps(config),  # the command line would instantiate a dict
+            # As text: of a dict the command line would make objects, of whatever class it names.
+            "language_model": without_adapters(self.model.language_model).config.to_json_string(use_diff=False),
+            "reasoner": None if config is None else json.dumps(config),
             "tokenizer": files_of_tokenizer(self.tokenizer),
         }
 
@@ -160,18 +162,32 @@ class LanguageReasoner(LightningModule):
 
     def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
         """The mean loss of the tokens."""
-        torch.manual_seed(
-            batch.seed
-        )  # positions and dropout depend on the batch alone, so a resumed run draws the same
+        torch.manual_seed(batch.seed)  # what is drawn depends on the batch alone, so a resumed run draws the same
         labels = batch.labels
         if self.loss_on == "all":
             labels = batch.input_ids.masked_fill(batch.attention_mask == 0, NOT_SCORED)
         loss = functional.cross_entropy(*_shifted(self(batch), labels), ignore_index=NOT_SCORED)
-        if self.global_step % CHECKED_EVERY == 0 and not loss.isfinite():
-            self._stop(float(loss))
+        self.last_loss = loss.detach()
+        if self.global_step % CHECKED_EVERY == 0:
+            self._stop_unless_finite()
         self.log("train/loss", loss.detach(), batch_size=1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
         return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save no model whose loss was not finite."""
+        self._stop_unless_finite()
+
+    def _stop_unless_finite(self) -> None:
+        """Stop if the last loss is not, in some process."""
+        if self.last_loss is None:
+            return
+        finite = self.last_loss.isfinite().float()
+        if is_distributed():
+            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+        if not finite:
+            loss, self.last_loss = float(self.last_loss), None
+            self._stop(loss)
 
     def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
         """Add a batch to the sums of its algorithm and size."""
@@ -231,8 +247,8 @@ class LanguageReasoner(LightningModule):
         if context is not None and num_tokens > context:
             algorithm, num_nodes = batch.keys[int(batch.attention_mask.sum(dim=-1).argmax())]
             raise UserError(
-                f"expected texts of at most {context} tokens, the language model's context, given one of {num_tokens}: "
-                f"{algorithm} with n = {num_nodes}"
+                f"expected texts of at most {context} tokens, the language model's context or max_position, given one "
+                f"of {num_tokens}: {algorithm} with n = {num_nodes}"
             )
 
     def _stop(self, loss: float) -> None:
@@ -260,6 +276,8 @@ def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
 
 def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
     """The language model in float32, with at least as many tokens as the tokenizer has."""
+    if isinstance(source, str) and source.startswith("{"):
+        source = json.loads(source)
     if isinstance(source, Mapping):
         ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         source = {"vocab_size": len(tokenizer), **ends, **source}
@@ -296,7 +314,7 @@ def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _of_all_ranks(value: Any) -> list[Any]:
     """That of each process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not is_distributed():
         return [value]
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, value)

@@ -96,7 +96,9 @@ class TransNAR(nn.Module):
         }
         base = without_adapters(language_model)
         self.language_model: Any = language_model
-        self.context_length = context_length(base)
+        lengths = [length for length in (context_length(base), max_position) if length is not None]
+        self.context_length = min(lengths, default=None)
+        """How many tokens a text may have, or None if nobody says."""
         self.steps_per_block = steps_per_block
         self.freeze_reasoner = freeze_reasoner
         self.positions = None if max_position is None else RandomPositions(base, max_position)
@@ -242,7 +244,8 @@ class TransNAR(nn.Module):
     def _states_by_block(self, group: Graphs) -> ByBlock:
         """What the blocks are given of a group of graphs."""
         if self._is_recorded:
-            return self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})))
+            made = self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})))
+            return [(node.clone(), None if edge is None else edge.clone()) for node, edge in made]  # or the next group
         return self._states_of(group, steady=self._device.type != "cpu")
 
     def _states_of(self, group: Graphs, *, steady: bool) -> ByBlock:
@@ -301,5 +304,6 @@ class TransNAR(nn.Module):
     def _check_length(self, num_tokens: int) -> None:
         if self.context_length is not None and num_tokens > self.context_length:
             raise ValueError(
-                f"expected at most {self.context_length} tokens, the language model's context, given {num_tokens}"
+                f"expected at most {self.context_length} tokens, the language model's context or max_position, "
+                f"given {num_tokens}"
             )

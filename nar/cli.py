@@ -361,7 +361,9 @@ class CLI(LightningCLI):
             num_batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
             kwargs["limit_train_batches"] = num_batches
             if isinstance(config.trainer.val_check_interval, int):
-                kwargs["val_check_interval"] = min(config.trainer.val_check_interval, num_batches)
+                # Checkpoints are saved at validations, and no gradients that wait for others are in them.
+                interval = -(-config.trainer.val_check_interval // config.trainer.accumulate_grad_batches)
+                kwargs["val_check_interval"] = min(interval * config.trainer.accumulate_grad_batches, num_batches)
         given = config.trainer.callbacks or []
         callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         extra: list[Callback] = []
@@ -575,7 +577,11 @@ class TextCLI(CLI):
             parts = config_of(self.checkpoint)["parts"]
             self.config = self.config.clone()
             config = self.config[self.command]
-            config.model.language_model, config.model.reasoner = parts["language_model"], parts["reasoner"]
+            language_model = parts["language_model"]
+            config.model.language_model = (
+                language_model if isinstance(language_model, str) else json.dumps(language_model)
+            )
+            config.model.reasoner = parts["reasoner"]
             config.data.tokenizer = parts["tokenizer"]
         super().instantiate_classes()
 
@@ -592,13 +598,16 @@ class TextCLI(CLI):
         if self.trainer.is_global_zero:
             print_table(self.model.scores, "validation")
 
+    def before_test(self) -> None:
+        """Read what to report beside, before anything is answered."""
+        self.baseline = import_module("nar.text_commands").read_baseline(self.config[self.command].baseline)
+
     def after_test(self) -> None:
         """Print how right the answers are, and write it beside the checkpoint as ``answers.csv``, .md and .png."""
         if self.trainer.is_global_zero:
             self.model.to(self.trainer.strategy.root_device)
-            baseline = self.config[self.command].baseline
             commands = import_module("nar.text_commands")
-            commands.report_test(self.model, self.datamodule, Path(self.trainer.default_root_dir), baseline)
+            commands.report_test(self.model, self.datamodule, Path(self.trainer.default_root_dir), self.baseline)
 
 
 def label(algorithm: str | dict[str, Any]) -> str:

@@ -162,7 +162,8 @@ class Reasoner(LightningModule):
         hints = at_stage(self.specs[batch.algorithm], Stage.HINT)
         draws = model.hint_teacher_forcing > 0 or model.dropout > 0 or model.latent_noise is not None
         draws = draws or any(probe.type is Type.PERMUTATION_POINTER for probe in hints.values())
-        is_plain = model.processor.is_separable and not draws and not self.penalties
+        has_hooks = any(parameter._backward_hooks for parameter in self._trained())  # which would act in each half
+        is_plain = model.processor.is_separable and not draws and not self.penalties and not has_hooks
         is_large = parallel.num_threads > 1 and len(batch.feedback.features.lengths) >= LEAST_HALVED
         return self.device.type == "cpu" and is_plain and is_large and not torch.is_autocast_enabled("cpu")
 
@@ -352,7 +353,7 @@ class Unseen(NamedTuple):
     def of(cls, algorithm: str, by_name: Mapping[str, Tensor], loss: Tensor, step: int) -> "Unseen":
         """Send them on their way."""
         finite = loss.detach().isfinite().float()
-        if _is_distributed():
+        if is_distributed():
             torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
         values = torch.stack([finite, *(value.detach() for value in by_name.values())]).to("cpu", non_blocking=True)
         arrived = None
@@ -409,7 +410,7 @@ class Tally:
 
     def over_all_ranks(self) -> "Tally":
         """The sum over all processes, the same in each."""
-        if not _is_distributed():
+        if not is_distributed():
             return self
         tallies: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(tallies, self)
@@ -424,5 +425,6 @@ class Tally:
         return total
 
 
-def _is_distributed() -> bool:
+def is_distributed() -> bool:
+    """Whether this is one of several processes that train together."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()

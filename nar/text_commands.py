@@ -31,17 +31,14 @@ def name_of(model: TransNAR) -> str:
     return LANGUAGE_MODEL if model.reasoner is None else HYBRID
 
 
-def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline: str | None) -> None:
+def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline: TextScores) -> None:
     """Print and write how right the answers of the last test are, and on the same texts those of the reasoner alone.
 
     Args:
         module: With the answers.
         data: With the texts.
         folder: To write to.
-        baseline: The ``answers.csv`` of another test, whose models are reported beside; None for none.
-
-    Raises:
-        UserError: If `baseline` is no such file.
+        baseline: See :func:`read_baseline`; of it, the scores on the same algorithms and sizes are reported beside.
     """
     name = name_of(module.model)
     texts = {text.prompt: text for of_kind in data.test_texts() for text in of_kind}
@@ -50,16 +47,26 @@ def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline
         ((name, text.algorithm, text.num_nodes), text.scores(answer.answer))
         for text, answer in zip(answered, module.answers, strict=True)
     )
-    scores = {**own, **_read(baseline), **own, **reasoner_scores(module.model, answered)}
+    of_other = {
+        (f"{model} of the baseline" if model == name else model, algorithm, num_nodes): scores
+        for (model, algorithm, num_nodes), scores in baseline.items()
+        if (name, algorithm, num_nodes) in own and model != REASONER
+    }
+    scores = {**own, **of_other, **reasoner_scores(module.model, answered)}
     print_text_table(scores, data.lengths, "test")
     written = write_text_report(scores, data.lengths, folder)
     print(f"written: {', '.join(map(str, written))}")
 
 
-def _read(path: str | None) -> TextScores:
+def read_baseline(path: str | None) -> TextScores:
+    """The scores in the ``answers.csv`` of another test; nothing if there is none.
+
+    Raises:
+        UserError: If it is no such file.
+    """
     try:
         return {} if path is None else read_text_csv(Path(path))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise UserError(f"no scores to report beside in {path}: expected the answers.csv of a nar test") from error
 
 

@@ -5,12 +5,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nar.errors import UserError
+
 
 def files_of_tokenizer(tokenizer: Any) -> dict[str, str]:
-    """The text of every file by name."""
+    """The text of every file by name.
+
+    Raises:
+        UserError: If one is no text.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        return {path.name: path.read_text("utf-8") for path in sorted(Path(folder).iterdir())}
+        try:
+            return {path.name: path.read_text("utf-8") for path in sorted(Path(folder).iterdir()) if path.is_file()}
+        except UnicodeDecodeError as error:
+            kind = type(tokenizer).__name__
+            raise UserError(f"expected a tokenizer that is saved as text, such as a fast one, given {kind}") from error
 
 
 def tokenizer_of_files(files: Mapping[str, str]) -> Any:
@@ -20,4 +30,4 @@ def tokenizer_of_files(files: Mapping[str, str]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             Path(folder, Path(name).name).write_text(text, "utf-8")
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -15,7 +15,8 @@ the reasoner does not help (binary_search, find_maximum_subarray_kadane, minimum
 Everything goes through the command line of the library, as a user would run it; what is not of this script, written
 with an ``=``, goes to ``nar fit`` of language models, and what begins with ``--trainer`` also to that of the reasoner.
 A run that was cut short goes on from its last checkpoint; those that ``scripts/transnar.csv`` has already are not
-repeated. The table is printed as Markdown: CLRS scores as mean ± standard deviation over seeds, in per cent.
+repeated. Other settings than those of the steps and the seeds need another ``--root`` and ``--out``. The table is
+printed as Markdown: CLRS scores as mean ± standard deviation over seeds, in per cent.
 """
 
 import argparse
@@ -39,6 +40,7 @@ SIZES = (10, 12, 14)
 HYBRID, BASELINE, REASONER = "hybrid", "language model", "reasoner alone"  # as nar test calls them
 METRICS = ("parse", "shape", "clrs", "exact")
 COLUMNS = ("model", "seed", "algorithm", "num_nodes", "texts", *METRICS, "steps", "seconds", "parameters")
+OWN = ("steps", "reasoner_steps", "seeds", "at_once", "root")  # settings that runs in one folder need not share
 MOST_APART = 0.01  # numbers of trained parameters, relatively
 
 Row = Mapping[str, str]
@@ -115,6 +117,19 @@ def configured(config: Path, more: Sequence[str]) -> dict[str, Any]:
     return content
 
 
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write what the runs in a folder have in common.
+
+    Raises:
+        SystemExit: If those that are there have others.
+    """
+    text = yaml.safe_dump({name: str(value) for name, value in settings.items()})
+    if path.exists() and path.read_text() != text:
+        raise SystemExit(f"{path.parent} has runs with other settings: expected another --root, and another --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def measure(name: str, seed: int, folder: Path, steps: int, num_texts: int, flags: Sequence[Any]) -> list[Row]:
     """Train and test one model: a row for each algorithm and size, also of the reasoner alone."""
     seconds = train(folder, steps, *flags, "--seed_everything", seed)
@@ -185,6 +200,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     args, more = parser.parse_known_args()
 
+    settings = {name: value for name, value in vars(args).items() if name not in OWN}
+    keep_settings(args.root / "settings.yaml", {**settings, "config": args.config.read_text(), "more": more})
     data = ["--data.algorithms", f"[{', '.join(args.algorithms)}]"]
     of_trainer = [flag for flag in more if flag.startswith("--trainer")]
     of_reasoner = ["--config", CONFIGS / "generalist.yaml", *data, "--data.chunk_length", "null"]

@@ -26,6 +26,7 @@ from nar.datasets.text_datamodule import CLRSText, text_batch
 from nar.datasets.tokenizer import text_tokenizer
 from nar.errors import UserError
 from nar.hybrid import LanguageReasoner, TransNAR, load_transnar
+from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 
 Run = Callable[..., None]
 
@@ -219,6 +220,7 @@ def test_gradients_of_several_batches_make_a_step(run: Run, tiny: list[str], tmp
     checkpoint = read_checkpoint(tmp_path / "run" / "last.ckpt")
     assert checkpoint["global_step"] == 4
     assert checkpoint["CLRSText"] == {"num_batches_seen": 12}
+    assert len(metrics(tmp_path / "run", "val/score")) == 4  # and not in the midst of a step, as every 2 batches would
 
 
 def test_mixed_precision_leaves_a_reasoner_as_it_was(
@@ -313,6 +315,31 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
     module.trainer.global_step = 50
     with pytest.raises(UserError, match="the loss is nan after step"):
         module.training_step(batch_of(), 0)
+    module.trainer.global_step = 51
+    module.training_step(batch_of(), 0)
+    with pytest.raises(UserError, match="the loss is nan after step"):
+        module.on_save_checkpoint({})
+
+
+def test_a_checkpoint_makes_no_objects_of_what_it_calls_its_language_model(
+    run: Run, tiny: list[str], tmp_path: Path
+) -> None:
+    run("fit", *tiny)
+    path = tmp_path / "run" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    written = json.loads(checkpoint["nar_config"]["parts"]["language_model"])
+    file = {"class_path": "logging.FileHandler", "init_args": {"filename": str(tmp_path / "made")}}
+    checkpoint["nar_config"]["parts"]["language_model"] = {**written, "file": file}
+    checkpoint["nar_config"]["model"]["language_model"] = {**TINY, "file": file}
+    torch.save(checkpoint, path)
+    run("validate", "--ckpt_path", "run/last.ckpt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_tokenizer_with_several_chat_templates_is_kept() -> None:
+    tokenizer = text_tokenizer()
+    tokenizer.chat_template = {"default": "{{ messages }}", "other": "{{ messages }}"}
+    assert tokenizer_of_files(files_of_tokenizer(tokenizer)).get_vocab() == tokenizer.get_vocab()
 
 
 def test_samples_of_a_turn_are_of_one_algorithm_and_size() -> None:

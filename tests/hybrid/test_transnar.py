@@ -194,7 +194,9 @@ def test_a_text_without_a_graph_is_refused() -> None:
 
 def test_a_text_over_the_context_is_refused() -> None:
     long = torch.full((1, CONTEXT + 1), 3)
-    with pytest.raises(ValueError, match=r"expected at most 64 tokens, the language model's context, given 65"):
+    with pytest.raises(
+        ValueError, match=r"expected at most 64 tokens, the language model's context or max_position, given 65"
+    ):
         hybrid()(long, grouped(ALL[:1]))
     with pytest.raises(ValueError, match=r"given 66"):
         hybrid().generate(TEXTS, GRAPHS, MASK, max_new_tokens=60)
@@ -227,11 +229,17 @@ def test_a_reasoner_with_teacher_forcing_is_refused_unless_frozen() -> None:
 
 
 def test_a_recorded_reasoner_gives_each_batch_its_own_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A recording on a GPU runs with what was copied into its first batch, and writes where its first result is.
+    # A recording on a GPU runs with what was copied into its first batch, and writes where its first result is. As all
+    # share memory, the results of others are not there any more.
+    results: list[Any] = []
+
     def record(self: Recorder[Any], function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         result = function()
+        results.append(result)
 
         def replay() -> None:
+            for state in [state for other in results if other is not result for state in flat(other)]:
+                state.fill_(torch.nan)
             for old, new in zip(flat(result), flat(function()), strict=True):
                 old.copy_(new)
 

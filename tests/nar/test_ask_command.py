@@ -1,6 +1,7 @@
 """``nar ask``, and what ``nar test`` reports of answers."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nar.datasets.text_datamodule import CLRSText
 from nar.datasets.tokenizer import text_tokenizer
 from nar.errors import UserError
 from nar.hybrid.module import Answer, LanguageReasoner
-from nar.text_commands import compared, name_of, parting, report_test
+from nar.text_commands import compared, name_of, parting, read_baseline, report_test
 from nar.text_report import read_text_csv
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -40,7 +41,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, *args: Any) -> None:
     """Run the command line."""
-    monkeypatch.setattr("sys.argv", ["nar", "ask", *map(str, args)])
+    monkeypatch.setattr(sys, "argv", ["nar", "ask", *map(str, args)])
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the command line adds this folder
     cli.main()
 
 
@@ -146,7 +148,7 @@ def test_the_reasoner_alone_and_a_baseline_are_reported_beside(tmp_path: Path) -
         (module(), tmp_path / "b", str(tmp_path / "a" / "answers.csv")),
     ):
         folder.mkdir()
-        report_test(answered(made, texts), data(), folder, baseline)
+        report_test(answered(made, texts), data(), folder, read_baseline(baseline))
     scores = read_text_csv(tmp_path / "b" / "answers.csv")
     assert list(dict.fromkeys(model for model, *_ in scores)) == ["hybrid", "language model", "reasoner alone"]
     assert len(scores) == 3 * 2 * 2
@@ -160,15 +162,27 @@ def test_the_reasoner_alone_and_a_baseline_are_reported_beside(tmp_path: Path) -
 
 def test_of_texts_that_were_not_answered_the_reasoner_is_not_asked(tmp_path: Path) -> None:
     texts = next(data().test_texts())[:2]
-    report_test(answered(module(), texts), data(), tmp_path, None)
+    report_test(answered(module(), texts), data(), tmp_path, {})
     assert {of_key["texts"] for of_key in read_text_csv(tmp_path / "answers.csv").values()} == {2}
 
 
 def test_a_baseline_that_is_no_such_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ood.csv").write_text("a,b\n")
-    for path in (tmp_path / "ood.csv", tmp_path / "none.csv"):
+    (tmp_path / "short.csv").write_text("model,algorithm,num_nodes,texts,parse,shape,clrs,exact\nhybrid,bfs\n")
+    for path in (tmp_path / "ood.csv", tmp_path / "short.csv", tmp_path / "none.csv"):
         with pytest.raises(UserError, match=r"^no scores to report beside in .*: expected the answers.csv of a nar te"):
-            report_test(answered(module(), []), data(), tmp_path, str(path))
+            read_baseline(str(path))
+
+
+def test_of_a_baseline_the_same_texts_are_reported_under_another_name(tmp_path: Path) -> None:
+    texts = [text for of_kind in data().test_texts() for text in of_kind]
+    zero: dict[str, Any] = {"texts": 0, **dict.fromkeys(("parse", "shape", "clrs", "exact"), 0.0)}
+    baseline = {("hybrid", "bfs", 5): zero, ("hybrid", "bfs", 9): zero, ("hybrid", "dfs", 5): zero}
+    report_test(answered(module(), texts), data(), tmp_path, {**baseline, ("reasoner alone", "bfs", 5): zero})
+    scores = read_text_csv(tmp_path / "answers.csv")
+    assert [key for key in scores if key[0] == "hybrid of the baseline"] == [("hybrid of the baseline", "bfs", 5)]
+    assert scores["hybrid", "bfs", 5]["exact"] == 1
+    assert scores["reasoner alone", "bfs", 5]["texts"] == 3
 
 
 def test_models_are_called_by_what_they_are() -> None:

@@ -110,6 +110,14 @@ def test_what_draws_or_looks_at_other_graphs_is_computed_whole(settings: dict[st
     assert not Reasoner(spec, processor, **settings).is_halved(batch)
 
 
+def test_what_hooks_do_to_gradients_is_done_once() -> None:
+    batch, reasoner = draw("bfs"), Reasoner({"bfs": recipe_spec("bfs")}, TripletGMPNN(8))
+    hook = next(reasoner.parameters()).register_hook(lambda gradient: gradient / 2)
+    assert not reasoner.is_halved(batch)
+    hook.remove()
+    assert reasoner.is_halved(batch)
+
+
 def test_hints_that_draw_noise_are_computed_whole() -> None:
     batch, spec = draw("bfs"), recipe_spec("bfs")
     location = spec["pi_h"].location
