@@ -133,6 +133,10 @@ class GatedCrossAttention(nn.Module):
         Raises:
             ValueError: If there are edge states and no `edge_dim`, or the other way round, or sizes disagree.
         """
+        if len(tokens) != len(node_states):
+            raise ValueError(
+                f"expected node states of {len(tokens)} graphs, one of each text, given {len(node_states)}"
+            )
         return self.read(tokens, self.keys(node_states, edge_states, node_mask))
 
     def keys(
@@ -148,6 +152,13 @@ class GatedCrossAttention(nn.Module):
                 f"expected edge states [{num_graphs}, {num_nodes}, {num_nodes}, ...] beside node states "
                 f"{list(node_states.shape)}, given {list(edge_states.shape)}"
             )
+        for name, states, attention in (("node", node_states, self.nodes), ("edge", edge_states, self.edges)):
+            if states is not None and attention is not None and states.shape[-1] != attention.key.in_features:
+                expected = f"{name} states that are {attention.key.in_features} wide"
+                raise ValueError(f"expected {expected}, given {list(states.shape)}")
+        if node_mask is not None and node_mask.shape != (num_graphs, num_nodes):
+            expected = f"a node_mask [{num_graphs}, {num_nodes}]"
+            raise ValueError(f"expected {expected}, given {list(node_mask.shape)}")
         if node_mask is None:
             node_mask = torch.ones(num_graphs, num_nodes, dtype=torch.bool, device=node_states.device)
         node = self.nodes.keys(node_states, node_mask)

@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Mapping
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ BLOCKS = (
 )
 """Where the decoder blocks of families of language models are."""
 ADAPTERS = "adapters"
+MISSPELT = 0.9  # how much a name has in common, of at most 1, with another that is meant
 
 
 def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedModel:
@@ -28,21 +31,42 @@ def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedMod
             configuration with its ``model_type``, as in ``{"model_type": "llama", "hidden_size": 64, ...}``.
 
     Raises:
-        ValueError: If there is no such model, or no such type of models.
+        ValueError: If there is no such model, or no such type of models, or it has no such setting.
     """
     if isinstance(source, Mapping):
-        if source.get("model_type") not in CONFIG_MAPPING:
-            given = source.get("model_type")
-            raise ValueError(f"expected a model_type that transformers knows, such as 'llama', given {given!r}")
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**source))
-        return made
+        check_settings(source)
+        return configured(source)
     try:
         if Path(source).is_absolute() and not Path(source).is_dir():
             raise FileNotFoundError
         pretrained: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no language model {str(source)!r}: expected a folder or a name on the Hub") from error
+        raise ValueError(
+            f"no language model {str(source)!r}: expected a folder or a name on the Hub, which has to be reached"
+        ) from error
     return pretrained
+
+
+def configured(settings: Mapping[str, Any]) -> PreTrainedModel:
+    """A language model of this configuration, with random weights."""
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
+    return made
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse a misspelt configuration, which transformers would take in silence, and then do without.
+
+    Raises:
+        ValueError: If there is no such type of models, or what is set is nearly the name of one of its settings.
+    """
+    model_type = settings.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(f"expected a model_type that transformers knows, such as 'llama', given {model_type!r}")
+    kind: Any = CONFIG_MAPPING[model_type]
+    known = {*signature(kind).parameters, *kind().to_dict(), *kind.attribute_map}
+    for name in settings.keys() - known:  # of which some are looked at though no list has them, such as head_dim
+        for close in get_close_matches(name, known, n=1, cutoff=MISSPELT):
+            raise ValueError(f"expected a setting of {model_type}, such as {close}, given {name}")
 
 
 def without_adapters(language_model: Any) -> PreTrainedModel:

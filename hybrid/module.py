@@ -25,7 +25,7 @@ from nar.batch import TextBatch
 from nar.checkpoint import config_of, kind_of, load_reasoner, make_reasoner, read_checkpoint
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
-from nar.hybrid.language_model import make_language_model, without_adapters
+from nar.hybrid.language_model import configured, make_language_model, without_adapters
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.module import Reasoner, is_distributed
 from nar.sparse_module import SparseReasoner
@@ -59,7 +59,7 @@ class LanguageReasoner(LightningModule):
         language_model: The name of a pretrained one on the Hugging Face Hub, or its folder; or, for random weights, a
             configuration with its ``model_type``, without what the tokenizer tells, or its JSON text.
         reasoner: A checkpoint of ``nar fit``; or, for random weights, the JSON text that :meth:`parts` has of one.
-        language_model_only: Whether the language model is trained alone, as the baseline.
+        language_model_only: Whether the language model is trained alone, as the baseline, whatever reasoner is given.
         steps_per_block: Steps of the reasoner for each block of the language model.
         num_heads: Of the cross-attention to the reasoner's states; as many as the language model has if not given.
         freeze_reasoner: Whether the reasoner is not trained.
@@ -276,12 +276,11 @@ def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
 
 def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
     """The language model in float32, with at least as many tokens as the tokenizer has."""
-    if isinstance(source, str) and source.startswith("{"):
-        source = json.loads(source)
     if isinstance(source, Mapping):
         ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         source = {"vocab_size": len(tokenizer), **ends, **source}
-    language_model = make_language_model(source).float()
+    is_text = isinstance(source, str) and source.startswith("{")  # what a model that was made says of itself
+    language_model = (configured(json.loads(str(source))) if is_text else make_language_model(source)).float()
     num_tokens = language_model.get_input_embeddings().num_embeddings
     if num_tokens < len(tokenizer):
         raise ValueError(

@@ -52,6 +52,8 @@ def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline
         for (model, algorithm, num_nodes), scores in baseline.items()
         if (name, algorithm, num_nodes) in own and model != REASONER
     }
+    if baseline and not of_other:
+        print("of the baseline nothing is reported: it has none of these algorithms and sizes")
     scores = {**own, **of_other, **reasoner_scores(module.model, answered)}
     print_text_table(scores, data.lengths, "test")
     written = write_text_report(scores, data.lengths, folder)

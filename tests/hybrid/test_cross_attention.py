@@ -138,3 +138,21 @@ def test_what_does_not_fit_is_refused() -> None:
         layer(edge_dim=None)(tokens, nodes, edges)
     with pytest.raises(ValueError, match=r"expected edge states \[2, 4, 4, \.\.\.\] beside .* given \[2, 3, 4, 5\]"):
         layer()(tokens, nodes, edges[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("node_states", "edge_states", "node_mask", "message"),
+    [
+        ((1, 5, 6), (1, 5, 5, 4), None, "expected node states of 2 graphs, one of each text, given 1"),
+        ((2, 5, 7), (2, 5, 5, 4), None, r"expected node states that are 6 wide, given \[2, 5, 7\]"),
+        ((2, 5, 6), (2, 5, 5, 3), None, r"expected edge states that are 4 wide, given \[2, 5, 5, 3\]"),
+        ((2, 5, 6), (2, 5, 5, 4), (2, 4), r"expected a node_mask \[2, 5\], given \[2, 4\]"),
+    ],
+)
+def test_sizes_that_disagree_are_refused(
+    node_states: tuple[int, ...], edge_states: tuple[int, ...], node_mask: tuple[int, ...] | None, message: str
+) -> None:
+    layer = GatedCrossAttention(8, 2, 6, edge_dim=4)
+    mask = None if node_mask is None else torch.ones(node_mask, dtype=torch.bool)
+    with pytest.raises(ValueError, match=message):
+        layer(torch.zeros(2, 3, 8), torch.zeros(node_states), torch.zeros(edge_states), mask)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from hybrids import FAMILIES, language_model
 from torch import nn
 
 from nar.hybrid import make_language_model
-from nar.hybrid.language_model import context_length, decoder_blocks, without_adapters
+from nar.hybrid.language_model import check_settings, context_length, decoder_blocks, without_adapters
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "gemma2", "gemma3_text", "qwen3", "mistral", "opt"])
@@ -45,10 +46,16 @@ def test_what_is_no_language_model_is_refused_in_one_line(tmp_path: Path) -> Non
         make_language_model({"model_type": "lama"})
     with pytest.raises(ValueError, match=r"given None$"):
         make_language_model({"hidden_size": 8})
-    with pytest.raises(ValueError, match=r"no language model '.*nothing': expected a folder or a name on the Hub$"):
+    with pytest.raises(
+        ValueError,
+        match=r"no language model '.*nothing': expected a folder or a name on the Hub, which has to be reached$",
+    ):
         make_language_model(tmp_path / "nothing")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ValueError, match=r"no language model '.*nothing': expected a folder or a name on the Hub$"):
+    with pytest.raises(
+        ValueError,
+        match=r"no language model '.*nothing': expected a folder or a name on the Hub, which has to be reached$",
+    ):
         make_language_model(str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match=r"expected a language model of Hugging Face, given a Linear"):
         without_adapters(nn.Linear(2, 2))
@@ -57,3 +64,16 @@ def test_what_is_no_language_model_is_refused_in_one_line(tmp_path: Path) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_context_is_as_long_as_configured(family: str) -> None:
     assert context_length(language_model(family)) == 64
+
+
+def test_a_misspelt_setting_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="expected a setting of llama, such as num_hidden_layers, given num_hiden_layers"
+    ):
+        make_language_model({"model_type": "llama", "num_hiden_layers": 2})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_setting_that_a_family_writes_down_is_one_of_its(family: str) -> None:
+    written = json.loads(language_model(family).config.to_json_string(use_diff=False))
+    check_settings({name: value for name, value in written.items() if value is not None})
