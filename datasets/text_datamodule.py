@@ -124,6 +124,14 @@ class CLRSText(LightningDataModule):
         cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_lengths]
         return self._drawn(cells, self.num_test, TEST)
 
+    def largest_texts(self) -> Iterator[TextBatch]:
+        """A text of each algorithm at the largest size of training and test."""
+        largest = {algorithm: max(*sizes, *self.test_lengths) for algorithm, sizes in self.lengths.items()}
+        compile_ahead(largest.items())
+        for algorithm, num_nodes in largest.items():
+            drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=[0, TEST], hints=self.hints)
+            yield text_batch(self.tokenizer, drawn)
+
     def _drawn(self, cells: Sequence[tuple[str, int]], number: int, seed: int) -> Iterator[list[TextSample]]:
         """The texts of a split."""
         for algorithm, num_nodes in cells:

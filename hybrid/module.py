@@ -155,7 +155,7 @@ class LanguageReasoner(LightningModule):
 
     def forward(self, batch: TextBatch) -> Tensor:
         """Logits of the next tokens, [B, L, V]."""
-        self._check_length(batch, batch.input_ids.shape[1])
+        self.check_length(batch, batch.input_ids.shape[1])
         output = self.model(batch.input_ids, batch.graphs, batch.attention_mask, use_cache=False)
         logits: Tensor = output.logits
         return logits
@@ -227,7 +227,7 @@ class LanguageReasoner(LightningModule):
 
     def test_step(self, batch: TextBatch, batch_idx: int) -> None:
         """Answer a batch, greedily."""
-        self._check_length(batch, batch.input_ids.shape[1])
+        self.check_length(batch, batch.input_ids.shape[1])
         bound = longest_answer(self.tokenizer, batch.answers)
         answers = generate_answers(self.model, self.tokenizer, batch.prompts, batch.graphs, max_new_tokens=bound)
         texts = zip(batch.keys, batch.prompts, batch.answers, answers, strict=True)
@@ -241,7 +241,7 @@ class LanguageReasoner(LightningModule):
         """Gather the answers of all processes."""
         self.answers = [answer for part in _of_all_ranks(self.answers) for answer in part]
 
-    def _check_length(self, batch: TextBatch, num_tokens: int) -> None:
+    def check_length(self, batch: TextBatch, num_tokens: int) -> None:
         """Raise a :class:`UserError` that names what is too long for the language model."""
         context = self.model.context_length
         if context is not None and num_tokens > context:

@@ -591,7 +591,9 @@ class TextCLI(CLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        """Nothing: the operations of a language model are large enough for all cores."""
+        """Refuse texts that are too long, those of tests too; operations are large enough for all cores."""
+        for text in self.datamodule.largest_texts():
+            self.model.check_length(text, text.input_ids.shape[1])
 
     def after_validate(self) -> None:
         """Print the scores."""

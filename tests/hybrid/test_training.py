@@ -41,6 +41,7 @@ TINY = {
     "num_attention_heads": 2,
     "attention_dropout": 0.1,
 }
+ELSEWHERE = ["--trainer.default_root_dir", "elsewhere"]
 PARTS = {"language_model": TINY, "language_model_only": True}
 DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -319,6 +320,17 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
     module.training_step(batch_of(), 0)
     with pytest.raises(UserError, match="the loss is nan after step"):
         module.on_save_checkpoint({})
+
+
+def test_texts_of_tests_that_are_too_long_are_refused_before_training(
+    run: Run, tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    short_context = ["--model.language_model.max_position_embeddings", "150"]
+    run("fit", *tiny, *short_context)
+    line = error_of(run, capsys, "fit", *tiny, *short_context, "--data.test_lengths", "[12]", *ELSEWHERE)
+    assert "expected texts of at most 150 tokens" in line
+    assert "bfs with n = 12" in line
+    assert not (tmp_path / "elsewhere").exists() or not list((tmp_path / "elsewhere").glob("*.ckpt"))
 
 
 def test_a_checkpoint_makes_no_objects_of_what_it_calls_its_language_model(
