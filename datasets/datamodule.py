@@ -6,7 +6,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
@@ -18,11 +17,12 @@ from nar.datasets.compilation import compile_ahead, progress_bar
 from nar.datasets.recipe import recipe_spec, train_sizes
 from nar.datasets.samplers import algorithm_of, check_size, sample
 from nar.datasets.splits import Source, Split, SplitBatches, TrainLoader, TrainStream
+from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
 from nar.specs import Spec
 
 
-class CLRS30(LightningDataModule):
+class CLRS30(StreamingData):
     """Training, validation and test data of CLRS-30 algorithms, drawn by the recipe of Ibarz et al. (2022).
 
     Training never repeats a trajectory. Validation is at the largest training size; tests are at every
@@ -74,7 +74,6 @@ class CLRS30(LightningDataModule):
         self.source = source
         self.test_graphs = test_graphs
         self.test_graph_args = test_graph_args or {}
-        self.num_batches_seen = 0
         self._check()
 
     def _check(self) -> None:
@@ -150,7 +149,7 @@ class CLRS30(LightningDataModule):
     def train_dataloader(self) -> Iterable[Batch]:
         """Batches from where the run is, without end."""
         self._compile()
-        rank = self.trainer.global_rank if self.trainer else 0
+        rank, _ = self.ranks()
         stream = TrainStream(
             self.algorithms,
             self.sizes,
@@ -177,24 +176,10 @@ class CLRS30(LightningDataModule):
 
     def _eval_dataloader(self, splits: Sequence[Split]) -> Iterable[Batch]:
         """The batches that fall to this process: every trajectory is seen by exactly one."""
-        rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, num_ranks = self.ranks()
         loaded = [(split, split.load(self.cache)) for split in splits]
         batches = SplitBatches(loaded, self.eval_batch_size, rank=rank, num_ranks=num_ranks)
         return DataLoader(batches, batch_size=None)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Count training batches as they are used, so that a resumed run goes on with the next one."""
-        if self.trainer and self.trainer.training:
-            self.num_batches_seen += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """How far the training stream has been used."""
-        return {"num_batches_seen": self.num_batches_seen}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.num_batches_seen = state_dict["num_batches_seen"]
 
 
 def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int) -> None:

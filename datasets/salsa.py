@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch_geometric.data import Batch
 
 from nar.datasets.arguments import check_seed, check_whole
 from nar.datasets.sparse import SPARSE_TASKS, SparseTask
+from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
 from nar.sparse_batch import SparseBatch
 from nar.specs import Location, Spec, Stage, Type, at_stage
@@ -22,7 +22,7 @@ FRESH = 2**32  # samples that there are of the training data: more than any run 
 VALIDATION, TEST = 1, 2  # what their samples are drawn from, besides the seed of all
 
 
-class SALSA(LightningDataModule):
+class SALSA(StreamingData):
     """Training, validation and test data of SALSA-CLRS tasks, drawn when they are needed.
 
     Training never repeats a graph. Validation is at the largest training size; tests are at every one of `test_sizes`.
@@ -65,7 +65,6 @@ class SALSA(LightningDataModule):
         self.seed = 0 if seed is None else seed
         self.test_graphs = test_graphs or "erdos_renyi"
         self.test_graph_args = test_graph_args or {}
-        self.num_batches_seen = 0
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("num_val", num_val)):
@@ -101,35 +100,17 @@ class SALSA(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[SparseBatch]:
         """Batches from where the run is, without end."""
-        rank, num_ranks = self._ranks()
+        rank, num_ranks = self.ranks()
         stream = Stream(self.train_tasks(), self.batch_size, self.num_batches_seen * num_ranks + rank, num_ranks)
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[SparseBatch]:
         """The validation splits."""
-        return DataLoader(Splits(self.val_tasks(), self.eval_batch_size, *self._ranks()), batch_size=None)
+        return DataLoader(Splits(self.val_tasks(), self.eval_batch_size, *self.ranks()), batch_size=None)
 
     def test_dataloader(self) -> DataLoader[SparseBatch]:
         """The test splits."""
-        return DataLoader(Splits(self.test_tasks(), self.eval_batch_size, *self._ranks()), batch_size=None)
-
-    def _ranks(self) -> tuple[int, int]:
-        """This process among all."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def on_after_batch_transfer(self, batch: SparseBatch, dataloader_idx: int) -> SparseBatch:
-        """Count training batches as they are used, so that a resumed run goes on with the next one."""
-        if self.trainer and self.trainer.training:
-            self.num_batches_seen += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """How far the training stream has been used."""
-        return {"num_batches_seen": self.num_batches_seen}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.num_batches_seen = state_dict["num_batches_seen"]
+        return DataLoader(Splits(self.test_tasks(), self.eval_batch_size, *self.ranks()), batch_size=None)
 
 
 class Stream(IterableDataset[SparseBatch]):

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import TextBatch
+from nar.batch import NOT_SCORED, TextBatch
 from nar.datasets.arguments import check_seed, check_whole
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead
 from nar.datasets.samplers import algorithm_of, check_size
 from nar.datasets.splits import PREFETCHED_BATCHES, end_with_parent, own_indices
+from nar.datasets.streaming import StreamingData
 from nar.datasets.text_data import TRAIN_LENGTHS, TextSample, TextStream, grouped, text_samples
 from nar.datasets.tokenizer import load_tokenizer
 from nar.errors import UserError
@@ -31,10 +31,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would not survive
 
 VALIDATION, TEST = 1, 2  # what their texts are drawn from
 GROUP_SIZE = 8  # a reasoner takes about as long for eight small graphs as for one
-NOT_SCORED = -100  # in labels, as transformers has it
 
 
-class CLRSText(LightningDataModule):
+class CLRSText(StreamingData):
     """Training, validation and test texts of CLRS-30 algorithms, each with its graph, drawn when they are needed.
 
     Training never repeats a text. Validation is at the sizes of training.
@@ -86,7 +85,6 @@ class CLRSText(LightningDataModule):
         self.num_test = num_test
         self.num_workers = num_workers
         self.seed = 0 if seed is None else seed
-        self.num_batches_seen = 0
         for name, value in (("eval_batch_size", eval_batch_size), ("num_val", num_val), ("num_test", num_test)):
             check_whole(name, value, at_least=1)
         check_whole("num_workers", num_workers, at_least=0)
@@ -107,7 +105,7 @@ class CLRSText(LightningDataModule):
     def train_dataloader(self) -> Iterable[TextBatch]:
         """Batches from where the run is, without end."""
         compile_ahead((algorithm, min(sizes)) for algorithm, sizes in self.lengths.items())
-        stream = self._stream(self._ranks()[0])
+        stream = self._stream(self.ranks()[0])
         return TextLoader(TrainBatches(stream, self.tokenizer, self.num_batches_seen), self.num_workers)
 
     def val_dataloader(self) -> Iterable[TextBatch]:
@@ -139,30 +137,12 @@ class CLRSText(LightningDataModule):
 
     def _batches(self, texts: Iterable[list[TextSample]]) -> DataLoader[TextBatch]:
         """The batches that fall to this process: every text is seen by exactly one."""
-        rank, num_ranks = self._ranks()
+        rank, num_ranks = self.ranks()
         batches = []
         for drawn in texts:
             mine = drawn[rank::num_ranks]
             batches += [mine[i : i + self.eval_batch_size] for i in range(0, len(mine), self.eval_batch_size)]
         return TextLoader(EvalBatches(batches, self.tokenizer))
-
-    def _ranks(self) -> tuple[int, int]:
-        """This process among all."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def on_after_batch_transfer(self, batch: TextBatch, dataloader_idx: int) -> TextBatch:
-        """Count training batches as they are used, so that a resumed run goes on with the next one."""
-        if self.trainer and self.trainer.training:
-            self.num_batches_seen += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """How far the training stream has been used."""
-        return {"num_batches_seen": self.num_batches_seen}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.num_batches_seen = state_dict["num_batches_seen"]
 
 
 class TrainBatches(IterableDataset[TextBatch]):

@@ -21,7 +21,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import TextBatch
+from nar.batch import NOT_SCORED, TextBatch
 from nar.checkpoint import config_of, kind_of, load_reasoner, make_reasoner, read_checkpoint
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
@@ -31,7 +31,6 @@ from nar.module import Reasoner, is_distributed
 from nar.sparse_module import SparseReasoner
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 
-NOT_SCORED = -100  # in labels, as transformers has it
 CHECKED_EVERY = 50  # steps, as a GPU has to be waited for to see whether a loss is finite
 Key = tuple[str, int]  # an algorithm and a size
 

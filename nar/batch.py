@@ -83,6 +83,10 @@ class Graphs(NamedTuple):
     features: Features[Tensor]
 
 
+NOT_SCORED = -100
+"""The label of a token that no loss is of, as transformers has it."""
+
+
 class TextBatch(NamedTuple):
     """Texts as they reach a language model, each with its graph.
 
@@ -91,7 +95,7 @@ class TextBatch(NamedTuple):
         keys: Each text's algorithm and size.
         input_ids: Prompt, answer and end, padded on the right, [B, L].
         attention_mask: 1 at tokens, 0 at padding, [B, L].
-        labels: The tokens that the loss is of; -100 elsewhere, [B, L].
+        labels: The tokens that the loss is of; :data:`NOT_SCORED` elsewhere, [B, L].
         graphs: Of the texts.
         prompts: The texts' own, where they are to be answered; else nothing.
         answers: The same of true answers.
