@@ -19,6 +19,7 @@ LAYERS = [
     [
         "__init__",
         "affine",
+        "border",
         "errors",
         "gpu",
         "numba_cache",
@@ -43,6 +44,7 @@ LAYERS = [
 MAY_IMPORT = {
     "nar.processors": [
         "nar.affine",
+        "nar.border",
         "nar.errors",
         "nar.gpu",
         "nar.kernels",
@@ -52,6 +54,7 @@ MAY_IMPORT = {
         "nar.processor",
     ],
     "nar.processors.sparse": [
+        "nar.border",
         "nar.kernels",
         "nar.linear",
         "nar.parallel",
