@@ -1,46 +1,55 @@
 """What stands between a user's tensors and compiled code, which reads and writes where it is told without a look.
 
-Every entry into numba's and Triton's code states here what it needs of shapes, dtypes, devices and indices.
+Every entry into numba's and Triton's code states here what it needs of shapes, dtypes, devices and indices, and asks
+whether compiled code may be entered at all.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+Operand = tuple[Tensor | None, str] | tuple[Tensor | None, str, torch.dtype]
 
 
-def check_shapes(operation: str, **operands: tuple[Tensor | None, str]) -> dict[str, int]:
+def check_shapes(operation: str, **operands: Operand) -> dict[str, int]:
     """The size of every axis of an operation's operands, by its name.
 
     Args:
         operation: Named in errors.
-        **operands: Each tensor with the names of its axes, such as ``(sent, "B S H")``; None is not looked at.
-            Floating-point operands have to be of one dtype, and all of one device.
+        **operands: Each tensor with the names of its axes, such as ``(sent, "B S H")``, and with its dtype, if it is
+            not to be of some floating-point type; None is not looked at.
 
     Raises:
         ValueError: If a number of axes or a size differs from what the operands before it have.
-        TypeError: If dtypes or devices differ.
+        TypeError: If a dtype is not as expected, or if devices differ.
     """
     sizes: dict[str, int] = {}
-    first: Tensor | None = None
-    for name, (tensor, axes) in operands.items():
+    device: torch.device | None = None
+    for name, (tensor, axes, *dtypes) in operands.items():
         if tensor is None:
             continue
-        names = axes.split()
-        own = dict(zip(names, tensor.shape, strict=False))
-        if tensor.dim() != len(names) or [sizes.get(axis, own[axis]) for axis in names] != list(tensor.shape):
+        names, shape = axes.split(), tensor.shape
+        if len(names) != len(shape) or any(
+            sizes.setdefault(axis, size) != size for axis, size in zip(names, shape, strict=True)
+        ):
             expected = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in names)
-            raise ValueError(f"{operation}: expected {name} [{expected}], given {list(tensor.shape)}")
-        sizes |= own
-        if first is None:
-            first = tensor
-        elif tensor.device != first.device:
-            raise TypeError(f"{operation}: expected {name} on {first.device}, given one on {tensor.device}")
-        elif tensor.is_floating_point() and tensor.dtype != first.dtype:
-            raise TypeError(f"{operation}: expected {name} of {first.dtype}, given {tensor.dtype}")
+            raise ValueError(f"{operation}: expected {name} [{expected}], given {list(shape)}")
+        if tensor.dtype not in dtypes if dtypes else not tensor.is_floating_point():
+            expected = str(dtypes[0]) if dtypes else "a floating-point type"
+            raise TypeError(f"{operation}: expected {name} of {expected}, given {tensor.dtype}")
+        device = tensor.device if device is None else device
+        if tensor.device != device:
+            raise TypeError(f"{operation}: expected {name} on {device}, given one on {tensor.device}")
     return sizes
 
 
 def check_index(operation: str, name: str, index: Tensor, size: int) -> Tensor:
     """An index of rows as int64, once it is known that all of it lies in 0 … size − 1.
+
+    What is compiled, traced or transformed has no values yet; there torch's own operations look at them when they run.
 
     Args:
         operation: Named in errors, as `name` is.
@@ -54,8 +63,48 @@ def check_index(operation: str, name: str, index: Tensor, size: int) -> Tensor:
     """
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise TypeError(f"{operation}: expected {name} of whole numbers, given {index.dtype}")
-    if index.numel() and not torch.compiler.is_compiling():
+    if not is_watched(index) and not index.is_meta and index.numel():
         low, high = (int(bound) for bound in torch.aminmax(index))
         if low < 0 or high >= size:
             raise IndexError(f"{operation}: expected {name} in 0 … {size - 1}, given {low if low < 0 else high}")
     return index.long()
+
+
+def is_watched(*tensors: Tensor | None) -> bool:
+    """Whether something but autograd's backward pass is to see the operations on some tensors.
+
+    That is a compiler or an exporter, a transform of ``torch.func``, forward-mode differentiation, or a tensor that
+    stands for another. Compiled code would hide the operations, or find no numbers: the plain formula is for these.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or any(tensor is not None and type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors)
+    )
+
+
+def has_to_be_differentiable(gradient: Tensor) -> bool:
+    """Whether a backward pass that is given this gradient is to be differentiated again, or is watched."""
+    return torch.is_grad_enabled() or is_watched(gradient)
+
+
+def differentiable_gradients(
+    plain: Callable[..., Tensor], given: Sequence[Any], gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of what a plain formula makes of its arguments, as functions of these and of `gradient`.
+
+    Args:
+        plain: The formula.
+        given: Its arguments; those that need no gradient get None.
+        gradient: Of its result.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Of each argument a view: one may have been made of another, which is not to be followed here.
+        views = [x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x for x in given]
+        made = plain(*views)
+    wanted = [x for x in views if isinstance(x, Tensor) and x.requires_grad]
+    found = iter(torch.autograd.grad(made, wanted, gradient, create_graph=again, allow_unused=True))
+    return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in views)

@@ -57,7 +57,8 @@ class Linear(nn.Linear):
     def parts(self, input: Tensor | Channels) -> Parts:
         """The same sum before it is computed, for what can do with less than all of it."""
         if isinstance(input, Tensor):
-            return Parts(input, self.weight, self.weight.new_zeros(()) if self.bias is None else self.bias)
+            bias = self.weight.new_zeros(self.out_features) if self.bias is None else self.bias
+            return Parts(input, self.weight, bias)
         before = input.before(self)
         match input.others:
             case ():
@@ -162,6 +163,11 @@ class Channels:
     map: Map
     others: tuple[Tensor | Rectified, ...] = ()
     made: Mapping[nn.Linear, Tensor] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the features as one tensor, [..., W + W' + ...]."""
+        return torch.Size([*self.data.shape[:-1], len(self.map.weight) + sum(map(_width, self.others))])
 
     @cached_property
     def joined(self) -> Tensor:

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
+from nar.border import check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
 from nar.gpu import is_for_triton
-from nar.linear import Parts, as_tensor
+from nar.linear import Parts
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
 
@@ -24,24 +24,52 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
         edge: The parts of [B, S, R, H].
         weight: w, [H].
     """
-    if is_for_triton(source):
+    states, states_weight = edge.states, edge.states_weight
+    of_states = None if states is None else (states.data, states.weight, states.bias, states_weight)
+    data, first_weight, first_bias, _ = of_states or (None,) * 4
+    check_shapes(
+        "edge_logits",
+        source=(source, "B R H"),
+        target=(target, "B S H"),
+        weight=(weight, "H"),
+        edge=(edge.x, "B S R K"),
+        edge_weight=(edge.weight, "H K"),
+        edge_bias=(edge.bias, "H"),
+        states=(data, "B S R F"),
+        first_weight=(first_weight, "W F"),
+        first_bias=(first_bias, "W"),
+        states_weight=(states_weight, "H W"),
+    )
+    operands = (source, target, weight, *edge[:3], *(of_states or ()))
+    is_plain = is_watched(*operands) or 0 in (x.numel() for x in (source, target, *(of_states or ())))
+    if is_for_triton(source) and not is_plain:
         from nar import pointers_triton
 
         return pointers_triton.edge_logits(source, target, edge, weight)
     target = target + edge.bias
-    states, states_weight = edge.states, edge.states_weight
-    if not source.is_cpu:
-        sums = target[:, :, None] + linear(edge.x, edge.weight)
-        if states is not None and states_weight is not None:
-            sums = sums + linear(as_tensor(states), states_weight)
-        return torch.maximum(source[:, None], sums) @ weight
-    given = [source, target, weight, edge.x, edge.weight]
-    if states is not None and states_weight is not None:
-        given += [states.data, states.weight, states.bias, states_weight]
-    else:
-        given += [source.new_empty(0, 0), source.new_empty(0, 0), source.new_empty(0), source.new_empty(0, 0)]
-    logits: Tensor = EdgeLogits.apply(*alike(*given))  # type: ignore[no-untyped-call]
+    given = (source, target, weight, edge.x, edge.weight, *(of_states or ()))
+    if is_plain or not source.is_cpu:
+        return plain_edge_logits(*given)
+    logits: Tensor = EdgeLogits.apply(*(x.contiguous() for x in alike(*given)))  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)
+
+
+def plain_edge_logits(
+    source: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    x: Tensor,
+    x_weight: Tensor,
+    data: Tensor | None = None,
+    first_weight: Tensor | None = None,
+    first_bias: Tensor | None = None,
+    states_weight: Tensor | None = None,
+) -> Tensor:
+    """The formula of :func:`edge_logits` as it is written, which holds what of edges is as wide as nodes."""
+    second = target[:, :, None] + linear(x, x_weight)
+    if data is not None:
+        second = second + linear(linear(data, first_weight, first_bias).relu(), states_weight)
+    return torch.maximum(source[:, None], second) @ weight
 
 
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -52,16 +80,24 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         target: [B, N, H].
         weight: w, [H].
     """
-    if is_for_triton(source):
+    check_shapes("product_logits", source=(source, "B M H"), target=(target, "B N H"), weight=(weight, "H"))
+    is_plain = is_watched(source, target, weight) or 0 in (source.numel(), target.numel())
+    if is_for_triton(source) and not is_plain:
         from nar import pointers_triton
 
         return pointers_triton.product_logits(source, target, weight)
-    if not source.is_cpu:
-        # One target at a time: without gradients no [B, M, N, H] is ever held.
-        targets = target.unbind(dim=1)
-        return torch.stack([torch.maximum(source, one[:, None]) @ weight for one in targets], dim=-1)
-    logits: Tensor = ProductLogits.apply(*alike(source, target, weight))  # type: ignore[no-untyped-call]
+    if is_plain:
+        return plain_product_logits(source, target, weight)
+    if not source.is_cpu:  # one target at a time: without gradients no [B, M, N, H] is ever held
+        return torch.cat([plain_product_logits(source, one, weight) for one in target.split(1, dim=1)], dim=-1)
+    given = (x.contiguous() for x in alike(source, target, weight))
+    logits: Tensor = ProductLogits.apply(*given)  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)
+
+
+def plain_product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """The formula of :func:`product_logits` as it is written, which holds [B, M, N, H]."""
+    return torch.maximum(source[:, :, None], target[:, None]) @ weight
 
 
 class EdgeLogits(torch.autograd.Function):
@@ -70,7 +106,10 @@ class EdgeLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
-        source, target, weight, x, x_weight, data, *weights = (argument.contiguous() for argument in arguments)
+        source, target, weight, x, x_weight, *of_states = arguments
+        if not of_states:
+            of_states = [x.new_empty(shape) for shape in ((0, 0), (0, 0), (0,), (0, 0))]
+        data, *weights = of_states
         first_weight, first_bias, states_weight = weights
         x_weight, weights = (
             x_weight.T.contiguous(),
@@ -89,17 +128,21 @@ class EdgeLogits(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             kept = in_parallel(compute, parts)
             ctx.parts = parts
-            ctx.save_for_backward(source, target, weight, x, x_weight, data, *weights, *kept)
+            ctx.num_arguments = len(arguments)
+            ctx.save_for_backward(*arguments, data, x_weight, *weights, *kept)
         else:
             in_parallel(lambda part: (compute(part), None)[1], parts)
         return logits
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
-        source, target, weight, x, x_weight, data, *weights = ctx.saved_tensors[:9]
-        kept = ctx.saved_tensors[9:]
+        arguments, saved = ctx.saved_tensors[: ctx.num_arguments], ctx.saved_tensors[ctx.num_arguments :]
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_edge_logits, arguments, gradient)
+        source, target, weight, x = arguments[:4]
+        data, x_weight, *weights = saved[:5]
+        kept = saved[5:]
         gradient = gradient.contiguous()
         to_target, to_x, to_data = torch.zeros_like(target), torch.empty_like(x), torch.empty_like(data)
 
@@ -116,17 +159,8 @@ class EdgeLogits(torch.autograd.Function):
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
         to_source, to_weight, *to_weights = summed(source, ctx.parts, gradients)
-        return (
-            to_source,
-            to_target,
-            to_weight,
-            to_x,
-            to_weights[0].T,
-            to_data,
-            to_weights[1].T,
-            to_weights[2],
-            to_weights[3].T,
-        )
+        of_states = (to_data, to_weights[1].T, to_weights[2], to_weights[3].T)
+        return to_source, to_target, to_weight, to_x, to_weights[0].T, *of_states[: len(arguments) - 5]
 
 
 class ProductLogits(torch.autograd.Function):
@@ -135,7 +169,7 @@ class ProductLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
-        source, target, weight = (argument.contiguous() for argument in arguments)
+        source, target, weight = arguments
         logits = source.new_empty(*source.shape[:2], target.shape[1])
 
         def compute(part: Part) -> None:
@@ -148,9 +182,10 @@ class ProductLogits(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_product_logits, ctx.saved_tensors, gradient)
         source, target, weight = ctx.saved_tensors
         gradient, to_source = gradient.contiguous(), torch.zeros_like(source)
 

@@ -2,10 +2,17 @@
 # Axes: B graphs, N nodes, H hidden; S sender, R receiver. What belongs to an edge is [B, S, R, ...].
 
 from abc import ABC, abstractmethod
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from nar.linear import Rectified
+from nar.linear import Channels, Rectified, as_tensor
+
+Nodes = TypeVar("Nodes", bound=Tensor | Channels)
+Edges = TypeVar("Edges", bound=Tensor | Channels)
+
+AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "B N N", "hidden": "B N H"}
+"""Of what a processor is given."""
 
 
 class Processor(nn.Module, ABC):
@@ -91,3 +98,48 @@ class SparseProcessor(Processor):
         Returns:
             Node states [N, H], and edge states [E, H], or None if the processor has none.
         """
+
+
+def aligned(
+    layer: str, hidden_dim: int, node_fts: Nodes, edge_fts: Edges, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+) -> tuple[Nodes, Edges, Tensor, Tensor, Tensor]:
+    """What a processor is given, in the shapes of :meth:`Processor.forward`.
+
+    Axes B, S and R that are of length 1 or missing are expanded, as PyTorch broadcasts: an `adj` [1, N, N] or [N, N]
+    is that of all graphs.
+
+    Args:
+        layer: Named in errors.
+        hidden_dim: H.
+        node_fts: As of :meth:`Processor.forward`; so are the others.
+        edge_fts: [B, N, N, H].
+        graph_fts: [B, H].
+        adj: [B, N, N].
+        hidden: [B, N, H].
+
+    Raises:
+        ValueError: If shapes disagree.
+    """
+    num_graphs, num_nodes = hidden.shape[:2] if hidden.dim() == 3 else (1, 1)
+    nodes, pairs = (num_graphs, num_nodes), (num_graphs, num_nodes, num_nodes)
+    usual = (*nodes, hidden_dim), (*pairs, hidden_dim), (num_graphs, hidden_dim), pairs, (*nodes, hidden_dim)
+    given: Any = node_fts, edge_fts, graph_fts, adj, hidden
+    if tuple(operand.shape for operand in given) == usual:
+        return given  # type: ignore[no-any-return]
+    sizes = {"H": hidden_dim}
+    for operand, axes in zip(given, AXES.values(), strict=True):
+        for axis, size in zip(reversed(axes.split()), reversed(operand.shape), strict=False):
+            if size != 1:
+                sizes.setdefault(axis, size)
+    expanded = []
+    for operand, (name, axes) in zip(given, AXES.items(), strict=True):
+        names, shape = axes.split(), list(operand.shape)
+        expected = [sizes.get(axis, 1) for axis in names]
+        own = [1] * (len(names) - len(shape)) + shape
+        is_whole = axes[-1] != "H" or own[-1] == hidden_dim
+        if len(own) > len(names) or not is_whole or any(x not in (1, y) for x, y in zip(own, expected, strict=True)):
+            text = ", ".join(f"{axis}={size}" for axis, size in zip(names, expected, strict=True))
+            raise ValueError(f"{layer}: expected {name} [{text}], given {shape}")
+        expanded.append(operand if own == expected == shape else as_tensor(operand).expand(expected))
+    made: Any = tuple(expanded)
+    return made  # type: ignore[no-any-return]

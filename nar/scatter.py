@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from nar.border import check_index, differentiable_gradients, has_to_be_differentiable, is_watched
 
 Reduce = Literal["sum", "mean", "max"]
 Backend = Literal["torch", "torch-scatter"]
@@ -37,7 +38,9 @@ def scatter(
             with a `ptr` and for maxima on a GPU, else PyTorch, and this alone in what torch compiles.
 
     Raises:
-        ValueError: If there is no such reduction or backend, or torch-scatter is not installed.
+        ValueError: If there is no such reduction or backend, torch-scatter is not installed, or shapes disagree.
+        TypeError: If `index` or `ptr` is not of whole numbers.
+        IndexError: If a row is of no group.
     """
     for name, value, known in (("reduce", reduce, get_args(Reduce)), ("backend", backend, (None, *get_args(Backend)))):
         if value not in known:
@@ -47,8 +50,17 @@ def scatter(
     if backend is None:
         is_faster = src.is_cuda if reduce == "max" else ptr is not None
         backend = "torch-scatter" if HAS_TORCH_SCATTER and is_faster else "torch"
-    if torch.compiler.is_compiling():
+    if src.shape[:1] != index.shape:
+        raise ValueError(f"scatter: expected index {list(src.shape[:1])}, given {list(index.shape)}")
+    if src.is_cpu or backend == "torch-scatter":  # PyTorch's own kernels for GPUs look at it without a wait for it
+        index = check_index("scatter", "index", index, dim_size)
+    if ptr is not None:
+        _check_ptr(ptr, index, dim_size)
+    is_plain = is_watched(src, index, ptr) or src.numel() == 0
+    if is_plain:
         backend = "torch"
+    if reduce == "max" and is_plain:
+        return plain_max(src, index, dim_size)
     if reduce == "max":
         top: Tensor = Max.apply(src, index, dim_size, ptr, backend)  # type: ignore[no-untyped-call]
         return top
@@ -86,6 +98,13 @@ def starts(index: Tensor, dim_size: int) -> Tensor:
     return torch.nn.functional.pad(sizes(index, dim_size).cumsum(0), (1, 0))
 
 
+def plain_max(src: Tensor, index: Tensor, dim_size: int) -> Tensor:
+    """The maximum of each group in PyTorch's operations alone, of which equal maxima share the gradient evenly."""
+    lowest = src.new_full((dim_size, *src.shape[1:]), -torch.inf)
+    top = lowest.scatter_reduce(0, _like(index, src).expand_as(src), src, "amax")
+    return _without_empty_groups(top, index)
+
+
 class Max(torch.autograd.Function):
     """The maximum of each group: values from any backend, and one gradient for all of them."""
 
@@ -97,9 +116,11 @@ class Max(torch.autograd.Function):
         return top
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient: of the largest entry, or of equal ones evenly."""
+        if has_to_be_differentiable(gradient):
+            src, index, top = ctx.saved_tensors
+            return *differentiable_gradients(plain_max, (src, index, len(top)), gradient), None, None
         src, index, top = ctx.saved_tensors
         is_top = (src == top.index_select(0, index)).to(gradient.dtype)
         number = _sum(is_top, index, len(top), None, "torch").clamp(min=1)
@@ -122,10 +143,25 @@ def _max(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend:
     elif ptr is not None and src.is_floating_point():
         top = torch.segment_reduce(src, "max", offsets=ptr)
     else:
-        lowest = src.new_full((dim_size, *src.shape[1:]), -torch.inf)
-        top = lowest.scatter_reduce(0, _like(index, src).expand_as(src), src, "amax")
-    filled: Tensor = top.masked_fill(_like(sizes(index, dim_size) == 0, top), 0)
-    return filled
+        return plain_max(src, index, dim_size)
+    return _without_empty_groups(top, index)
+
+
+def _without_empty_groups(top: Tensor, index: Tensor) -> Tensor:
+    """The maxima, with 0 where there are no rows."""
+    return top.masked_fill(_like(sizes(index, len(top)) == 0, top), 0)
+
+
+def _check_ptr(ptr: Tensor, index: Tensor, dim_size: int) -> None:
+    """Raise a :class:`ValueError` unless that is where the groups of a sorted index begin."""
+    if ptr.shape != (dim_size + 1,):
+        raise ValueError(f"scatter: expected ptr {[dim_size + 1]}, given {list(ptr.shape)}")
+    check_index("scatter", "ptr", ptr, len(index) + 1)
+    if is_watched(ptr, index) or ptr.is_meta:
+        return
+    number = ptr.diff()
+    if ptr[0] != 0 or (number < 0).any() or not torch.equal(torch.repeat_interleave(number), index.long()):
+        raise ValueError("scatter: expected a ptr to where each group of a sorted index begins, given another")
 
 
 def _sum(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend: Backend) -> Tensor:

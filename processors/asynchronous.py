@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.linear import Channels, Linear, beside
-from nar.processor import Processor
+from nar.processor import Processor, aligned
 from nar.processors import laws
 from nar.processors.max_message import UNHEARD
 
@@ -136,6 +136,9 @@ class Asynchronous(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
+            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
+        )
         state, argument = self.states(hidden)
         inputs = self.inputs(node_fts, edge_fts, graph_fts)
         received = self.reduce(self.message(argument[:, :, None], argument[:, None], inputs), self.heard(adj))
@@ -153,6 +156,9 @@ class Asynchronous(Processor):
         hidden: Tensor,
     ) -> dict[str, Tensor]:
         """See :func:`nar.processors.laws.penalties`."""
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
+            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
+        )
         return laws.penalties(self, node_fts, edge_fts, graph_fts, adj, hidden)
 
     def states(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from nar.processor import Processor
+from nar.processor import Processor, aligned
 from nar.processors.laws import Pieces, deliver, multimorphism_gaps
 
 
@@ -72,12 +72,12 @@ def asynchrony_error(
     Raises:
         ValueError: If there is no such level, or there are not three nodes.
     """
-    num_nodes = hidden.shape[1]
+    inputs = Inputs(*aligned(type(layer).__name__, layer.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden))
+    num_nodes = inputs.hidden.shape[1]
     if level not in (1, 2, 3):
         raise ValueError(f"expected a level of 1, 2 or 3, given {level!r}")
     if num_nodes < 3 or num_schedules < 1:
         raise ValueError(f"expected 3 nodes and 1 schedule or more, given {num_nodes} and {num_schedules}")
-    inputs = Inputs(node_fts, edge_fts, graph_fts, adj, hidden)
     if isinstance(layer, Pieces):
         errors = [_error_of_pieces(layer, level, inputs, generator) for _ in range(num_schedules)]
     else:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.linear import Channels, Linear, beside
-from nar.processor import Processor
+from nar.processor import Processor, aligned
 
 
 class GAT(Processor):
@@ -69,6 +69,9 @@ class GAT(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
+            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
+        )
         z = beside(node_fts, hidden)
         pairs = self.query(z)[:, :, None] + self.key(z)[:, None]
         logits = leaky_relu(pairs + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None])

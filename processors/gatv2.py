@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.linear import Channels, Linear, beside
-from nar.processor import Processor
+from nar.processor import Processor, aligned
 from nar.processors.gat import attend, leaky_relu
 
 D2_ORDER = 4  # elements of D2, the symmetries of a rectangle
@@ -60,6 +60,9 @@ class GATv2(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
+            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
+        )
         z = beside(node_fts, hidden)
         heard = torch.ones_like(adj) if self.senders == "all" else adj
         return self.attention(z, edge_fts, graph_fts, heard), None
@@ -105,12 +108,14 @@ class GATv2D2(nn.Module):
         views = (len(node_fts), len(edge_fts), len(graph_fts))
         if views != (D2_ORDER,) * 3:
             raise ValueError(f"expected {D2_ORDER} views in node_fts, edge_fts and graph_fts, given {views}")
-        heard = torch.ones_like(adj)
+        of_views = zip(node_fts, edge_fts, graph_fts, strict=True)
+        views = [aligned(type(self).__name__, self.hidden_dim, *of_view, adj, hidden) for of_view in of_views]
 
         def pair(g: int, k: int) -> Tensor:
-            z = torch.cat([node_fts[g], node_fts[k], hidden], dim=-1)
-            edges, graphs = (torch.cat([fts[g], fts[k]], dim=-1) for fts in (edge_fts, graph_fts))
-            states: Tensor = self.attention(z, edges, graphs, heard)
+            (nodes, edges, graphs, heard, own), (other_nodes, other_edges, other_graphs, *_) = views[g], views[k]
+            z = torch.cat([nodes, other_nodes, own], dim=-1)
+            pair_edges, pair_graphs = torch.cat([edges, other_edges], dim=-1), torch.cat([graphs, other_graphs], dim=-1)
+            states: Tensor = self.attention(z, pair_edges, pair_graphs, torch.ones_like(heard))
             return states
 
         group = range(D2_ORDER)

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from nar import kernels
+from nar.border import check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
 from nar.gpu import is_for_triton
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.precision import alike
@@ -45,19 +45,50 @@ def max_message(
         is_heard: True where j hears i, [B, S, R]; None if every node hears all. Who is not heard counts as -1e6 (or as
             the lowest number that there is, where that is more) and gets no gradient.
     """
+    check_shapes(
+        "max_message",
+        sent=(sent, "B S H"),
+        heard=(heard, "B R H"),
+        edge=(edge, "B S R K"),
+        edge_weight=(edge_weight, "H K"),
+        weight_1=(weight_1, "H H"),
+        bias_1=(bias_1, "H"),
+        weight_2=(weight_2, "H H"),
+        bias_2=(bias_2, "H"),
+        is_heard=(is_heard, "B S R", torch.bool),
+    )
     lowest = max(UNHEARD, torch.finfo(heard.dtype).min)  # half precision does not go as low
-    if is_for_triton(sent):
+    given = (sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2)
+    is_plain = is_watched(*given, is_heard) or 0 in (sent.numel(), heard.numel())
+    if is_for_triton(sent) and not is_plain:
         from nar.processors import max_message_triton as triton
 
-        weights = (edge_weight, weight_1, bias_1, weight_2, bias_2)
-        return triton.max_message(sent, heard, edge, *weights, is_heard, lowest)
-    if not sent.is_cpu:
-        first = (sent[:, :, None] + heard[:, None] + linear(edge, edge_weight)).relu()
-        messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
-        return (messages if is_heard is None else messages.masked_fill(~is_heard[..., None], lowest)).amax(dim=1)
-    arguments = alike(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2)
+        return triton.max_message(*given, is_heard, lowest)
+    if is_plain or not sent.is_cpu:
+        return plain_max_message(*given, is_heard, lowest)
+    arguments = (argument.contiguous() for argument in alike(*given))
     received: Tensor = MaxMessage.apply(*arguments, is_heard, lowest)  # type: ignore[no-untyped-call]
     return received.to(heard.dtype)
+
+
+def plain_max_message(
+    sent: Tensor,
+    heard: Tensor,
+    edge: Tensor,
+    edge_weight: Tensor,
+    weight_1: Tensor,
+    bias_1: Tensor,
+    weight_2: Tensor,
+    bias_2: Tensor,
+    is_heard: Tensor | None = None,
+    lowest: float = UNHEARD,
+) -> Tensor:
+    """The formula of :func:`max_message` as it is written, which holds all messages."""
+    if sent.shape[1] == 0:
+        return heard.masked_fill(torch.ones_like(heard, dtype=torch.bool), lowest)
+    first = (sent[:, :, None] + heard[:, None] + linear(edge, edge_weight)).relu()
+    messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
+    return (messages if is_heard is None else messages.masked_fill(~is_heard[..., None], lowest)).amax(dim=1)
 
 
 class MaxMessage(torch.autograd.Function):
@@ -67,7 +98,7 @@ class MaxMessage(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """The maxima."""
         *given, is_heard, lowest = arguments
-        sent, heard, edge, edge_weight, weight_1, *weights = (argument.contiguous() for argument in given)
+        sent, heard, edge, edge_weight, weight_1, *weights = given
         weights = [edge_weight.T.contiguous(), weight_1.T.contiguous(), *weights]
 
         def compute(part: Part) -> tuple[Tensor, ...]:
@@ -86,18 +117,19 @@ class MaxMessage(torch.autograd.Function):
         for part, of_part in zip(parts, made, strict=True):
             received[part] = of_part[1 if keeps else 0]
         if keeps:
-            ctx.parts = parts
+            ctx.parts, ctx.lowest = parts, lowest
             kept = [tensor for of_part in made for tensor in of_part]
-            ctx.save_for_backward(sent, heard, edge, *weights, is_heard, *kept)
+            ctx.save_for_backward(*given, is_heard, *weights[:2], *kept)
         return received
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
-        sent, heard, edge, *weights = ctx.saved_tensors[:8]
-        is_heard, *kept = ctx.saved_tensors[8:]
-        edge_weight, weight_1, _, weight_2, bias_2 = weights
+        given, (is_heard, edge_weight, weight_1, *kept) = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_max_message, (*given, is_heard, ctx.lowest), gradient)
+        sent, heard, edge, _, _, bias_1, weight_2, bias_2 = given
+        weights = [edge_weight, weight_1, bias_1, weight_2, bias_2]
         to_heard, to_edge = torch.empty_like(heard), torch.empty_like(edge)
 
         def compute(index: int) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.linear import Channels, Linear, Rectified, ahead, beside
-from nar.processor import Processor
+from nar.processor import Processor, aligned
 from nar.processors.max_message import max_message
 from nar.processors.reductions import AnyReduction, Max, ReductionByMode
 from nar.processors.triplets import Triplets
@@ -105,6 +105,9 @@ class PGN(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`."""
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
+            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
+        )
         z = ahead(beside(node_fts, hidden), self.linears_of_nodes())
         received = self.received(z, edge_fts, graph_fts, adj)
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())

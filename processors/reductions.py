@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nar.border import is_watched
 from nar.precision import at_least_float32
 from nar.processors.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.processors.max_message import UNHEARD
@@ -40,8 +41,9 @@ class Reduction(nn.Module, ABC):
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
         """The reduction of ``ij_ij + ik_ik + jk_jk`` over all i, for every j and k, [B, N, N, F].
 
-        The N³ sums are never held: this computes those of one j at a time, again in the backward pass. Reductions that
-        can do with fewer operations do.
+        The N³ sums are not held: this computes those of one j at a time, again in the backward pass. Reductions that
+        can do with fewer operations do. Where a compiler, an exporter or a transform of functions looks on, all are
+        computed at a time.
 
         Args:
             ij: [B, N, N, F].
@@ -49,12 +51,18 @@ class Reduction(nn.Module, ABC):
             jk: [B, N, N, F].
         """
 
+        if is_watched(ij, ik, jk) or ij.numel() == 0:
+            every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]
+            made: Tensor = self(every.transpose(1, 2).flatten(0, 1))
+            return made.view_as(jk)
+
         def of_one(ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-            return self.forward(ij[:, :, None] + ik + jk[:, None])
+            one: Tensor = self(ij[:, :, None] + ik + jk[:, None])
+            return one
 
         parts = zip(ij.unbind(dim=2), jk.unbind(dim=1), strict=True)
-        made = [checkpoint(of_one, first, ik, last, use_reentrant=False) for first, last in parts]
-        return torch.stack(made, dim=1)
+        each = [checkpoint(of_one, first, ik, last, use_reentrant=False) for first, last in parts]
+        return torch.stack(each, dim=1)
 
 
 class Max(Reduction):
@@ -65,7 +73,7 @@ class Max(Reduction):
         if is_heard is not None:
             lowest = max(UNHEARD, torch.finfo(messages.dtype).min)
             messages = messages.masked_fill(~is_heard[..., None], lowest)
-        return messages.amax(dim=1)
+        return messages.amax(dim=1) if messages.shape[1] else messages.sum(dim=1)
 
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
         """See :meth:`Reduction.over_triplets`."""

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from nar import kernels
+from nar.border import check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
 from nar.gpu import is_for_triton
 from nar.parallel import arrays, in_parallel
 from nar.precision import alike
@@ -24,14 +24,23 @@ def max_plus(a: Tensor, b: Tensor) -> Tensor:
         a: [B, N, N, F].
         b: [B, N, N, F].
     """
-    if is_for_triton(a):
+    check_shapes("max_plus", a=(a, "B N N F"), b=(b, "B N N F"))
+    is_plain = is_watched(a, b) or a.numel() == 0
+    if is_for_triton(a) and not is_plain:
         from nar.processors import tropical_triton
 
         return tropical_triton.max_plus(a, b)
-    if not a.is_cpu:
-        return (a[..., None, :] + b[:, :, None]).amax(dim=1)  # holds them; maxima of two would share ties unevenly
+    if is_plain or not a.is_cpu:
+        return plain_max_plus(a, b)
     product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
     return product.to(a.dtype)
+
+
+def plain_max_plus(a: Tensor, b: Tensor) -> Tensor:
+    """The formula of :func:`max_plus` as it is written: maxima of two at a time would share ties unevenly."""
+    if a.shape[1] == 0:
+        return a + b
+    return (a[..., None, :] + b[:, :, None]).amax(dim=1)
 
 
 class MaxPlus(torch.autograd.Function):
@@ -40,18 +49,20 @@ class MaxPlus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         """The product."""
+        given = (a, b)
         a, b = a.permute(0, 3, 1, 2).contiguous(), b.permute(0, 3, 1, 2)
         b = pad(b, (0, -b.shape[-1] % LANES), value=-torch.inf).contiguous()
         product = torch.empty_like(b)
         in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product))
-        ctx.save_for_backward(a, b, product)
+        ctx.save_for_backward(*given, a, b, product)
         return product[..., : a.shape[-1]].permute(0, 2, 3, 1)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients: of the largest sum, or of equal ones evenly."""
-        a, b, product = ctx.saved_tensors
+        *given, a, b, product = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_max_plus, given, gradient)
         gradient = gradient.permute(0, 3, 1, 2).contiguous()
         to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
         parts = _parts(gradient, a, b, product, to_a, to_b)

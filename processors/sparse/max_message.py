@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from nar.border import check_index, check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
 from nar.kernels import TILE
 from nar.parallel import arrays, in_parallel, num_threads
 from nar.precision import alike
@@ -35,11 +35,28 @@ class Edges(NamedTuple):
     ptr: Tensor
 
 
-def by_receiver(edge_index: Tensor, num_nodes: int) -> Edges:
-    """The edges [2, E] in the order of their receivers and, of one receiver, in that in which they are given."""
-    senders, receivers = edge_index
+def by_receiver(edge_index: Tensor, num_nodes: int, num_senders: int | None = None) -> Edges:
+    """The edges in the order of their receivers and, of one receiver, in that in which they are given.
+
+    Args:
+        edge_index: Senders and receivers, [2, E].
+        num_nodes: N, of the receivers.
+        num_senders: Where the senders are other nodes, how many; else None.
+
+    Raises:
+        ValueError: If it is no edge_index [2, E].
+        TypeError: If it is not of whole numbers.
+        IndexError: If there is no such sender or receiver.
+    """
+    if edge_index.dim() != 2 or len(edge_index) != 2:
+        raise ValueError(f"expected edge_index [2, E], given {list(edge_index.shape)}")
+    if num_senders is None or num_senders == num_nodes:
+        senders, receivers = check_index("max_message", "edge_index", edge_index, num_nodes)
+    else:
+        senders = check_index("max_message", "senders", edge_index[0], num_senders)
+        receivers = check_index("max_message", "receivers", edge_index[1], num_nodes)
     ptr = starts(receivers, num_nodes)
-    if torch.compiler.is_compiling() or (receivers[1:] < receivers[:-1]).any():
+    if is_watched(edge_index) or (receivers[1:] < receivers[:-1]).any():
         receivers, order = receivers.sort(stable=True)
         return Edges(senders[order], receivers, order, ptr)
     return Edges(senders, receivers, torch.arange(len(senders), device=senders.device), ptr)
@@ -63,7 +80,7 @@ def max_message(
     On a CPU only the gradient of the edge that has the maximum is computed. Equal messages share it evenly.
 
     Args:
-        sent: [N, H].
+        sent: [M, H]; M is N, unless the senders are other nodes.
         heard: [N, H].
         edge: In the order in which edges are given, [E, K].
         edge_weight: We, [H, K].
@@ -73,19 +90,56 @@ def max_message(
         bias_2: b2, [H].
         edges: Who hears whom.
     """
+    senders, receivers, order, ptr = edges
+    sizes = check_shapes(
+        "max_message",
+        sent=(sent, "M H"),
+        heard=(heard, "N H"),
+        edge=(edge, "E K"),
+        edge_weight=(edge_weight, "H K"),
+        weight_1=(weight_1, "H H"),
+        bias_1=(bias_1, "H"),
+        weight_2=(weight_2, "H H"),
+        bias_2=(bias_2, "H"),
+        senders=(senders, "E", torch.int64),
+        receivers=(receivers, "E", torch.int64),
+        order=(order, "E", torch.int64),
+    )
+    if ptr.shape != (sizes["N"] + 1,):
+        raise ValueError(f"max_message: expected edges of {sizes['N']} receivers, given those of {len(ptr) - 1}")
+    check_index("max_message", "senders", senders, sizes["M"])
     arguments = alike(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2)
-    if sent.is_cuda and HAS_TRITON and not torch.compiler.is_compiling():
+    is_plain = is_watched(*arguments, *edges) or 0 in (len(order), sizes["H"])
+    if sent.is_cuda and HAS_TRITON and not is_plain:
         from nar.processors.sparse.max_message_triton import FusedMaxMessage, fits
 
         if fits(arguments[1], arguments[2]):
-            fused: Tensor = FusedMaxMessage.apply(*arguments, edges)  # type: ignore[no-untyped-call]
+            given = (argument.contiguous() for argument in arguments)
+            fused: Tensor = FusedMaxMessage.apply(*given, edges)  # type: ignore[no-untyped-call]
             return fused.to(heard.dtype)
-    if not sent.is_cpu or torch.compiler.is_compiling():
-        first = (sent[edges.senders] + heard[edges.receivers] + linear(edge[edges.order], edge_weight)).relu()
-        messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
-        return scatter(messages, edges.receivers, len(heard), "max", ptr=edges.ptr)
-    received: Tensor = MaxMessage.apply(*arguments, edges)  # type: ignore[no-untyped-call]
+    if is_plain or not sent.is_cpu:
+        return plain_max_message(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2, edges)
+    given = (argument.contiguous() for argument in arguments)
+    received: Tensor = MaxMessage.apply(*given, edges)  # type: ignore[no-untyped-call]
     return received.to(heard.dtype)
+
+
+def plain_max_message(
+    sent: Tensor,
+    heard: Tensor,
+    edge: Tensor,
+    edge_weight: Tensor,
+    weight_1: Tensor,
+    bias_1: Tensor,
+    weight_2: Tensor,
+    bias_2: Tensor,
+    edges: Edges,
+) -> Tensor:
+    """The formula of :func:`max_message` as it is written, which holds all messages."""
+    rows = linear(edge.index_select(0, edges.order), edge_weight)
+    first = (sent.index_select(0, edges.senders) + heard.index_select(0, edges.receivers) + rows).relu()
+    messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
+    return scatter(messages, edges.receivers, len(heard), "max", ptr=edges.ptr)
 
 
 class MaxMessage(torch.autograd.Function):
@@ -95,7 +149,6 @@ class MaxMessage(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """The maxima."""
         *given, edges = arguments
-        given = [argument.contiguous() for argument in given]
         where = (edges.senders.contiguous(), edges.order, edges.ptr)
         received = torch.empty_like(given[1])
         winner = torch.empty_like(received, dtype=torch.int32)
@@ -104,14 +157,16 @@ class MaxMessage(torch.autograd.Function):
             kernels.max_message(*arrays(*given, *where), *part, TILE, *arrays(received, winner))
 
         in_parallel(compute, parts_of(edges.ptr))
-        ctx.save_for_backward(*given, *where, winner)
+        ctx.save_for_backward(*given, *where, winner, edges.receivers)
         return received
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
-        *given, senders, order, ptr, winner = ctx.saved_tensors
+        *given, senders, order, ptr, winner, receivers = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            edges = Edges(senders, receivers, order, ptr)
+            return differentiable_gradients(plain_max_message, (*given, edges), gradient)
         sent, heard, edge, *weights = given
         gradient = gradient.contiguous()
         to_sent, to_heard, to_edge = torch.zeros_like(sent), torch.empty_like(heard), torch.empty_like(edge)

@@ -12,9 +12,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from nar.border import differentiable_gradients, has_to_be_differentiable
+from nar.processors.sparse.max_message import Edges, plain_max_message
 from nar.scatter import scatter
 
 EDGES = 16  # that a program takes at a time: the least that a product of matrices has
@@ -36,7 +37,7 @@ class FusedMaxMessage(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """The maxima."""
         *given, edges = arguments
-        sent, heard, edge, edge_weight, *layers = (argument.contiguous() for argument in given)
+        sent, heard, edge, edge_weight, *layers = given
         received = torch.empty_like(heard)
         (num_nodes, width), num_features = heard.shape, edge.shape[1]
         precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
@@ -53,9 +54,11 @@ class FusedMaxMessage(torch.autograd.Function):
         return received
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
+        if has_to_be_differentiable(gradient):
+            given, edges = ctx.saved_tensors[:8], Edges(*ctx.saved_tensors[8:])
+            return differentiable_gradients(plain_max_message, (*given, edges), gradient)
         sent, heard, edge, *weights = ctx.saved_tensors[:8]
         senders, receivers, order, ptr = ctx.saved_tensors[8:]
         totals = [torch.zeros_like(x) for x in (sent, heard, edge, *weights)]
