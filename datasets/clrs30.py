@@ -280,7 +280,11 @@ def _parse(table: str) -> Mapping[str, Spec]:
 
 
 SPECS: Mapping[str, Spec] = _parse(_TABLE)
-"""The probes of each algorithm as dm-clrs records them, before the recipe of :mod:`nar.datasets.recipe`."""
+"""The probes of each algorithm as dm-clrs records them, before the recipe of :mod:`nar.datasets.recipe`.
+
+The hint ``pivot`` of quickselect is of 2024: it is neither in the published archive CLRS30_v1.0.0 nor among what the
+published models predict.
+"""
 
 ALGORITHMS: tuple[str, ...] = tuple(SPECS)
 """The names of the 30 algorithms, in dm-clrs's order."""

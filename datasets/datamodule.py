@@ -14,7 +14,7 @@ from nar.datasets.algorithm import Algorithm, check_algorithm
 from nar.datasets.cache import Cache, CacheError
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead, progress_bar
-from nar.datasets.recipe import recipe_spec, train_sizes
+from nar.datasets.recipe import num_nodes_at, recipe_spec, train_sizes
 from nar.datasets.samplers import algorithm_of, check_size, sample
 from nar.datasets.splits import Source, Split, SplitBatches, TrainLoader, TrainStream
 from nar.datasets.streaming import StreamingData
@@ -26,13 +26,15 @@ class CLRS30(StreamingData):
     """Training, validation and test data of CLRS-30 algorithms, drawn by the recipe of Ibarz et al. (2022).
 
     Training never repeats a trajectory. Validation is at the largest training size; tests are at every
-    one of `test_sizes`, 64 being the official one.
+    one of `test_sizes`, 64 being the official one. At every size string matchers have 5/4 as many nodes, as in the
+    published data: their haystack is as long as the size, and their needle a quarter of it. So their official test
+    split, that of ``n = 64``, has 80 nodes, by which it is named wherever scores are.
 
     Args:
         algorithms: Names of algorithms, or ``all`` of the 30, or the import path of a subclass of
             :class:`nar.datasets.Algorithm`. One model learns all that are given.
         train_sizes: Numbers of nodes, taken in turn (string matchers train at 5/4 of the largest alone).
-        test_sizes: Numbers of nodes.
+        test_sizes: Numbers of nodes (string matchers are tested at 5/4 of each).
         batch_size: Trajectories in a training batch, on each device; with a `chunk_length`, windows of that length.
         eval_batch_size: Trajectories in a validation or test batch; scores do not depend on it, memory does.
         num_workers: Processes that draw trajectories ahead of training; 0 to draw them in between.
@@ -88,10 +90,11 @@ class CLRS30(StreamingData):
         if self.test_graph_args and self.test_graphs is None:
             raise UserError(f"expected test_graphs, the family of test_graph_args, given {self.test_graph_args} alone")
         for algorithm in self.algorithms:
-            for size in (*train_sizes(algorithm, self.sizes), *self.test_sizes):
+            test_sizes = [num_nodes_at(algorithm, size) for size in self.test_sizes]
+            for size in (*train_sizes(algorithm, self.sizes), *test_sizes):
                 check_size(algorithm, size)
             if self.test_graphs is not None:
-                for size in self.test_sizes:  # one, so that what is wrong with the family is said before anything runs
+                for size in test_sizes:  # one, so that what is wrong with the family is said before anything runs
                     args: dict[str, Any] = {"graphs": self.test_graphs, **self.test_graph_args}
                     sample(algorithm, num_nodes=size, num_samples=1, seed=0, hints="none", **args)
         for name, value, least in (
@@ -121,7 +124,7 @@ class CLRS30(StreamingData):
     def test_splits(self) -> list[Split]:
         """One for each algorithm and test size."""
         return [
-            Split(algorithm, size, True, self.source, self.test_graphs, self.test_graph_args)
+            Split(algorithm, num_nodes_at(algorithm, size), True, self.source, self.test_graphs, self.test_graph_args)
             for algorithm in self.algorithms
             for size in self.test_sizes
         ]

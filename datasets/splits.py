@@ -47,7 +47,8 @@ class Split(NamedTuple):
 
     Attributes:
         algorithm: One of CLRS-30 by its name, or one of a user's own.
-        num_nodes: The size asked of the sampler.
+        num_nodes: The size asked of the sampler (see :func:`nar.datasets.recipe.num_nodes_at`): that of an official
+            test split is 64, or 80 of a string matcher.
         is_test: Whether it is a test split (of the official kind: seed 3, evenly spaced positions, the sampler's
             default densities and needles) or one for validation (seed 2, drawn as in training).
         source: What draws it: this library, or dm-clrs.

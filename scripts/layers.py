@@ -63,6 +63,7 @@ def run(algorithm: str, name: str, steps: int, seed: int) -> list[dict[str, Any]
     from lightning.pytorch import Trainer, seed_everything
 
     from nar.datasets import CLRS30
+    from nar.datasets.recipe import num_nodes_at
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     seed_everything(seed, verbose=False)
@@ -79,7 +80,7 @@ def run(algorithm: str, name: str, steps: int, seed: int) -> list[dict[str, Any]
         for size in SIZES:
             tests = CLRS30(algorithms=algorithm, test_sizes=[size], num_workers=0)
             Trainer(limit_test_batches=2, **quiet).test(model, datamodule=tests, verbose=False)
-            score = model.scores[algorithm, size]["score"]
+            score = model.scores[algorithm, num_nodes_at(algorithm, size)]["score"]
             model_name = f"{name}, {how}" if how else name
             values = (algorithm, model_name, steps, seed, size, f"{score:.4f}")
             rows.append(dict(zip(COLUMNS, values, strict=True)))

@@ -6,7 +6,8 @@
 Everything goes through the command line of the library, as a user would run it; what is not of this script, written
 with an ``=``, goes to ``nar fit``. Validation is every 100 steps on at most 512 trajectories, and a test has at most
 64: that is the whole official split of all algorithms but the seven whose splits are larger, because they have few
-outputs. A run that was cut short goes on from its last checkpoint.
+outputs. String matchers have 5/4 as many nodes as the columns say (see ``num_nodes_at`` in ``datasets/recipe.py``). A
+run that was cut short goes on from its last checkpoint.
 
 With ``--at-once`` several models train side by side on one device, each in a process of its own, because Python runs
 one thread at a time: on a GPU, where a step is one launch of a recorded graph, a process spends much of its time on

@@ -16,6 +16,7 @@ from nar.datasets.dm_clrs import compact
 from nar.datasets.recipe import (
     apply_recipe,
     cyclic_permutation,
+    num_nodes_at,
     randomise_positions,
     recipe_spec,
     train_sampler_args,
@@ -143,6 +144,18 @@ def test_string_matchers_train_at_five_quarters_of_the_largest_size_alone() -> N
 
 def test_all_other_algorithms_train_at_every_size() -> None:
     assert all(train_sizes(name, SIZES) == SIZES for name in set(ALGORITHMS) - set(STRING_MATCHERS))
+
+
+@every_algorithm
+def test_the_official_test_has_64_nodes_and_80_of_string_matchers(algorithm: str) -> None:
+    assert num_nodes_at(algorithm, 64) == (80 if algorithm in STRING_MATCHERS else 64)
+
+
+@pytest.mark.parametrize("algorithm", STRING_MATCHERS)
+@pytest.mark.parametrize("size", [4, 16, 64, 256])
+def test_the_haystack_of_a_string_matcher_is_as_long_as_the_size(algorithm: str, size: int) -> None:
+    inputs = sample(algorithm, num_nodes=num_nodes_at(algorithm, size), num_samples=2, seed=3).features.inputs
+    assert (inputs["string"] == 0).sum(axis=1).tolist() == [size, size]
 
 
 @every_algorithm

@@ -154,8 +154,7 @@ def test_a_category_that_is_not_scored_is_minus_one(row: list[int]) -> None:
     assert found.features.inputs["x"].tolist() == [[1, -1, 2]]
 
 
-@pytest.mark.parametrize("num_nodes", SIZES)
-@every_algorithm
+@pytest.mark.parametrize(("algorithm", "num_nodes"), SIZES)
 def test_trajectories_are_those_of_the_committed_digests(algorithm: str, num_nodes: int) -> None:
     ours = drawn(algorithm, num_nodes, by_dm_clrs=False)
     assert digest(algorithm, ours) == read_digests()[algorithm][num_nodes]

@@ -14,12 +14,15 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from nar.batch import Batch, Feedback, NumpyArray
-from nar.datasets import splits
+from nar.datasets import CLRS30, sample, splits
 from nar.datasets.cache import Cache
+from nar.datasets.clrs30 import STRING_MATCHERS
+from nar.datasets.datamodule import generate_splits
 from nar.datasets.dm_clrs import sample_from_dm_clrs
 from nar.datasets.recipe import apply_recipe, recipe_spec, train_sampler_args
 from nar.datasets.splits import Split, SplitBatches, TrainStream, draw
 from nar.datasets.trace import DTYPES
+from nar.datasets.upkeep import data_files
 from nar.specs import Type
 
 # One with plain outputs, with a permutation, with a mask over two strings, with many samples.
@@ -55,6 +58,26 @@ def test_a_test_split_is_the_official_one(clrs: Any, cache: Cache, algorithm: st
     assert same(ours.features.inputs, theirs.features.inputs)
     assert same(ours.outputs, theirs.outputs)
     assert np.array_equal(ours.features.lengths, theirs.features.lengths)
+
+
+@pytest.mark.parametrize("algorithm", STRING_MATCHERS)
+def test_the_official_test_split_of_a_string_matcher_has_80_nodes_wherever_it_is_named(
+    algorithm: str, tmp_path: Path
+) -> None:
+    data = CLRS30(algorithm, num_workers=0, cache_dir=str(tmp_path), eval_batch_size=2048)
+    assert data.test_splits == [Split(algorithm, 80, is_test=True)]
+    generate_splits(data.test_splits, data.cache, num_processes=0)
+    (batch,) = data.test_dataloader()
+    drawn = sample(algorithm, num_nodes=80, num_samples=2048, seed=3, hints="first")
+    assert (batch.algorithm, batch.num_nodes) == (algorithm, 80)
+    assert batch.feedback.outputs["match"].tolist() == drawn.outputs["match"].tolist()
+    assert batch.feedback.features.inputs["key"].tolist() == drawn.features.inputs["key"].tolist()
+    assert [path.name.rpartition("-")[0] for path in data_files(data.cache)] == [f"{algorithm}-80"]
+
+
+def test_each_size_of_a_test_of_string_matchers_is_a_split_of_its_own(tmp_path: Path) -> None:
+    data = CLRS30(["bfs", "kmp_matcher"], test_sizes=[4, 5, 6, 7, 64], cache_dir=str(tmp_path))
+    assert [split.num_nodes for split in data.test_splits] == [4, 5, 6, 7, 64, 5, 6, 7, 8, 80]
 
 
 @every_algorithm

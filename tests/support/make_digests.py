@@ -8,9 +8,11 @@ from cases import GOLDENS
 
 from nar.batch import Feedback, NumpyArray
 from nar.datasets import ALGORITHMS, sample
+from nar.datasets.clrs30 import STRING_MATCHERS
 from nar.datasets.dm_clrs import sample_from_dm_clrs
 
-SIZES = (4, 16, 64)
+SIZES = [(name, size) for name in ALGORITHMS for size in (4, 16, 64, *((80,) if name in STRING_MATCHERS else ()))]
+"""Of each algorithm; of string matchers also that of the official test split."""
 PATH = GOLDENS / "digests.json"
 WITH_SINES = ("graham_scan", "jarvis_march")  # of which the last bit is not the same on every processor
 
@@ -41,7 +43,9 @@ def drawn(algorithm: str, num_nodes: int, *, by_dm_clrs: bool) -> Feedback[Numpy
 
 def main() -> None:
     """Write all of them."""
-    digests = {name: {size: digest(name, drawn(name, size, by_dm_clrs=True)) for size in SIZES} for name in ALGORITHMS}
+    digests: dict[str, dict[int, str]] = {name: {} for name in ALGORITHMS}
+    for name, size in SIZES:
+        digests[name][size] = digest(name, drawn(name, size, by_dm_clrs=True))
     PATH.write_text(json.dumps(digests, indent=1) + "\n")
 
 
