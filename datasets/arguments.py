@@ -1,6 +1,7 @@
 """What a sampler can be asked for; all else is refused in one line before anything is drawn."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
@@ -57,13 +58,14 @@ def check_range(low: float, high: float, *, makes_segments: bool, makes_means: b
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an integer, of Python or of NumPy."""
-    return isinstance(value, int | np.integer)
+    """Whether it is an integer, of Python or of NumPy, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_finite(value: Any) -> bool:
-    """Whether it is a number, of Python or of NumPy, and not infinite."""
-    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
+    """Whether it is a number that a float can be, of Python or of NumPy, not infinite and no truth value."""
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def is_probability(value: Any) -> bool:

@@ -15,6 +15,7 @@ from nar.datasets.clrs30 import ALGORITHMS, MIN_NUM_NODES_WITH, SPECS, min_num_n
 from nar.datasets.divide_and_conquer import DIVIDE_AND_CONQUER
 from nar.datasets.dynamic_programming import DYNAMIC_PROGRAMMING
 from nar.datasets.geometry import GEOMETRY
+from nar.datasets.given import check_given, shown
 from nar.datasets.graph_families import GIVEN, FamilyDraw, on_family
 from nar.datasets.graphs import GRAPHS, weighted_both_ways
 from nar.datasets.greedy import GREEDY
@@ -110,21 +111,43 @@ def run_on(
 
     Args:
         algorithm: One of :data:`ALGORITHMS`, or an :class:`Algorithm` of your own.
-        given: For each trajectory what its ``draw`` would give, such as a matrix of weights and a source.
-        num_nodes: The size of all of them.
+        given: For each trajectory what its ``draw`` would give, such as a matrix of weights and a source. Of CLRS-30's
+            it may be in lists, or arrays of any type of number (see :mod:`nar.datasets.given`).
+        num_nodes: The size of all of them, as :func:`sample` would be asked for it.
         hints: Which hints to keep.
 
     Raises:
-        UserError: If the algorithm is not known, nothing is given, or the trajectories are too large for the memory.
+        UserError: If the algorithm is not known, nothing is given or what it does not take, or the trajectories are
+            too large for the memory.
     """
-    other = copy(algorithm_of(algorithm))
-    check_algorithm(other)
+    algorithm = algorithm_of(algorithm)
+    check_algorithm(algorithm)
     check_hints(hints)
-    check_whole("the number of inputs", len(given), at_least=1)
+    other = copy(algorithm)
+    other.min_num_nodes = min(2, algorithm.min_num_nodes)  # with more than one the sampler alone is at a loss
+    check_size(other, num_nodes)
+    if not isinstance(given, list | tuple) or not given:
+        raise UserError(f"expected a list of one or more inputs of {algorithm.name}, given {shown(given)}")
+    if CLRS_30.get(algorithm.name) is algorithm:
+        given = check_given(algorithm.name, given, int(num_nodes))
+    else:
+        check_number(algorithm, given)
     values = iter(given)
     other.draw = lambda rng, num_nodes: next(values)  # type: ignore[method-assign]
     rng = np.random.RandomState(0)  # of which nothing is drawn
-    return trajectories(other, num_nodes=num_nodes, num_samples=len(given), rng=rng, hints=hints)
+    return trajectories(other, num_nodes=int(num_nodes), num_samples=len(given), rng=rng, hints=hints)
+
+
+def check_number(algorithm: Algorithm, given: Sequence[Any]) -> None:
+    """Raise a :class:`UserError` if an algorithm of a user's own has no use for as many arguments as it is given."""
+    for number, values in enumerate(given):
+        try:
+            signature(algorithm.inputs).bind(*values)
+        except TypeError as error:
+            which = f"{algorithm.name}, input {number}"
+            raise UserError(
+                f"{which}: expected a tuple of what `inputs` takes, given {shown(values)}: {error}"
+            ) from error
 
 
 def check_request(

@@ -53,7 +53,7 @@ def test_running_on_given_inputs_changes_no_algorithm() -> None:
 
 
 def test_running_on_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="number of inputs"):
+    with pytest.raises(UserError, match="expected a list of one or more inputs"):
         run_on("bellman_ford", [], num_nodes=N)
 
 
