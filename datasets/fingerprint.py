@@ -1,21 +1,14 @@
 """What tells an algorithm of a user's own from what it was before it was changed, or with other settings."""
 
-import ast
 import hashlib
 import json
-import sys
-import sysconfig
-import tokenize
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from importlib.util import resolve_name
-from pathlib import Path
+from collections.abc import Mapping
+from importlib.util import decode_source
 from typing import Any
 
 import numpy as np
 
-STANDARD_LIBRARY = sysconfig.get_path("stdlib")
-INSTALLED = ("site-packages", "dist-packages")
+from nar.sources import find_module, sources_of
 
 
 def code_of(module: str) -> str | None:
@@ -23,35 +16,11 @@ def code_of(module: str) -> str | None:
 
     Installed packages are left out, unless it is the module's own, and so is this library.
     """
-    sources: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        path = getattr(sys.modules.get(name), "__file__", None)
-        if name in sources or path is None or not path.endswith(".py") or not _is_own(name, path, module):
-            continue
-        with suppress(OSError, SyntaxError), tokenize.open(path) as file:
-            sources[name] = file.read()
-            waiting += _imported(sources[name], sys.modules[name].__package__)
-    return repr(sorted(sources.values())) if module in sources else None
-
-
-def _is_own(name: str, path: str, module: str) -> bool:
-    """Whether a module may change together with `module`."""
-    package = name.partition(".")[0]
-    is_installed = path.startswith(STANDARD_LIBRARY) or not set(INSTALLED).isdisjoint(Path(path).parts)
-    return package != "nar" and (package == module.partition(".")[0] or not is_installed)
-
-
-def _imported(source: str, package: str | None) -> Iterator[str]:
-    """The dotted name of everything that a module may import."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import(names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module, names, level):
-                origin = resolve_name("." * level + (module or ""), package) if level else str(module)
-                yield from (origin, *(f"{origin}.{alias.name}" for alias in names))
+    start = find_module(module)
+    if start is None:
+        return None
+    sources = sources_of(start, lambda found: not found.is_of("nar") and found.may_change_with(start))
+    return repr(sorted(map(decode_source, sources.values()))) if start in sources else None
 
 
 def digest(code: str | None, attributes: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 COMMANDS = ("nar.cli", "nar.text_commands")
 # A module of `nar` itself imports modules of the lines above its own; what runs commands imports what it likes.
 LAYERS = [
+    ["sources"],
     [
         "__init__",
         "affine",
@@ -67,6 +68,7 @@ MAY_IMPORT = {
         "nar.batch",
         "nar.errors",
         "nar.numba_cache",
+        "nar.sources",
         "nar.sparse_batch",
         "nar.tokenizer_files",
     ],
