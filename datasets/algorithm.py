@@ -15,7 +15,7 @@ import numpy as np
 
 from nar.batch import Features, Feedback, NumpyArray, size_of
 from nar.datasets.checks import CHECKED, check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
-from nar.datasets.fingerprint import code_of, digest
+from nar.datasets.fingerprint import code_of, digest, state_of
 from nar.datasets.memory import Memory
 from nar.datasets.trace import DTYPES, Trace
 from nar.errors import UserError
@@ -46,7 +46,7 @@ class Algorithm(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.name = vars(cls).get("name", cls.__name__)
-        cls._code = code_of(cls.__module__)  # now: files may change while a program runs, what they defined does not
+        cls._code = code_of(cls)  # now: files may change while a program runs, what they defined does not
 
     @abstractmethod
     def draw(self, rng: np.random.RandomState, num_nodes: int) -> tuple[Any, ...]:
@@ -69,12 +69,13 @@ class Algorithm(ABC):
         """
 
     def fingerprint(self) -> str | None:
-        """A digest of its code and its own attributes, by which a cache tells it from others of its name.
+        """A digest of its code and its data, by which a cache tells it from others of its name.
 
+        Data are its attributes, those of its class, and what methods use of the functions that they are defined in.
         None if it was defined where there is no file, as in an interactive session, or if an attribute is no number,
         text, list, dict or array: then nothing is kept of it.
         """
-        return digest(self._code, vars(self))
+        return digest(self._code, state_of(self))
 
 
 def check_algorithm(algorithm: Algorithm) -> None:

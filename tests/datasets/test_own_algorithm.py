@@ -3,7 +3,7 @@
 import importlib
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -496,15 +496,20 @@ def test_a_split_is_what_the_cache_has_of_it(tmp_path: Path) -> None:
 
 def written(folder: Path, monkeypatch: pytest.MonkeyPatch, **sources: str) -> ModuleType:
     """The module ``first`` of these, written to a folder and imported."""
+    return imported(folder, monkeypatch, sources)
+
+
+def imported(folder: Path, monkeypatch: pytest.MonkeyPatch, sources: Mapping[str, str]) -> ModuleType:
+    """The module ``first`` of files, which a folder is to have."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.syspath_prepend(folder)
-    for name, source in sources.items():
-        (folder / f"{name}.py").write_text(source)
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for path, source in sources.items():
+        (folder / f"{path}.py").write_text(source)
     importlib.invalidate_caches()
+    before = set(sys.modules)
     module = importlib.import_module("first")
-    for name in sources:
-        monkeypatch.delitem(sys.modules, name)
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
     return module
 
 
@@ -532,9 +537,117 @@ def test_a_change_of_the_code_gives_new_data(
     assert Split(after, 5, is_test=True).is_in(cache) == is_same
 
 
+USER = """
+import package.module
+from base import above
+from other import Other
+
+class Mine(above(Other)):
+    def later(self):
+        import helper
+"""
+ABOVE = "def above(base):\n    class Above(base):\n        pass\n    return Above\n"
+OTHER = "from own_algorithm import Components\nimport mixin\nclass Other(Components, mixin.Mixin):\n    pass\n"
+
+
+@pytest.mark.parametrize("changed", ["first", "base", "other", "mixin", "helper", "package/__init__", "package/module"])
+def test_a_change_of_what_is_used_in_any_way_is_one_of_the_code(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "package").mkdir()
+    sources = {"first": USER, "base": ABOVE, "other": OTHER, "mixin": "class Mixin:\n    pass\n"}
+    sources |= dict.fromkeys(["helper", "package/__init__", "package/module"], "")
+    before = imported(tmp_path, monkeypatch, sources).Mine().fingerprint()
+    assert imported(tmp_path, monkeypatch, sources).Mine().fingerprint() == before is not None
+    sources[changed] += "# another\n"
+    assert imported(tmp_path, monkeypatch, sources).Mine().fingerprint() not in (None, before)
+
+
+def test_a_base_that_another_module_is_given_is_part_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = {"first": "from base import above\nfrom other import Other\nMine = above(Other)\n", "base": ABOVE}
+    sources |= {"other": OTHER, "mixin": "class Mixin:\n    pass\n"}
+    before = imported(tmp_path, monkeypatch, sources).Mine().fingerprint()
+    sources["other"] += "# another\n"
+    assert imported(tmp_path, monkeypatch, sources).Mine().fingerprint() not in (None, before)
+
+
+def of_a_number(number: float) -> Callable[[], Components]:
+    """A class that is made anew for every number."""
+
+    class Own(Components):
+        def run(self, *args: Any) -> Any:
+            return number, super().run(*args)
+
+    return Own
+
+
+def of_a_decorated_method(number: float) -> Callable[[], Components]:
+    def decorated(method: Any) -> Any:
+        return lambda *args: (number, method(*args))
+
+    class Own(Components):
+        run = decorated(Components.run)
+
+    return Own
+
+
+def of_a_compiled_function(number: float) -> Callable[[], Components]:
+    class Own(Components):
+        run: Any = staticmethod(njit(lambda *args: number))
+
+    return Own
+
+
+def of_a_default_argument(number: float) -> Callable[[], Components]:
+    class Own(Components):
+        def run(self, *args: Any, number: float = number) -> Any:
+            return number
+
+    return Own
+
+
+def of_a_property(number: float) -> Callable[[], Components]:
+    class Own(Components):
+        number = property(lambda self: number)
+
+    return Own
+
+
+def of_an_attribute_of_the_class(number: float) -> Callable[[], Components]:
+    return type("Own", (Components,), {"number": number})
+
+
+def of_a_slot(number: float) -> Callable[[], Components]:
+    class Own(Components):
+        __slots__ = ("number",)
+
+        def __init__(self, number: float) -> None:
+            super().__init__()
+            self.number = number
+
+    return lambda: Own(number)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(of_a_number, of_a_decorated_method, of_a_compiled_function, of_a_default_argument, of_a_property),
+        *(of_an_attribute_of_the_class, of_a_slot),
+    ],
+)
+def test_classes_of_one_code_with_other_numbers_have_other_data(
+    made: Callable[[float], Callable[[], Components]],
+) -> None:
+    one, same, other = (made(number)().fingerprint() for number in (1.0, 1.0, 2.0))
+    assert one == same is not None
+    assert other not in (None, one)
+
+
 def test_installed_packages_are_no_part_of_what_may_change() -> None:
     sources = sorted(Path(str(module.__file__)).read_text() for module in (own_algorithm, own_algorithm.kinds))
-    assert code_of("own_algorithm") == repr(sources)
+    assert code_of(Components) == repr(sources)
 
 
 def test_an_algorithm_of_an_installed_package_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
