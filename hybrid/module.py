@@ -228,7 +228,10 @@ class LanguageReasoner(LightningModule):
         """Answer a batch, greedily."""
         self.check_length(batch, batch.input_ids.shape[1])
         bound = longest_answer(self.tokenizer, batch.answers)
-        answers = generate_answers(self.model, self.tokenizer, batch.prompts, batch.graphs, max_new_tokens=bound)
+        try:
+            answers = generate_answers(self.model, self.tokenizer, batch.prompts, batch.graphs, max_new_tokens=bound)
+        except ValueError as error:  # of prompts that the language model does not read beside padding
+            raise UserError(str(error)) from error
         texts = zip(batch.keys, batch.prompts, batch.answers, answers, strict=True)
         self.answers += [Answer(*key, *rest) for key, *rest in texts]
 

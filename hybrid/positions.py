@@ -1,4 +1,4 @@
-"""Randomised positional encodings: tokens are given positions from a range longer than any text.
+"""Positions of tokens: consecutive ones beside padding, and randomised ones from a range longer than any text.
 
 Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers", ACL 2023.
 """
@@ -11,9 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from nar.hybrid.language_model import context_length
+
+READ_PADDING = ("recurrent_gemma", "rwkv", "xlstm")
+"""Families whose recurrence goes through padding before a text as through tokens."""
 
 
 class RandomPositions:
@@ -29,7 +33,7 @@ class RandomPositions:
 
     def __init__(self, language_model: PreTrainedModel, maximum: int) -> None:
         name, length = type(language_model).__name__, context_length(language_model)
-        if "position_ids" not in inspect.signature(language_model.forward).parameters:
+        if not takes_positions(language_model):
             raise ValueError(f"expected a language model that is given positions, given {name}")
         if not has_rotary_positions(language_model) and length is not None and maximum > length:
             raise ValueError(f"expected max_position ≤ {length}, as many as {name} has learned, given {maximum}")
@@ -59,6 +63,45 @@ class RandomPositions:
             mask = consecutive.new_ones(len(consecutive), int(consecutive[0, -1]) + 1)
         drawn = self.drawn.repeat_interleave(len(consecutive) // len(self.drawn), dim=0)  # for several answers
         return args, {**kwargs, "position_ids": drawn.gather(1, consecutive), "attention_mask": mask}
+
+
+def takes_positions(language_model: PreTrainedModel) -> bool:
+    """Whether positions can be given to it, that count from 0; families such as RoBERTa take only their own."""
+    makes_its_own = any(hasattr(module, "create_position_ids_from_input_ids") for module in language_model.modules())
+    return "position_ids" in inspect.signature(language_model.forward).parameters and not makes_its_own
+
+
+def may_be_padded_on_the_left(language_model: PreTrainedModel) -> bool:
+    """Whether tokens come out the same beside padding on their left: their positions can be given, or are relative."""
+    if language_model.config.get_text_config().model_type in READ_PADDING:
+        return False
+    names = (name for name, _ in language_model.named_modules())
+    return takes_positions(language_model) or not any("position" in name for name in names)
+
+
+def check_padding(attention_mask: Tensor, input_ids: Tensor, *, may_be_left: bool) -> None:
+    """Refuse a mask that does not fit texts, has padding between tokens, or on the left where it may not be.
+
+    Args:
+        attention_mask: [B, L], or more for tokens that are in a cache.
+        input_ids: [B, L].
+        may_be_left: See :func:`may_be_padded_on_the_left`.
+
+    Raises:
+        ValueError: With the text that is not padded as expected.
+    """
+    num_texts, num_tokens = input_ids.shape
+    if attention_mask.dim() != 2 or len(attention_mask) != num_texts or attention_mask.shape[1] < num_tokens:
+        expected = f"an attention_mask [{num_texts}, {num_tokens}]"
+        raise ValueError(f"expected {expected}, given {list(attention_mask.shape)}")
+    is_token = attention_mask != 0
+    begins = is_token & ~functional.pad(is_token, (1, 0))[:, :-1]
+    is_wrong = (begins.sum(dim=-1) > 1) | (attention_mask != is_token).any(dim=-1)
+    if not may_be_left:
+        is_wrong |= ~is_token[:, 0]
+    if is_wrong.any():  # the only thing that a GPU is waited for
+        row, where = int(is_wrong.int().argmax()), "around them" if may_be_left else "after them"
+        raise ValueError(f"expected an attention_mask of 1 at tokens and 0 {where}, given another for text {row}")
 
 
 def has_rotary_positions(language_model: PreTrainedModel) -> bool:

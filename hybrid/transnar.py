@@ -27,7 +27,13 @@ from nar.hybrid.language_model import (
     save_architecture,
     without_adapters,
 )
-from nar.hybrid.positions import RandomPositions, consecutive_positions
+from nar.hybrid.positions import (
+    RandomPositions,
+    check_padding,
+    consecutive_positions,
+    may_be_padded_on_the_left,
+    takes_positions,
+)
 from nar.hybrid.states import ByBlock, graph_states, states_by_block
 from nar.model import EncodeProcessDecode
 from nar.module import Reasoner
@@ -101,6 +107,8 @@ class TransNAR(nn.Module):
         """How many tokens a text may have, or None if nobody says."""
         self.steps_per_block = steps_per_block
         self.freeze_reasoner = freeze_reasoner
+        self._takes_positions = takes_positions(base)
+        self._may_be_padded_on_the_left = may_be_padded_on_the_left(base)
         self.positions = None if max_position is None else RandomPositions(base, max_position)
         self.positions_in_evaluation = positions_in_evaluation
         self.reasoner = None if reasoner is None else reasoner.model
@@ -149,16 +157,26 @@ class TransNAR(nn.Module):
         Args:
             input_ids: [B, L].
             graphs: The graph of each text, see :func:`nar.batch.grouped`.
-            attention_mask: 1 at tokens, 0 at padding, on either side, [B, L]; None if there is none.
-            **kwargs: Of the language model: ``labels``, ``cache``, ...
+            attention_mask: 1 at tokens, 0 at padding, which changes nothing of what comes out at tokens, [B, L], and
+                before it that of tokens in a ``cache``. Padding may be on either side, and on the right alone for the
+                few language models that count it, such as BART. None if there is none.
+            **kwargs: Of the language model: ``labels``, ``cache``, ...; ``position_ids`` are counted from each text's
+                first token on if not given.
 
         Raises:
-            ValueError: If a text has no graph, a graph does not fit its algorithm, or a text is too long.
+            ValueError: If a text has no graph, a graph does not fit its algorithm, a text is too long, or padding is
+                elsewhere; or if positions are drawn and there is a cache, whose positions are not known any more.
         """
-        self._check_length(input_ids.shape[1])
+        num_tokens = input_ids.shape[1]
         if self._draws_positions:
+            if kwargs.get("cache") is not None or kwargs.get("past_key_values") is not None:
+                raise ValueError("expected no cache in forward where positions are drawn, given one")
             attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            kwargs.setdefault("position_ids", consecutive_positions(attention_mask))
+        if attention_mask is not None:
+            check_padding(attention_mask, input_ids, may_be_left=self._may_be_padded_on_the_left)
+            if self._takes_positions:
+                kwargs.setdefault("position_ids", consecutive_positions(attention_mask)[:, -num_tokens:])
+        self._check_length(num_tokens if attention_mask is None else attention_mask.shape[1])
         with self._reading(input_ids, graphs, attention_mask):
             return self.language_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
 
@@ -176,12 +194,15 @@ class TransNAR(nn.Module):
             **kwargs: Of `generate`: ``max_new_tokens``, ``do_sample``, ``num_beams``, ``use_cache``, ...
 
         Raises:
-            ValueError: As `forward`.
+            ValueError: As `forward`, or if padding is on the right.
         """
         num_new = self._num_new_tokens(input_ids.shape[1], kwargs)
         self._check_length(input_ids.shape[1] + num_new)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        check_padding(attention_mask, input_ids, may_be_left=self._may_be_padded_on_the_left)
+        if not attention_mask[:, -1].all():
+            raise ValueError("expected padding on the left alone of prompts to go on from, given some on the right")
         with torch.no_grad(), self._reading(input_ids, graphs, attention_mask, num_new):
             return self.language_model.generate(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
 

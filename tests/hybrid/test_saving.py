@@ -94,7 +94,8 @@ def with_adapters(**settings: Any) -> Any:
 
 def test_adapters_start_bit_equal_and_are_trained_alone() -> None:
     model = TransNAR(with_adapters(), reasoner())
-    assert torch.equal(logits(model), language_model()(TEXTS, attention_mask=MASK).logits)
+    positions = (MASK.cumsum(dim=-1) - 1).clamp(min=0)
+    assert torch.equal(logits(model), language_model()(TEXTS, attention_mask=MASK, position_ids=positions).logits)
     model.train()(TEXTS, GRAPHS, MASK, labels=TEXTS).loss.backward()
     trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
     assert any("lora_B" in name for name in trained)

@@ -467,3 +467,14 @@ finally:
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "False"
+
+
+def test_prompts_that_cannot_be_padded_are_refused_in_one_line() -> None:
+    decoder = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32}
+    language_model = {"model_type": "bart", "max_position_embeddings": 512, **decoder}
+    module = LanguageReasoner(text_tokenizer(), [], language_model, language_model_only=True)
+    samples = [sample for n in (4, 5) for sample in text_samples("bfs", num_nodes=n, num_samples=1, seed=0)]
+    batch = text_batch(text_tokenizer(), samples)
+    texts = {"prompts": tuple(one.prompt for one in samples), "answers": tuple(one.answer for one in samples)}
+    with pytest.raises(UserError, match="expected an attention_mask of 1 at tokens and 0 after them"):
+        module.test_step(batch._replace(**texts), 0)

@@ -19,6 +19,11 @@ ALL = [graph("bfs", 4, 1), graph("dijkstra", 5, 2), graph("bfs", 6, 3)]
 GRAPHS = grouped(ALL)
 
 
+def positions(mask: Tensor | None) -> Tensor | None:
+    """Of tokens, counted from each text's first."""
+    return None if mask is None else (mask.cumsum(dim=-1) - 1).clamp(min=0)
+
+
 def loss(model: TransNAR) -> Tensor:
     """Of the batch."""
     value: Tensor = model(TEXTS, GRAPHS, MASK, labels=TEXTS).loss
@@ -34,7 +39,7 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor | None]:
 @pytest.mark.parametrize("mask", [MASK, None])
 def test_a_language_model_starts_bit_equal(family: str, mask: Tensor | None) -> None:
     model = language_model(family)
-    before = model(input_ids=TEXTS, attention_mask=mask).logits
+    before = model(input_ids=TEXTS, attention_mask=mask, position_ids=positions(mask)).logits
     assert torch.equal(TransNAR(model, reasoner())(TEXTS, GRAPHS, mask).logits, before)
 
 
@@ -159,7 +164,8 @@ def test_blocks_that_are_computed_again_read_the_graphs_of_their_batch() -> None
 def test_without_a_reasoner_it_is_the_language_model(family: str) -> None:
     model = language_model(family)
     baseline = TransNAR(model)
-    assert torch.equal(baseline(TEXTS, GRAPHS, MASK).logits, model(TEXTS, attention_mask=MASK).logits)
+    before = model(TEXTS, attention_mask=MASK, position_ids=positions(MASK)).logits
+    assert torch.equal(baseline(TEXTS, GRAPHS, MASK).logits, before)
     assert torch.equal(
         baseline.generate(TEXTS, GRAPHS, MASK, max_new_tokens=4),
         model.generate(TEXTS, attention_mask=MASK, max_new_tokens=4, do_sample=False),

@@ -13,6 +13,22 @@ from nar.hybrid import TransNAR, make_language_model
 from nar.module import Reasoner
 
 FAMILIES = ("llama", "gemma", "qwen2", "gpt_neox", "gpt2")
+OTHER_FAMILIES: dict[str, dict[str, Any]] = {  # with settings that they need besides, and None for what they lack
+    **{key: {} for key in ("gemma2", "gemma3_text", "qwen3", "mistral", "olmo2", "phi", "stablelm", "starcoder2")},
+    **{key: {} for key in ("bloom", "mpt")},  # no positions, but distances
+    "cohere": {},
+    "falcon": {"head_dim": None},
+    **{key: {"rotary_dim": 4} for key in ("gptj", "codegen")},
+    "hunyuan_v1_dense": {},  # angles that depend on the length of the text
+    "gpt_bigcode": {},
+    "gpt_neo": {"num_hidden_layers": None, "num_layers": 2, "attention_types": [[["global", "local"], 1]]},
+    **{key: {} for key in ("ctrl", "openai-gpt", "opt", "xglm")},
+    "lfm2": {},  # without attention in its first layers
+}
+DECODER = {"d_model": 16, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 32}
+RIGHT_FAMILIES: dict[str, dict[str, Any]] = {"bart": DECODER, "recurrent_gemma": {"num_hidden_layers": 3}}
+"""Those that count padding on the left as tokens."""
+SETTINGS = {**{key: {} for key in FAMILIES}, **OTHER_FAMILIES, **RIGHT_FAMILIES}
 ALGORITHMS = ("bfs", "insertion_sort", "dijkstra")
 VOCABULARY = 32
 CONTEXT = 64
@@ -26,7 +42,9 @@ def language_model(family: str = "llama", **settings: Any) -> Any:
     heads = {"num_key_value_heads": 1, "head_dim": 8}
     rest = {"vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT}
     tokens = {"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": None}
-    model = make_language_model({"model_type": family, **sizes, **heads, **rest, **tokens, **settings})
+    own = {name: x for name, x in {**heads, **SETTINGS.get(family, {})}.items() if x is not None}
+    sizes = {name: x for name, x in sizes.items() if SETTINGS.get(family, {}).get(name, x) is not None}
+    model = make_language_model({"model_type": family, **sizes, **rest, **tokens, **own, **settings})
     with torch.no_grad():  # or all that they generate is one token
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
