@@ -168,10 +168,10 @@ class GatedCrossAttention(nn.Module):
         return GraphKeys(node, self.edges.keys(edge_states.flatten(1, 2), edge_mask.flatten(1)))
 
     def read(self, tokens: Tensor, keys: GraphKeys) -> Tensor:
-        """Tokens [B, L, D] that have read the graphs that `keys` is of, [B, L, D]."""
-        x = self.norm(tokens)
+        """Tokens [B, L, D] that have read the graphs that `keys` is of, [B, L, D], in their own precision."""
+        x = self.norm(tokens.to(self.norm.weight.dtype))
         read = self.nodes(x, keys.node)
         if self.edges is not None and keys.edge is not None:
             read = torch.cat([read, self.edges(x, keys.edge)], dim=-1)
-        result: Tensor = tokens + self.alpha.tanh() * self.output(read)
+        result: Tensor = tokens + (self.alpha.tanh() * self.output(read)).to(tokens.dtype)
         return result

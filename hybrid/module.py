@@ -141,7 +141,8 @@ class LanguageReasoner(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
+        eps = max([1e-8, *(torch.finfo(parameter.dtype).tiny for parameter in trained)])  # 1e-8 is 0 in float16
+        optimizer = AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay, eps=eps)
         if not self.warmup_steps:
             return optimizer
         warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.warmup_steps))

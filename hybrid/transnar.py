@@ -5,7 +5,7 @@ Source: Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024 (a
 # Axes: B texts, L tokens, N nodes, D width of tokens.
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,25 @@ from nar.sparse_module import SparseReasoner
 Positions = Literal["random", "consecutive"]
 
 
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let torch make new tensors of this type, as long as this is entered."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 class TransNAR(nn.Module):
     """A causal language model in which, after each decoder block, tokens cross-attend to a reasoner's states.
 
     The reasoner is given the graph of the instance that a text is about, and takes its steps beside the blocks; it
     hears nothing of the text. As the gates of the cross-attention start shut, the language model starts as it was.
+
+    Language model, cross-attention and reasoner may each have a precision of their own; ``half()`` and ``bfloat16()``
+    leave the reasoner in float32.
 
     Args:
         language_model: Any causal language model of Hugging Face, also with adapters of PEFT.
@@ -142,6 +156,18 @@ class TransNAR(nn.Module):
             self.cross_attention.append(attention.to(base.device, base.dtype))
             block.register_forward_hook(partial(self._after_block, index))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TransNAR":
+        """Cast or move everything, a reasoner to nothing narrower than float32: its steps depend on the last digits."""
+        reasoner = [] if self.reasoner is None else [*self.reasoner.parameters(), *self.reasoner.buffers()]
+        wide = {id(x) for tensor in reasoner for x in (tensor, tensor.grad) if x is not None and x.itemsize >= 4}
+
+        def applied(x: Tensor) -> Tensor:
+            made = fn(x)
+            return x.to(made.device) if id(x) in wide and made.itemsize < 4 else made
+
+        super()._apply(applied, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def train(self, mode: bool = True) -> "TransNAR":
         """Training mode, for a frozen reasoner excepted."""
         super().train(mode)
@@ -222,8 +248,8 @@ class TransNAR(nn.Module):
         save_model(self, str(folder / "model.safetensors"))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "TransNAR":
-        """What `save_pretrained` wrote, in evaluation mode on the CPU.
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype | None = None) -> "TransNAR":
+        """What `save_pretrained` wrote, in evaluation mode on the CPU; cast to `dtype`, by default as it was.
 
         The reasoner's class is imported by the name that is written there: load only folders that you trust.
 
@@ -237,7 +263,7 @@ class TransNAR(nn.Module):
         reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
         model = cls(load_architecture(folder / "language_model"), reasoner, **config["transnar"])
         load_model(model, str(folder / "model.safetensors"))
-        return model.eval()
+        return model.to(dtype).eval()
 
     @contextmanager
     def _reading(
@@ -258,6 +284,7 @@ class TransNAR(nn.Module):
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
             torch.autocast(self._device.type, enabled=False),  # its steps depend on the last ones' digits
+            default_dtype(next(reasoner.parameters()).dtype),  # of which encoders make features
         ):
             blocks = graph_states(reasoner, graphs, num_texts, self._states_by_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
