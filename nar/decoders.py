@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.linear import Channels, Linear, ahead, as_tensor, concatenated
+from nar.linear import Channels, Linear, ahead, as_tensor, concatenated, is_plain, may_be_given_channels
 from nar.pointers import edge_logits, product_logits
 from nar.precision import at_least_float32
 from nar.specs import Location, Probe, Type
@@ -45,6 +45,10 @@ class States(NamedTuple):
         """Those of some graphs."""
         return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs])
 
+    def without_channels(self) -> "States":
+        """The same, as tensors."""
+        return self._replace(node=as_tensor(self.node), edge=as_tensor(self.edge))
+
     @staticmethod
     def concatenated(parts: "Sequence[States]") -> "States":
         """Those of all graphs."""
@@ -62,10 +66,12 @@ class Decoder(nn.Module):
 
 def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
     """The logits of every decoder by name; what they make of the nodes is computed in one product."""
-    each = [decoder for decoder in decoders.values() if isinstance(decoder, Decoder)]
+    plain = {name for name, decoder in decoders.items() if may_be_given_channels(decoder)}
+    others = states if len(plain) == len(decoders) else states.without_channels()
+    each = [decoder for name, decoder in decoders.items() if name in plain and isinstance(decoder, Decoder)]
     linears = [linear for decoder in each for linear in decoder.linears_of_nodes()]
     states = states._replace(node=ahead(states.node, linears)) if linears else states
-    return {name: decoder(states) for name, decoder in decoders.items()}
+    return {name: decoder(states if name in plain else others) for name, decoder in decoders.items()}
 
 
 def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> Decoder:
@@ -139,8 +145,13 @@ class NodePointerDecoder(Decoder):
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        source, target, edge = self.source(states.node), self.target(states.node), self.edge.parts(states.edge)
-        logits = edge_logits(source, target, edge, self.output.weight[0]).mT + self.output.bias
+        source, target = self.source(states.node), self.target(states.node)
+        if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
+            logits = edge_logits(source, target, self.edge.parts(states.edge), self.output.weight[0])
+            logits = logits.mT + self.output.bias_or_zeros()
+        else:
+            highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
+            logits = self.output(highest).squeeze(-1).mT
         if self.masked:
             logits = below_all_off_edges(logits, states.adj)
         if not self.permutation:
@@ -164,15 +175,10 @@ class EdgeDecoder(Decoder):
         """All that are applied to ``States.node``."""
         return [self.sender, self.receiver]
 
-    def pairs(self, states: States) -> Tensor:
-        """The sum over all pairs, [B, N, N, num_logits]."""
-        pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
-        logits: Tensor = pairs + self.edge(states.edge)
-        return logits
-
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        logits = _drop_single_class(self.pairs(states))
+        pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
+        logits = _drop_single_class(pairs + self.edge(states.edge))
         return below_all_off_edges(logits, states.adj) if self.masked else logits
 
 
@@ -191,9 +197,14 @@ class EdgePointerDecoder(Decoder):
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        source, target = self.source.pairs(states), self.target(states.node)
-        logits = product_logits(source.flatten(1, 2), target, self.output.weight[0]) + self.output.bias
-        return logits.view(*source.shape[:3], -1)
+        source, target = self.source(states), self.target(states.node)
+        source = source.view(*source.shape[:3], target.shape[-1])  # where there is a single feature, its axis is gone
+        if is_plain(self.output, Linear):
+            logits = product_logits(source.flatten(1, 2), target, self.output.weight[0]) + self.output.bias_or_zeros()
+            return logits.view(*source.shape[:3], target.shape[1])
+        highest = torch.maximum(source[:, :, :, None], target[:, None, None])
+        every: Tensor = self.output(highest).squeeze(-1)
+        return every
 
 
 class GraphDecoder(Decoder):
@@ -204,14 +215,9 @@ class GraphDecoder(Decoder):
         self.node = Linear(3 * hidden_dim, num_logits)
         self.graph = Linear(hidden_dim, num_logits)
 
-    def read_out(self, states: States) -> Tensor:
-        """The sum, [B, num_logits]."""
-        read_out: Tensor = self.node(as_tensor(states.node).amax(dim=1)) + self.graph(states.graph)
-        return read_out
-
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        return _drop_single_class(self.read_out(states))
+        return _drop_single_class(self.node(as_tensor(states.node).amax(dim=1)) + self.graph(states.graph))
 
 
 class GraphPointerDecoder(Decoder):
@@ -228,7 +234,7 @@ class GraphPointerDecoder(Decoder):
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
-        logits: Tensor = self.source.read_out(states) + self.target(states.node).squeeze(-1)
+        logits: Tensor = self.source(states)[:, None] + self.target(states.node).squeeze(-1)
         return logits
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.linear import Channels, Linear, Map
+from nar.linear import Channels, Linear, Map, as_tensor, is_plain
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -109,7 +109,10 @@ class Encoder(nn.Module):
                 adj = adj | (value + value.mT > 0)
 
         def added(fts: Channels, location: Location) -> Channels:
-            return fts.extended(channels[location], linears[location])
+            if all(is_plain(linear, Linear) for linear in linears[location]):
+                return fts.extended(channels[location], linears[location])
+            made = [linear(value) for linear, value in zip(linears[location], channels[location], strict=True)]
+            return Channels.of(sum(made, as_tensor(fts)))
 
         graph_fts = base.graph_fts
         for linear, value in zip(linears[Location.GRAPH], channels[Location.GRAPH], strict=True):

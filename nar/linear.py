@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from nar.affine import affine
 
@@ -54,11 +55,14 @@ class Linear(nn.Linear):
         before = input.before(self)
         return affine(input.joined, before.joined, before.bias)
 
+    def bias_or_zeros(self) -> Tensor:
+        """b, [out_features]."""
+        return self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+
     def parts(self, input: Tensor | Channels) -> Parts:
         """The same sum before it is computed, for what can do with less than all of it."""
         if isinstance(input, Tensor):
-            bias = self.weight.new_zeros(self.out_features) if self.bias is None else self.bias
-            return Parts(input, self.weight, bias)
+            return Parts(input, self.weight, self.bias_or_zeros())
         before = input.before(self)
         match input.others:
             case ():
@@ -66,6 +70,62 @@ class Linear(nn.Linear):
             case (Rectified() as states,):
                 return Parts(input.data, before.weights[0], before.bias, states, before.weights[1])
         return Parts(input.joined, before.joined, before.bias)
+
+
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of a module does what its class says and no more, so that its weights may be used in its place.
+
+    It does not if hooks look on (which is how PyTorch prunes and normalises weights), if it is parametrized, if its
+    weights are other than tensors, or if another module took its place.
+
+    Args:
+        module: The module.
+        kind: The class that it has to be of, and not a subclass.
+    """
+    return (
+        type(module) is kind
+        and not module._forward_pre_hooks
+        and not module._forward_hooks
+        and not module._backward_pre_hooks
+        and not module._backward_hooks
+        and "forward" not in module.__dict__
+        and not _has_any_global_hook()
+        and all(x is None or type(x) in (nn.Parameter, Tensor) for x in module._parameters.values())
+    )
+
+
+def two_layers(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """The weights and biases of what is no more than ``Sequential(ReLU, Linear, ReLU, Linear)``, all of one width.
+
+    None of anything else, which is to be called.
+    """
+    kinds = (nn.ReLU, Linear, nn.ReLU, Linear)
+    layers: list[Any] = list(module._modules.values())
+    if not is_plain(module, nn.Sequential) or len(layers) != len(kinds):
+        return None
+    if not all(map(is_plain, layers, kinds)):
+        return None
+    _, first, _, second = layers
+    width = first.weight.shape[1]
+    if not first.weight.shape == second.weight.shape == (width, width):
+        return None
+    return first.weight, first.bias_or_zeros(), second.weight, second.bias_or_zeros()
+
+
+def may_be_given_channels(module: nn.Module, package: str | None = None) -> bool:
+    """Whether features may go through a module's layers as :class:`Channels`, which others would not understand.
+
+    Every module in it has to be plain and of a class of torch's, of the library's or of the package that the module is
+    from; see :func:`is_plain`.
+    """
+    kind = type(module)
+    home, package = kind.__module__, package or kind.__module__.partition(".")[0]
+    is_known = home.startswith("torch.nn.modules.") or home.partition(".")[0] in ("nar", package)
+    return (
+        is_known
+        and is_plain(module, Linear if isinstance(module, nn.Linear) else kind)
+        and all(may_be_given_channels(part, package) for part in module._modules.values() if part is not None)
+    )
 
 
 class Parts(NamedTuple):
@@ -122,7 +182,8 @@ class Map:
         if key not in self._extended:
             weight = torch.cat([self.weight, *(linear.weight for linear in linears)], dim=1)
             # Gradients of a stack would be views of one memory, where clipping in place would act on each of them.
-            self._extended[key] = Map(weight, sum((linear.bias for linear in linears), self.bias))
+            biases = (linear.bias for linear in linears if linear.bias is not None)
+            self._extended[key] = Map(weight, sum(biases, self.bias))
         return self._extended[key]
 
 
@@ -163,6 +224,12 @@ class Channels:
     map: Map
     others: tuple[Tensor | Rectified, ...] = ()
     made: Mapping[nn.Linear, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, features: Tensor) -> Channels:
+        """Features [..., W] as W channels."""
+        width = features.shape[-1]
+        return cls(features, Map(torch.eye(width).to(features), features.new_zeros(width)))
 
     @property
     def shape(self) -> torch.Size:

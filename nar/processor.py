@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from nar.linear import Channels, Rectified, as_tensor
+from nar.linear import Channels, Rectified, as_tensor, may_be_given_channels
 
 Nodes = TypeVar("Nodes", bound=Tensor | Channels)
 Edges = TypeVar("Edges", bound=Tensor | Channels)
@@ -101,16 +101,15 @@ class SparseProcessor(Processor):
 
 
 def aligned(
-    layer: str, hidden_dim: int, node_fts: Nodes, edge_fts: Edges, graph_fts: Tensor, adj: Tensor, hidden: Tensor
+    layer: nn.Module, node_fts: Nodes, edge_fts: Edges, graph_fts: Tensor, adj: Tensor, hidden: Tensor
 ) -> tuple[Nodes, Edges, Tensor, Tensor, Tensor]:
     """What a processor is given, in the shapes of :meth:`Processor.forward`.
 
-    Axes B, S and R that are of length 1 or missing are expanded, as PyTorch broadcasts: an `adj` [1, N, N] or [N, N]
-    is that of all graphs.
+    Features stay channels if every part of the layer can do with them. Axes B, S and R that are of length 1 or missing
+    are expanded, as PyTorch broadcasts: an `adj` [1, N, N] or [N, N] is that of all graphs.
 
     Args:
-        layer: Named in errors.
-        hidden_dim: H.
+        layer: Whose `hidden_dim` is H; named in errors.
         node_fts: As of :meth:`Processor.forward`; so are the others.
         edge_fts: [B, N, N, H].
         graph_fts: [B, H].
@@ -120,10 +119,13 @@ def aligned(
     Raises:
         ValueError: If shapes disagree.
     """
+    hidden_dim: int = layer.hidden_dim  # type: ignore[assignment]
+    given: Any = node_fts, edge_fts, graph_fts, adj, hidden
+    if not (isinstance(node_fts, Tensor) and isinstance(edge_fts, Tensor)) and not may_be_given_channels(layer):
+        given = as_tensor(node_fts), as_tensor(edge_fts), graph_fts, adj, hidden
     num_graphs, num_nodes = hidden.shape[:2] if hidden.dim() == 3 else (1, 1)
     nodes, pairs = (num_graphs, num_nodes), (num_graphs, num_nodes, num_nodes)
     usual = (*nodes, hidden_dim), (*pairs, hidden_dim), (num_graphs, hidden_dim), pairs, (*nodes, hidden_dim)
-    given: Any = node_fts, edge_fts, graph_fts, adj, hidden
     if tuple(operand.shape for operand in given) == usual:
         return given  # type: ignore[no-any-return]
     sizes = {"H": hidden_dim}
@@ -139,7 +141,7 @@ def aligned(
         is_whole = axes[-1] != "H" or own[-1] == hidden_dim
         if len(own) > len(names) or not is_whole or any(x not in (1, y) for x, y in zip(own, expected, strict=True)):
             text = ", ".join(f"{axis}={size}" for axis, size in zip(names, expected, strict=True))
-            raise ValueError(f"{layer}: expected {name} [{text}], given {shape}")
+            raise ValueError(f"{type(layer).__name__}: expected {name} [{text}], given {shape}")
         expanded.append(operand if own == expected == shape else as_tensor(operand).expand(expected))
     made: Any = tuple(expanded)
     return made  # type: ignore[no-any-return]

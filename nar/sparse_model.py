@@ -6,13 +6,13 @@ decoders and feedback of hints are those of :mod:`nar.model`, with edges in plac
 # Axes: B graphs; N nodes, E edges of all graphs together; T time, H hidden, C classes.
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.linear import Linear
+from nar.linear import Linear, is_plain
 from nar.processor import SparseProcessor
 from nar.scatter import scatter, scatter_log_softmax
 from nar.sparse_batch import SparseBatch
@@ -142,10 +142,13 @@ class SparseEncoder(nn.Module):
         names = [name for name, probe in self.spec.items() if place(probe) is location]
         if not names:
             return next(self.parameters()).new_zeros(number, self.hidden_dim)
-        channels = torch.cat([values[name].reshape(number, -1) for name in names], dim=1)
-        weight = torch.cat([self.linears[name].weight for name in names], dim=1)  # type: ignore[misc]
-        bias = torch.stack([self.linears[name].bias for name in names]).sum(dim=0)  # type: ignore[misc]
-        return functional.linear(channels, weight, bias)
+        linears: list[Any] = [self.linears[name] for name in names]
+        channels = [values[name].reshape(number, self.spec[name].num_classes or 1) for name in names]
+        if not all(is_plain(linear, Linear) for linear in linears):
+            return torch.stack([linear(x) for linear, x in zip(linears, channels, strict=True)]).sum(dim=0)
+        weight = torch.cat([linear.weight for linear in linears], dim=1)
+        bias = torch.stack([linear.bias_or_zeros() for linear in linears]).sum(dim=0)
+        return functional.linear(torch.cat(channels, dim=1), weight, bias)
 
 
 def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int) -> nn.Module:

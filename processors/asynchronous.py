@@ -136,9 +136,7 @@ class Asynchronous(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
-            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
-        )
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         state, argument = self.states(hidden)
         inputs = self.inputs(node_fts, edge_fts, graph_fts)
         received = self.reduce(self.message(argument[:, :, None], argument[:, None], inputs), self.heard(adj))
@@ -156,9 +154,7 @@ class Asynchronous(Processor):
         hidden: Tensor,
     ) -> dict[str, Tensor]:
         """See :func:`nar.processors.laws.penalties`."""
-        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
-            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
-        )
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         return laws.penalties(self, node_fts, edge_fts, graph_fts, adj, hidden)
 
     def states(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def asynchrony_error(
     Raises:
         ValueError: If there is no such level, or there are not three nodes.
     """
-    inputs = Inputs(*aligned(type(layer).__name__, layer.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden))
+    inputs = Inputs(*aligned(layer, node_fts, edge_fts, graph_fts, adj, hidden))
     num_nodes = inputs.hidden.shape[1]
     if level not in (1, 2, 3):
         raise ValueError(f"expected a level of 1, 2 or 3, given {level!r}")

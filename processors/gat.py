@@ -69,9 +69,7 @@ class GAT(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
-            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
-        )
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = beside(node_fts, hidden)
         pairs = self.query(z)[:, :, None] + self.key(z)[:, None]
         logits = leaky_relu(pairs + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None])

@@ -60,9 +60,7 @@ class GATv2(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
-            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
-        )
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = beside(node_fts, hidden)
         heard = torch.ones_like(adj) if self.senders == "all" else adj
         return self.attention(z, edge_fts, graph_fts, heard), None
@@ -109,7 +107,7 @@ class GATv2D2(nn.Module):
         if views != (D2_ORDER,) * 3:
             raise ValueError(f"expected {D2_ORDER} views in node_fts, edge_fts and graph_fts, given {views}")
         of_views = zip(node_fts, edge_fts, graph_fts, strict=True)
-        views = [aligned(type(self).__name__, self.hidden_dim, *of_view, adj, hidden) for of_view in of_views]
+        views = [aligned(self, *of_view, adj, hidden) for of_view in of_views]
 
         def pair(g: int, k: int) -> Tensor:
             (nodes, edges, graphs, heard, own), (other_nodes, other_edges, other_graphs, *_) = views[g], views[k]

@@ -77,9 +77,7 @@ class MemNet(Processor):
         Raises:
             UserError: If there are more than ``memory_size - 1`` nodes.
         """
-        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
-            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
-        )
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         num_nodes = node_fts.shape[1]
         if num_nodes > self.memory_size - 1:
             raise UserError(f"expected num_nodes ≤ memory_size - 1 = {self.memory_size - 1}, given {num_nodes}")

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, Rectified, ahead, beside
+from nar.linear import Channels, Linear, Rectified, ahead, beside, is_plain, two_layers
 from nar.processor import Processor, aligned
 from nar.processors.max_message import max_message
 from nar.processors.reductions import AnyReduction, Max, ReductionByMode
@@ -105,9 +105,7 @@ class PGN(Processor):
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`."""
-        node_fts, edge_fts, graph_fts, adj, hidden = aligned(
-            type(self).__name__, self.hidden_dim, node_fts, edge_fts, graph_fts, adj, hidden
-        )
+        node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = ahead(beside(node_fts, hidden), self.linears_of_nodes())
         received = self.received(z, edge_fts, graph_fts, adj)
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
@@ -126,24 +124,22 @@ class PGN(Processor):
         """What every node receives: the reduction of the messages sent to it, [B, R, H]."""
         sent = self.message_sender(z)
         heard = self.message_receiver(z) + self.message_graph(graph_fts)[:, None]
-        reduction = self.reduction.current
         is_heard = adj.bool() if self.senders == "neighbours" else None
         if self.senders == "self":
             own_edge = self.message_edge(edge_fts).diagonal(dim1=1, dim2=2).mT
             mixed = (sent + heard + own_edge)[:, None]
-        elif type(reduction) is Max:
-            return self.highest(sent, heard, edge_fts, is_heard)
+        elif self.takes_max and is_plain(self.message_edge, Linear) and (layers := two_layers(self.message_mlp)):
+            edge = self.message_edge.parts(edge_fts)
+            return max_message(sent, heard + edge.bias, edge.x, edge.weight, *layers, is_heard)
         else:
             mixed = sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts)
-        received: Tensor = reduction(self.message_mlp(mixed), is_heard)
+        received: Tensor = self.reduction(self.message_mlp(mixed), is_heard)
         return received
 
-    def highest(self, sent: Tensor, heard: Tensor, edge_fts: Tensor | Channels, is_heard: Tensor | None) -> Tensor:
-        """The maximum of the messages sent to every node, [B, R, H]."""
-        edge = self.message_edge.parts(edge_fts)
-        weight_1, bias_1, weight_2, bias_2 = self.message_mlp.parameters()
-        heard = heard + edge.bias
-        return max_message(sent, heard, edge.x, edge.weight, weight_1, bias_1, weight_2, bias_2, is_heard)
+    @property
+    def takes_max(self) -> bool:
+        """Whether the reduction is the maximum, at which no hook looks."""
+        return is_plain(self.reduction, ReductionByMode) and is_plain(self.reduction.current, Max)
 
 
 class Gate(nn.Module):

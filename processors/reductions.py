@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nar.border import is_watched
+from nar.linear import is_plain
 from nar.precision import at_least_float32
 from nar.processors.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.processors.max_message import UNHEARD
@@ -41,28 +42,14 @@ class Reduction(nn.Module, ABC):
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
         """The reduction of ``ij_ij + ik_ik + jk_jk`` over all i, for every j and k, [B, N, N, F].
 
-        The N³ sums are not held: this computes those of one j at a time, again in the backward pass. Reductions that
-        can do with fewer operations do. Where a compiler, an exporter or a transform of functions looks on, all are
-        computed at a time.
+        The N³ sums are not held; reductions that can do with fewer operations do.
 
         Args:
             ij: [B, N, N, F].
             ik: [B, N, N, F].
             jk: [B, N, N, F].
         """
-
-        if is_watched(ij, ik, jk) or ij.numel() == 0:
-            every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]
-            made: Tensor = self(every.transpose(1, 2).flatten(0, 1))
-            return made.view_as(jk)
-
-        def of_one(ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-            one: Tensor = self(ij[:, :, None] + ik + jk[:, None])
-            return one
-
-        parts = zip(ij.unbind(dim=2), jk.unbind(dim=1), strict=True)
-        each = [checkpoint(of_one, first, ik, last, use_reentrant=False) for first, last in parts]
-        return torch.stack(each, dim=1)
+        return by_sums(self, ij, ik, jk)
 
 
 class Max(Reduction):
@@ -249,6 +236,39 @@ class ReductionByMode(nn.Module):
     def current(self) -> Reduction:
         """That of the present mode."""
         return self.usual if self.training or self.in_evaluation is None else self.in_evaluation
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        reduced: Tensor = self.current(messages, is_heard)
+        return reduced
+
+
+def over_triplets(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+    """See :meth:`Reduction.over_triplets`; of a reduction that is not plain, what its calls make of the sums."""
+    current = reduction.current if is_plain(reduction, ReductionByMode) else reduction
+    if isinstance(current, Reduction) and is_plain(current, type(current)):
+        return current.over_triplets(ij, ik, jk)
+    return by_sums(reduction, ij, ik, jk)
+
+
+def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+    """See :meth:`Reduction.over_triplets`: what a reduction makes of the sums.
+
+    It is given those of one j at a time, again in the backward pass; all at a time, if something is to see the
+    operations.
+    """
+    if is_watched(ij, ik, jk) or ij.numel() == 0:
+        every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]
+        made: Tensor = reduction(every.transpose(1, 2).flatten(0, 1))
+        return made.view_as(jk)
+
+    def of_one(ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        one: Tensor = reduction(ij[:, :, None] + ik + jk[:, None])
+        return one
+
+    parts = zip(ij.unbind(dim=2), jk.unbind(dim=1), strict=True)
+    each = [checkpoint(of_one, first, ik, last, use_reentrant=False) for first, last in parts]
+    return torch.stack(each, dim=1)
 
 
 def make_reduction(name: str, reduction: AnyReduction, width: int) -> Reduction:

@@ -7,8 +7,8 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, Rectified, ahead, as_tensor
-from nar.processors.reductions import AnyReduction, ReductionByMode
+from nar.linear import Channels, Linear, Rectified, ahead
+from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets
 
 
 class Triplets(nn.Module):
@@ -56,6 +56,8 @@ class Triplets(nn.Module):
         ik = self.edge_2(edge_fts)
         k = self.node_3(z) + self.graph(graph_fts)[:, None]
         jk = self.node_2(z)[:, :, None] + k[:, None] + self.edge_3(edge_fts)
-        messages = self.reduction.current.over_triplets(ij, ik, jk)
-        edge_states = Rectified(messages, self.output.weight, self.output.bias)
-        return as_tensor(edge_states) if isinstance(edge_fts, Tensor) else edge_states
+        messages = over_triplets(self.reduction, ij, ik, jk)
+        if isinstance(edge_fts, Tensor):
+            edge_states: Tensor = self.output(messages).relu()
+            return edge_states
+        return Rectified(messages, self.output.weight, self.output.bias_or_zeros())
