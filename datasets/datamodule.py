@@ -16,7 +16,7 @@ from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead, progress_bar
 from nar.datasets.recipe import num_nodes_at, recipe_spec, train_sizes
 from nar.datasets.samplers import algorithm_of, check_size, sample
-from nar.datasets.splits import Source, Split, SplitBatches, TrainLoader, TrainStream
+from nar.datasets.splits import Source, Split, SplitBatches, TrainLoader, TrainStream, end_with_parent
 from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
 from nar.specs import Spec
@@ -215,7 +215,7 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
             return
         for split in missing:
             check_sendable(split)
-        with ProcessPoolExecutor(min(num_processes, len(missing))) as pool:
+        with ProcessPoolExecutor(min(num_processes, len(missing)), initializer=end_with_parent) as pool:
             futures = {pool.submit(_store, split, cache.folder): split for split in missing}
             try:
                 for future in as_completed(futures):

@@ -1,14 +1,20 @@
 """How much memory is left, and what is refused because it takes more."""
 
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 
 from nar.datasets.trace import NoRoomError
 from nar.errors import UserError
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # as on Windows, which has no such limits
+    resource = None
 
 NEVER_ASKED = 2**24
 """Bytes of which it is not asked whether they are free, which takes longer than to draw a small trajectory."""
@@ -71,9 +77,10 @@ class Memory:
 def num_free_bytes() -> int:
     """What this process can still have: of the machine, of its control groups and of its own address space."""
     free = [psutil.virtual_memory().available, *_free_in_cgroups()]
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        free.append(limit - psutil.Process().memory_info().vms)
+    if resource is not None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            free.append(limit - psutil.Process().memory_info().vms)
     return max(0, min(free))
 
 

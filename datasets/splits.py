@@ -4,11 +4,12 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 ``clrs/examples/run.py`` of dm-clrs 2.0.3.
 """
 
-import ctypes
-import signal
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -263,10 +264,19 @@ class TrainLoader(DataLoader[Batch]):
         return (_each(torch.as_tensor, batch) for batch in super().__iter__())
 
 
-def end_with_parent(worker: int) -> None:
-    """Have Linux kill this worker when its parent is killed: it would wait for room in its pipe without end."""
-    set_signal_of_parents_death = 1  # as prctl.h has it
-    ctypes.CDLL(None).prctl(set_signal_of_parents_death, signal.SIGKILL)
+def end_with_parent(worker: int | None = None) -> None:
+    """Have this worker end when its parent does, killed or not, for which it would wait without end.
+
+    Python tells on every system, and the operating system on Linux alone.
+    """
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _sendable(batch: Any) -> Batch:

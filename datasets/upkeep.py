@@ -1,6 +1,5 @@
 """Cache folders for people: what is in them, whether it is sound, and how to be rid of it."""
 
-import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -118,11 +118,10 @@ def _entries(cache: Cache) -> list[Path]:
 def _is_held(lock: Path) -> bool:
     """Whether a lock is some process's, as far as can be told."""
     try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+        if lock.exists():
+            with FileLock(lock, timeout=0):
+                pass
+    except (OSError, Timeout):
         return True
     return False
 

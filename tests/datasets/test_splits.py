@@ -399,19 +399,36 @@ def test_batches_are_the_same_however_many_workers_draw_them(tmp_path: Path) -> 
 
 
 KILLED = """
-import os, signal
-from nar.datasets.splits import TrainLoader, TrainStream
+import os, signal, time
+from threading import Thread
+import psutil
+from nar.datasets.cache import Cache
+from nar.datasets.datamodule import generate_splits
+from nar.datasets.splits import Split, TrainLoader, TrainStream
 
-batches = iter(TrainLoader(TrainStream(["bridges"], [16], 32, seed=0), num_workers=1))
-next(batches)
-children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-print(*children, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+def end(number):
+    while len(children := psutil.Process().children()) < number:
+        time.sleep(0.01)
+    time.sleep(0.2)  # until they are at work
+    print(*(child.pid for child in children), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def draw_batches():
+    batches = iter(TrainLoader(TrainStream(["bridges"], [16], 32, seed=0), num_workers=1))
+    next(batches)
+    end(1)
+
+def generate():
+    Split.store = lambda split, cache: time.sleep(600)
+    Thread(target=end, args=(2,)).start()
+    generate_splits([Split("bfs", size, is_test=True) for size in range(4, 9)], Cache("nowhere"), num_processes=2)
 """
 
 
-def test_a_worker_ends_when_its_parent_is_killed() -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, timeout=60)
+@pytest.mark.parametrize("work", ["draw_batches", "generate"])
+def test_workers_end_when_their_parent_is_killed(work: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", f"{KILLED}\n{work}()"]
+    killed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=60)
     workers = [Path("/proc", number) for number in killed.stdout.split()]
     assert workers
     until = time.monotonic() + 20
