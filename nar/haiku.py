@@ -6,10 +6,9 @@ Source: ``save_model`` and ``restore_model`` in ``clrs/_src/baselines.py`` of dm
 """
 
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -17,14 +16,17 @@ from torch import Tensor, nn
 
 from nar.batch import NumpyArray
 from nar.errors import UserError
+from nar.files import check_file
 from nar.linear import Linear
 from nar.model import EncodeProcessDecode
+from nar.pickles import LONGEST_NAME, MOST_INSTRUCTIONS, Array, RefusedError, read_data
 from nar.processor import Processor
 
 Params = Mapping[str, Mapping[str, NumpyArray]]
 """By module, then by entry."""
 
 PROCESSORS = {"PGN": "mpnn_aggr", "GAT": "gat_aggr", "GATv2": "gatv2_aggr", "MemNet": "memnet"}
+TAG = "_clrs_processor"
 MEMNET_ENTRIES = {
     "query_embeddings": "query_biases",
     "story_embeddings": "stories_biases",
@@ -75,7 +77,7 @@ def _processor_names(processor: Processor) -> dict[str, tuple[str, str]]:
     kinds = [PROCESSORS[cls.__name__] for cls in type(processor).__mro__ if cls.__name__ in PROCESSORS]
     if not kinds:
         raise UserError(f"dm-clrs has no processor {type(processor).__name__}; it has {', '.join(PROCESSORS)}")
-    path = f"net/{kinds[0]}_clrs_processor"
+    path = f"net/{kinds[0]}{TAG}"
     if kinds == ["memnet"]:
         names = {f"processor.{name}": (path, entry) for name, entry in MEMNET_ENTRIES.items()}
         for name, linear in MEMNET_LINEARS.items():
@@ -107,15 +109,19 @@ def _entries(ours: str, module: str, entries: Mapping[str, str]) -> dict[str, tu
 def from_haiku(params: Params, model: EncodeProcessDecode) -> dict[str, Tensor]:
     """dm-haiku's parameters by our names and in our layout, for ``model.load_state_dict``.
 
+    Names of processors may be those of dm-clrs before 2.0, which had no tag.
+
     Raises:
         UserError: If an entry is missing, left over or of another shape, naming it.
     """
     names = haiku_names(model)
+    tagged = {_tagged(module): entries for module, entries in params.items()}
+    params = tagged if len(tagged) == len(params) else params
     theirs = {(module, entry) for module, entries in params.items() for entry in entries}
     missing, extra = set(names.values()) - theirs, theirs - set(names.values())
     if missing or extra:
         parts = [
-            f"{what} {len(some)}, such as {' '.join(min(some))!r}"
+            f"{what} {len(some)}, such as {_shown(' '.join(min(some)))}"
             for what, some in (("lack", missing), ("have in excess", extra))
             if some
         ]
@@ -134,6 +140,14 @@ def from_haiku(params: Params, model: EncodeProcessDecode) -> dict[str, Tensor]:
             )
         state[name] = torch.tensor(_in_other_layout(entry, array), dtype=parameter.dtype)
     return state
+
+
+def _tagged(module: str) -> str:
+    """The name that a module of dm-clrs has today."""
+    net, *path = module.split("/")
+    if net == "net" and path and path[0] in PROCESSORS.values():
+        path[0] += TAG
+    return "/".join([net, *path])
 
 
 def to_haiku(model: EncodeProcessDecode) -> dict[str, dict[str, NumpyArray]]:
@@ -155,117 +169,55 @@ def _in_other_layout(entry: str, array: NumpyArray) -> NumpyArray:
 def read_pickle(path: str | Path) -> Params:
     """The parameters in a file of dm-clrs's ``save_model``.
 
-    The file may hold arrays of numbers, plain containers and the optimiser's named tuples, which are left out. Nothing
-    that it names is imported or called.
+    The file may hold arrays of numbers, of NumPy's or JAX's, plain containers, the mappings of earlier dm-haiku, and
+    the optimiser's named tuples, which are left out. Nothing that it names is imported or called.
 
     Raises:
         UserError: If there is no such file, it is damaged, or it holds anything else, naming it.
     """
     try:
+        check_file(path)
         with open(path, "rb") as file:
-            content = _Unpickler(file).load()
+            content = read_data(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except _RefusedError as error:
+    except MemoryError as error:
+        raise UserError(f"{path} needs more memory than there is") from error
+    except RefusedError as error:
         raise UserError(f"{path} holds {error}; expected arrays of numbers and plain containers alone") from error
     except Exception as error:  # what a file of any other kind makes the unpickler raise has no end
         raise UserError(f"{path} is damaged or no pickle at all: expected a file saved by dm-clrs") from error
     params = content.get("params") if isinstance(content, dict) else None
     if not isinstance(params, dict) or not params:
         raise UserError(f"{path} holds no parameters: expected a file saved by dm-clrs, a dict with 'params'")
+    if sum(len(entries) for entries in params.values() if isinstance(entries, dict)) > MOST_INSTRUCTIONS:
+        raise UserError(f"{path} names the same arrays again and again; expected a file saved by dm-clrs")
     return {module: _arrays(path, module, entries) for module, entries in params.items()}
 
 
 def _arrays(path: str | Path, module: object, entries: object) -> dict[str, NumpyArray]:
     """The arrays of one module."""
     if not isinstance(module, str) or not isinstance(entries, dict):
-        raise UserError(f"{path} holds {type(entries).__name__} at {module!r}; expected a dict of arrays at a name")
+        raise UserError(
+            f"{path} holds {type(entries).__name__} at {_shown(module)}; expected a dict of arrays at a name"
+        )
     arrays = {}
     for entry, value in entries.items():
-        array = value.array if isinstance(value, _Array) else None
+        array = value.array if isinstance(value, Array) else None
         if not isinstance(entry, str) or array is None or array.dtype.kind != "f":
             found = type(value).__name__ if array is None else f"an array of {array.dtype}"
-            raise UserError(f"{path} holds {found} at {module!r} {entry!r}; expected an array of floats at a name")
+            raise UserError(
+                f"{path} holds {found} at {_shown(module)} {_shown(entry)}; expected an array of floats at a name"
+            )
         arrays[entry] = array
     return arrays
+
+
+def _shown(name: object) -> str:
+    """A name of a file, in no more letters than one reads."""
+    return repr(name)[:LONGEST_NAME]
 
 
 def write_pickle(file: IO[bytes], params: Params) -> None:
     """Write `params` for dm-clrs's ``restore_model``, with no state of the optimiser: None."""
     pickle.dump({"params": {module: dict(entries) for module, entries in params.items()}, "opt_state": None}, file)
-
-
-class _RefusedError(Exception):
-    """Something in a file that has no stand-in; the message names it."""
-
-
-class _State(tuple[Any, ...]):
-    """Stands in for the named tuples of optax, whatever their fields."""
-
-    __slots__ = ()
-
-    def __new__(cls, *values: Any) -> "_State":
-        return super().__new__(cls, values)
-
-
-class _DType:
-    """Stands in for ``numpy.dtype``, which would take from a file that bytes are pointers to objects."""
-
-    def __init__(self, name: str, *_: Any) -> None:
-        if not re.fullmatch("[fiub][0-9]+", name):
-            raise _RefusedError(f"an array of dtype {name!r}")
-        self.name = name
-        self.byte_order = "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.byte_order = {"|": "=", "<": "<", ">": ">"}[state[1]]
-
-
-class _Array:
-    """Stands in for ``numpy.ndarray``."""
-
-    def __init__(self, *_: Any) -> None:
-        self.array: NumpyArray = np.empty(0)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, is_transposed, data = state
-        self.array = _filled(data, dtype, shape, "F" if is_transposed else "C")
-
-
-def _from_buffer(data: bytes, dtype: _DType, shape: tuple[int, ...], order: Any) -> _Array:
-    """Stands in for what pickles of protocol 5 call."""
-    result = _Array()
-    result.array = _filled(data, dtype, shape, order)
-    return result
-
-
-def _filled(data: bytes, dtype: _DType, shape: tuple[int, ...], order: Any) -> NumpyArray:
-    return np.frombuffer(data, dtype.byte_order + dtype.name).reshape(shape, order=order).astype(dtype.name)
-
-
-def _latin_1(text: str, encoding: str) -> bytes:
-    """Stands in for the ``_codecs.encode`` by which pickles of protocol 2 hold bytes."""
-    if encoding != "latin1":
-        raise _RefusedError(f"text in {encoding!r}")
-    return text.encode("latin-1")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads by stand-ins alone; in NumPy 1 ``numpy._core`` was ``numpy.core``."""
-
-    STAND_INS: Mapping[str, Any] = {
-        "numpy.ndarray": _Array,
-        "numpy.dtype": _DType,
-        "numpy.core.multiarray._reconstruct": _Array,
-        "numpy.core.numeric._frombuffer": _from_buffer,
-        "_codecs.encode": _latin_1,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for the class or function of that name."""
-        if module.startswith("optax.") and name.endswith("State"):
-            return _State
-        known = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
-        if known not in self.STAND_INS:
-            raise _RefusedError(ascii(f"{module}.{name}"))
-        return self.STAND_INS[known]

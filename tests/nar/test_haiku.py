@@ -1,8 +1,15 @@
+import ast
 import importlib
 import io
+import os
 import pickle
+import pickletools
+import random
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +18,7 @@ import pytest
 import torch
 from custom_processor import MeanProcessor
 
+from nar import pickles
 from nar.batch import Batch, NumpyArray, to_tensors
 from nar.checkpoint import load_reasoner
 from nar.datasets import dense, sample
@@ -19,7 +27,7 @@ from nar.errors import UserError
 from nar.haiku import Params, from_haiku, haiku_names, read_pickle, to_haiku, write_pickle
 from nar.model import EncodeProcessDecode
 from nar.processor import Processor
-from nar.processors import MPNN, PGN, DeepSets, TripletGMPNN
+from nar.processors import GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN
 
 HIDDEN_DIM = 8
 ALGORITHMS = ["bfs", "insertion_sort"]
@@ -375,7 +383,7 @@ def call(module: str, name: str, argument: str = "harm") -> bytes:
         ("torch._utils", "_rebuild_tensor_v2"),
         ("collections", "OrderedDict"),
         ("optax", "apply_updates"),
-        ("jax._src.array", "_reconstruct_array"),
+        ("jax._src.array", "from_dlpack"),
         ("copyreg", "_reconstructor"),
         ("_codecs", "decode"),
         ("this", "s"),
@@ -400,16 +408,60 @@ def test_a_name_cannot_write_to_the_terminal(read: Read) -> None:
         read(call("os\x1b[2J", "system"))
 
 
-def test_an_array_of_jax_is_refused_by_name(read: Read, clrs: Any) -> None:
+def test_arrays_of_jax_are_read_as_those_of_numpy(read: Read, clrs: Any) -> None:
     jnp: Any = importlib.import_module("jax.numpy")
-    with pytest.raises(UserError, match="holds 'jax"):
-        read(pickle.dumps(content({"net": {"w": jnp.zeros(2)}})))
+    params = {"net": {name: jnp.asarray(ARRAYS["net"][name]) for name in ("w", "b", "half", "scalar")}}
+    found = read(pickle.dumps(content(params, params)))
+    assert_equal(found, {"net": {name: np.asarray(array) for name, array in params["net"].items()}})
 
 
-def test_the_mapping_of_earlier_haiku_is_refused_by_name(read: Read, clrs: Any) -> None:
+def reconstruct_device_array(*args: Any) -> None:
+    """A function of JAX before 0.4, of which pickles have only the name."""
+
+
+class DeviceArray:
+    """An array as JAX before 0.4 has it."""
+
+    def __init__(self, array: NumpyArray) -> None:
+        self.array = array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        of_type = {"weak_type": False, "named_shape": {}}
+        return reconstruct_device_array, (*self.array.__reduce__(), of_type)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_arrays_of_jax_before_0_4_are_read_as_those_of_numpy(protocol: int, read: Read) -> None:
+    params = {"net": {name: DeviceArray(array) for name, array in ARRAYS["net"].items()}}
+    written = pickle.dumps(content(params, [params]), protocol)
+    old = written.replace(f"c{__name__}\n".encode(), b"cjax._src.device_array\n")
+    assert old != written
+    assert_equal(read(old), read(pickle.dumps(content())))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_the_mapping_of_earlier_haiku_is_read_as_a_dict(protocol: int, read: Read, clrs: Any) -> None:
     structures: Any = importlib.import_module("haiku").data_structures
-    with pytest.raises(UserError, match=r"holds 'haiku\..*FlatMapping'"):
-        read(pickle.dumps(content(structures.to_immutable_dict(ARRAYS))))
+    mapping = structures.to_immutable_dict(ARRAYS)
+    assert type(mapping) is not dict
+    assert_equal(read(pickle.dumps(content(mapping, mapping), protocol)), read(pickle.dumps(content())))
+
+
+@pytest.mark.parametrize("processor", [TripletGMPNN(4), GAT(4), GATv2(4), MemNet(4)], ids=lambda x: type(x).__name__)
+def test_names_of_dm_clrs_before_2_are_those_of_the_same_weights(processor: Processor) -> None:
+    model = our_model(processor, ["bfs"])
+    params = to_haiku(model)
+    old = {module.replace("_clrs_processor", ""): entries for module, entries in params.items()}
+    assert old.keys() != params.keys()
+    state = from_haiku(old, model)
+    assert all(torch.equal(state[name], value) for name, value in from_haiku(params, model).items())
+
+
+def test_weights_by_the_old_and_the_new_name_are_refused(model: EncodeProcessDecode) -> None:
+    params = to_haiku(model)
+    old = {module.replace("_clrs_processor", ""): entries for module, entries in params.items()}
+    with pytest.raises(UserError, match="have in excess"):
+        from_haiku(params | old, model)
 
 
 class DisguisedDType:
@@ -503,6 +555,138 @@ def test_a_file_that_is_no_pickle_is_refused(data: bytes, read: Read) -> None:
 def test_a_file_that_cannot_be_read_is_named(name: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^cannot read {tmp_path / name}: {reason}$"):
         read_pickle(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(UserError, match=f"^cannot read {tmp_path / 'pipe.pkl'}: Not a regular file$"):
+        read_pickle(tmp_path / "pipe.pkl")
+
+
+def sized(code: bytes, length: int, data: bytes) -> bytes:
+    """An instruction with data that say how long they are."""
+    return code + length.to_bytes(8 if code in b"\x8d\x8e\x95\x96" else 4, "little") + data
+
+
+TEXT = sized(b"X", 10**5, b"a" * 10**5) + b"q\0"  # kept as 0
+ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n)R"
+FLOATS = b"cnumpy\ndtype\n(X\x02\0\0\0f4tR"
+BYTES = sized(b"B", 10**5, bytes(10**5))
+STATE_OF_ARRAY = b"(K\x01M\xa8\x61\x85" + FLOATS + b"\x89" + BYTES + b"tq\0"
+ENTRIES = b"}(" + b"".join(b"M" + number.to_bytes(2, "little") + b"N" for number in range(2**16)) + b"uq\1"
+MODULES = b"}(" + b"".join(b"M" + number.to_bytes(2, "little") + b"h\1" for number in range(2**16)) + b"u"
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "a place of a memo of 4 GiB": (b"\x80\x02Nr\xff\xff\xff\x0f.", "holds no parameters"),
+    "a place of a memo in text": (b"Np999999999999\n.", "holds no parameters"),
+    "a frame of 2^62 bytes": (sized(b"\x95", 2**62, b"N."), "holds no parameters"),
+    **{
+        f"{code!r} of more than there is": (sized(code, length, b"N."), "is damaged")
+        for code, length in [(b"X", 2**32 - 1), (b"B", 2**32 - 1), (b"\x8b", 2**31 - 1)]
+        + [(code, 2**62) for code in (b"\x8d", b"\x8e", b"\x96")]
+    },
+    "deep tuples as a key": (b"}" + b")" + b"\x85" * 10**5 + b"Ns.", "holds a tuple as a key"),
+    "doubled tuples as a key": (b"})" + b"2\x86" * 100 + b"Ns.", "holds a tuple as a key"),
+    "a long number as a key": (b"}" + sized(b"\x8b", 10**5, b"\1" * 10**5) + b"Ns.", "holds a int as a key"),
+    "deep lists": (b"]" * 10**5 + b"a" * (10**5 - 1) + b".", "holds no parameters"),
+    "a list in itself": (b"]q\0h\0ah\0.", "holds no parameters"),
+    "the same data for many arrays": (
+        b"](" + ARRAY + STATE_OF_ARRAY + b"b" + (ARRAY + b"h\0b") * 5000 + b"e.",
+        "holds arrays that are larger than the file",
+    ),
+    "the same text as many bytes": (
+        TEXT + b"0](" + b"c_codecs\nencode\n(h\0X\6\0\0\0latin1tR" * 5000 + b"e.",
+        "holds arrays that are larger than the file",
+    ),
+    "the same fields of many states": (
+        b"(" + b"N" * 10**5 + b"tq\0](" + b"coptax\nAState\nh\0\x81" * 10**4 + b"e.",
+        "holds no parameters",
+    ),
+    "long names": (TEXT + b"](" + b"h\0h\0\x93" * 10**4 + b"e.", "holds 'a{100}.a{100}'"),
+    "the same entries of many modules": (
+        b"}X\6\0\0\0params" + ENTRIES + b"0" + MODULES + b"s.",
+        "names the same arrays again and again",
+    ),
+    "marks": (b"(" * 10**5 + b"N.", "holds no parameters"),
+    "a state of a function": (b"coptax\nAState\nN}(X\7\0\0\0__new__Nu\x86b.", "is damaged"),
+    "a state of a class": (b"cnumpy\ndtype\n}(X\4\0\0\0nameNub.", "is damaged"),
+    "nothing on the stack": (b"\x85.", "is damaged"),
+    "nothing since a mark": (b"N(0u.", "is damaged"),
+    "an extension of the pickle module": (b"\x82\1.", "holds the instruction EXT1"),
+    "an instance of the oldest kind": (b"(ios\nsystem\n.", "holds the instruction INST"),
+    "a reference to what is elsewhere": (b"Phere\n.", "holds the instruction PERSID"),
+}
+IN_LITTLE_MEMORY = """
+import pickle, random, resource, sys, time
+from pathlib import Path
+from nar.errors import UserError
+from nar.haiku import read_pickle
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)
+modules = set(sys.modules)
+for path in sorted(Path(sys.argv[1]).iterdir(), key=lambda path: int(path.name)):
+    begin = time.process_time()
+    try:
+        result = sorted(read_pickle(path))
+    except UserError as error:
+        result = str(error).removeprefix(f"{path} ")
+    print(ascii((result, time.process_time() - begin)))
+print(ascii((sorted(set(sys.modules) - modules), 0)))
+"""
+
+
+def test_more_instructions_than_a_model_has_are_refused(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pickle.dumps(content())
+    number = sum(1 for _ in pickletools.genops(data))
+    for most, is_read in ((number, True), (number - 1, False)):
+        monkeypatch.setattr(pickles, "MOST_INSTRUCTIONS", most)
+        with nullcontext() if is_read else pytest.raises(UserError, match=f"holds more than {most} instructions"):
+            read(data)
+
+
+def results_of(files: list[bytes], folder: Path) -> list[Any]:
+    """What comes of reading each file, in a process that has little memory; the last: modules that were imported."""
+    folder.mkdir()
+    for number, data in enumerate(files):
+        (folder / str(number)).write_bytes(data)
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(folder)]
+    printed = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=True, timeout=300)
+    results, seconds = zip(*map(ast.literal_eval, printed.stdout.splitlines()), strict=True)
+    assert max(seconds) < 10
+    return list(results)
+
+
+def mutations(number: int) -> list[bytes]:
+    """A file after so many accidents: bits, bytes and parts that are others, gone, doubled, or of another file."""
+    rng = random.Random(0)
+    arrays = {"net": {name: ARRAYS["net"][name] for name in ("w", "b", "big_endian")}}
+    sound = [pickle.dumps(content(arrays, [arrays, 1.5]), protocol) for protocol in (2, 4, 5)]
+    changed = []
+    for _ in range(number):
+        data = bytearray(rng.choice(sound))
+        for _ in range(rng.randint(1, 4)):
+            at, length = rng.randrange(len(data)), rng.randint(1, 20)
+            part = rng.choice([b"", bytes([rng.randrange(256)]), rng.randbytes(8), data[-length:], data[at:] * 2])
+            data[at : at + rng.choice([0, 1, length])] = part
+        changed.append(bytes(data))
+    return changed
+
+
+def test_hostile_and_damaged_files_take_neither_memory_nor_time_and_change_nothing(tmp_path: Path) -> None:
+    sound = pickle.dumps(content())
+    damaged = mutations(400)
+    *results, imported = results_of(
+        [*(data for data, _ in HOSTILE.values()), *damaged, sound], folder=tmp_path / "files"
+    )
+    assert imported == []
+    assert results.pop() == ["net"]
+    for (name, (_, expected)), result in zip(HOSTILE.items(), results, strict=False):
+        assert re.match(expected, result), name
+    of_damaged = results[len(HOSTILE) :]
+    assert len(of_damaged) == len(damaged)
+    assert not any("memory" in result for result in results)
+    assert sum(isinstance(result, str) for result in of_damaged) > 300
+    assert [path.name for path in tmp_path.iterdir()] == ["files"]
 
 
 def test_what_is_written_holds_numpy_arrays_and_no_state_of_the_optimiser() -> None:
