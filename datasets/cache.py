@@ -17,10 +17,13 @@ from safetensors.numpy import save
 
 from nar.batch import Features, Feedback, NumpyArray
 from nar.errors import UserError
+from nar.files import check_file
 
 FORMAT = 2
 """Of the files; the first had choices as one-hot rows."""
 FILE_NAME = re.compile(r".+-\d+-(?P<digest>[0-9a-f]{16})\.safetensors")
+UNREADABLE = (SafetensorError, OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a file that is damaged, or another's, may raise where it is read."""
 _log = logging.getLogger(__name__)
 _warned_of: set[Path] = set()
 """Folders of which this process has said that it goes on without them."""
@@ -148,27 +151,29 @@ class Cache:
 def read(path: Path) -> Feedback[NumpyArray] | None:
     """The feedback in a file; None if there is none, or it is damaged, or under another file's name."""
     try:
+        check_file(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError):
+        order = metadata.get("order", "")
+        if _key(path, metadata) is None or not order or metadata.get("checksum") != _checksum(order, arrays):
+            return None
+        stages: dict[str, dict[str, NumpyArray]] = {"inputs": {}, "hints": {}, "outputs": {}}
+        for stage_and_probe in json.loads(order):
+            stage, probe = stage_and_probe.split("/")
+            stages[stage][probe] = arrays[stage_and_probe]
+        return Feedback(Features(stages["inputs"], stages["hints"], arrays["lengths"]), stages["outputs"])
+    except UNREADABLE:
         return None
-    order = metadata.get("order", "")
-    if _key(path, metadata) is None or not order or metadata.get("checksum") != _checksum(order, arrays):
-        return None
-    stages: dict[str, dict[str, NumpyArray]] = {"inputs": {}, "hints": {}, "outputs": {}}
-    for stage_and_probe in json.loads(order):
-        stage, probe = stage_and_probe.split("/")
-        stages[stage][probe] = arrays[stage_and_probe]
-    return Feedback(Features(stages["inputs"], stages["hints"], arrays["lengths"]), stages["outputs"])
 
 
 def read_key(path: Path) -> dict[str, Any] | None:
     """What determined the content of a file, and its ``format``; None if that is damaged."""
     try:
+        check_file(path)
         with safe_open(path, framework="numpy") as file:
             return _key(path, file.metadata() or {})
-    except (SafetensorError, OSError):
+    except UNREADABLE:
         return None
 
 
@@ -178,7 +183,7 @@ def _key(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if not name or name["digest"] != _digest(text):
         return None
     key: dict[str, Any] = json.loads(text)
-    return key
+    return key if isinstance(key, dict) else None
 
 
 def _canonical(key: Mapping[str, Any]) -> str:

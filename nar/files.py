@@ -1,8 +1,9 @@
-"""Files that are what their names say: nothing that could be waited for without end is opened for reading."""
+"""Files that are what they are taken for, as far as it shows before they are read."""
 
 import errno
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 
@@ -13,3 +14,20 @@ def check_file(path: str | Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def check_archive(path: str | Path) -> None:
+    """Raise an exception, of any kind, if what torch makes of an archive is not as large as the file.
+
+    ``torch.save`` compresses nothing and writes no ``bytearray``, of which a pickle may ask for any number of bytes.
+    """
+    check_file(path)
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("compressed")
+        if sum(member.file_size for member in members) > os.path.getsize(path):
+            raise ValueError("members that are larger than the file")
+        pickles = [member for member in members if member.filename.endswith("data.pkl")]
+        if any(b"\nbytearray\n" in archive.read(member) for member in pickles):
+            raise ValueError("bytes out of nothing")

@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nar.files import check_file
+
 When = Literal["always", "training", "evaluation"]
 
 
@@ -160,6 +162,7 @@ def read_directions(path: str) -> Tensor:
         ValueError: If there is no such file or no such tensor in it, or its rows do not span K directions.
     """
     try:
+        check_file(path)
         given = load_file(path).get("directions")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"expected a safetensors file of directions, given {path}: {error}") from error

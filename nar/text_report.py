@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from nar.files import check_file
+
 METRICS = ("parse", "shape", "clrs", "exact")
 KEY = ("model", "algorithm", "num_nodes")
 COLUMNS = (*KEY, "texts", *METRICS)
@@ -108,6 +110,7 @@ def read_text_csv(path: Path) -> dict[Key, dict[str, float]]:
         ValueError: If the file is another.
         OSError: If there is none.
     """
+    check_file(path)
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:

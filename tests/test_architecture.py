@@ -16,13 +16,12 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 COMMANDS = ("nar.cli", "nar.text_commands")
 # A module of `nar` itself imports modules of the lines above its own; what runs commands imports what it likes.
 LAYERS = [
-    ["sources"],
+    ["files", "sources"],
     [
         "__init__",
         "affine",
         "border",
         "errors",
-        "files",
         "gpu",
         "numba_cache",
         "parallel",
@@ -68,6 +67,7 @@ MAY_IMPORT = {
         "nar.specs",
         "nar.batch",
         "nar.errors",
+        "nar.files",
         "nar.numba_cache",
         "nar.sources",
         "nar.sparse_batch",

@@ -3,19 +3,25 @@
 import errno
 import logging
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 from nar.batch import Features, Feedback, NumpyArray
 from nar.datasets import CLRS30
 from nar.datasets import cache as cache_module
-from nar.datasets.cache import Cache, CacheError
+from nar.datasets.cache import Cache, CacheError, read_key
+from nar.datasets.upkeep import leftovers
 from nar.errors import UserError
 
 KEY = {"algorithm": "bfs", "num_nodes": 3, "seed": 2, "p": (0.1, 0.5)}
@@ -293,6 +299,65 @@ def test_what_is_damaged_in_a_read_only_folder_is_generated(
     read_only(tmp_path, monkeypatch)
     assert bits(Cache(tmp_path).get(KEY, feedback)) == bits(feedback())
     assert ["Read-only file system" in record.getMessage() for record in caplog.records] == [True]
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def socket_file(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("made", [pipe, endless, socket_file, dangling])
+def test_what_is_no_file_is_not_waited_for_and_replaced(
+    made: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, generate = Cache(tmp_path), Generator()
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    made(Path(cache.path(KEY).name))
+    assert read_key(cache.path(KEY)) is None
+    assert bits(cache.get(KEY, generate)) == bits(feedback())
+    assert generate.calls == 1
+    assert bits(cache.get(KEY, never)) == bits(feedback())
+
+
+def test_a_pipe_in_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    left = Path(f"{cache.path(KEY)}abcdefgh.tmp")
+    left.touch()
+    os.mkfifo(f"{cache.path(KEY)}.lock")
+    leftovers(cache)
+    assert bits(cache.get(KEY, feedback)) == bits(feedback())
+
+
+FORGED_ORDERS = ["[" * 10**5, "{}", "[1]", '["inputs"]', '["nowhere/x"]', '["inputs/x"]', "0", '["a/b/c"]']
+
+
+@pytest.mark.parametrize("order", FORGED_ORDERS, ids=range(len(FORGED_ORDERS)))
+def test_a_file_with_a_right_sum_and_nothing_else_is_generated_again(order: str, tmp_path: Path) -> None:
+    cache, generate = Cache(tmp_path), Generator()
+    metadata = {"key": cache_module._canonical(KEY), "order": order, "checksum": cache_module._checksum(order, {})}
+    save_file({}, cache.path(KEY), metadata)
+    assert bits(cache.get(KEY, generate)) == bits(feedback())
+    assert generate.calls == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_numbers_that_numpy_has_not_are_generated_again(dtype: torch.dtype, tmp_path: Path) -> None:
+    cache, generate = Cache(tmp_path), Generator()
+    save_torch_file({"lengths": torch.ones(2, dtype=dtype)}, cache.path(KEY), {"key": cache_module._canonical(KEY)})
+    cache.get(KEY, generate)
+    assert generate.calls == 1
 
 
 def test_a_folder_under_the_name_of_a_file_is_gone_on_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
