@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import llvmlite
+import llvmlite  # type: ignore[import-untyped]
 from numba import config
 from numba.core import caching
 from numba.core.caching import (
@@ -101,23 +101,24 @@ class SummedCacheFile(IndexDataCacheFile):
     def load(self, key: Any) -> Any:
         """What is kept under `key`; None if nothing is, or it is damaged."""
         if not self._is_stamped:
-            return super().load(key)
+            return super().load(key)  # type: ignore[no-untyped-call]
         name = self._load_index().get(key)
-        content = None if name is None else self._verified(self._data_path(name))
+        content = None if name is None else self._verified(os.path.join(self._cache_path, name))
         return None if content is None else pickle.loads(content)
 
     def save(self, key: Any, data: Any) -> None:
         """Keep `data` under `key`, unless there is no room, or something that is no file has the file's name."""
         if not self._is_stamped:
-            super().save(key, data)
+            super().save(key, data)  # type: ignore[no-untyped-call]
             return
         others = {other: name for other, name in self._load_index().items() if other != key}
         number = int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:4])
-        while (name := self._data_name(number)) in others.values():
+        files: Any = self  # numba's methods have no types
+        while (name := files._data_name(number)) in others.values():
             number += 1
         with suppress(OSError):
-            self._save_data(name, data)
-            self._save_index({**others, key: name})
+            files._save_data(name, data)
+            files._save_index({**others, key: name})
 
     @property
     def _is_stamped(self) -> bool:
@@ -125,7 +126,7 @@ class SummedCacheFile(IndexDataCacheFile):
 
     def _load_index(self) -> Any:
         if not self._is_stamped:
-            return super()._load_index()
+            return super()._load_index()  # type: ignore[no-untyped-call]
         content = self._verified(self._index_path)
         if content is None:
             return {}
