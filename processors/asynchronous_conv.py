@@ -4,47 +4,49 @@ Source: as of :mod:`nar.processors.asynchronous`.
 """
 # Axes: N nodes and E edges of all graphs together, H channels out, D width of states.
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 
-from nar.linear import Linear
+from nar.linear import Channels
 from nar.processors.asynchronous import Asynchronous
+from nar.processors.sparse.conv import Flow, SparseConv, linear
+
+ONE_STATE = "its nodes send and hear by one state"
 
 
-class AsynchronousConv(MessagePassing):  # type: ignore[misc]
+class AsynchronousConv(SparseConv):
     """An :class:`nar.processors.Asynchronous` layer whose senders are those of `edge_index`.
 
     Features go through a linear map each, ``x = X' x'`` and ``e = E' e'``, since the layer takes them at the width of
     its states; graphs have none. It is the dense layer of the same weights (``conv.layer``) whose `adj` are the edges.
 
     Args:
-        in_channels: Width of x'.
+        in_channels: Width of x'; -1 for what the first call is given.
         out_channels: H.
-        edge_dim: Width of e'; None for none.
+        edge_dim: Width of e', -1 as above; None for none.
+        flow: ``"target_to_source"`` lets a node hear those that it sends to.
         **settings: Of :class:`nar.processors.Asynchronous`; `senders` are the edges'.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, edge_dim: int | None = None, **settings: Any) -> None:
-        if in_channels < 1 or (edge_dim is not None and edge_dim < 1):
-            raise ValueError(f"expected in_channels and edge_dim ≥ 1, given {in_channels} and {edge_dim}")
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        edge_dim: int | None = None,
+        flow: Flow = "source_to_target",
+        **settings: Any,
+    ) -> None:
+        if not isinstance(in_channels, int):
+            raise TypeError(f"AsynchronousConv: expected one in_channels, given {in_channels}: {ONE_STATE}")
         if "senders" in settings:
             raise ValueError(f"expected no senders but those of edge_index, given {settings['senders']!r}")
-        super().__init__(aggr=None)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.edge_dim = edge_dim
-        self.layer = Asynchronous(out_channels, **settings)
-        self.node_encoder = Linear(in_channels, out_channels)
-        self.edge_encoder = None if edge_dim is None else Linear(edge_dim, out_channels)
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        super().__init__(in_channels, out_channels, edge_dim, None, aggr=None, flow=flow)
+        self.layer = AlongEdges(out_channels, **settings)
+        self.node_encoder = linear(in_channels, out_channels)
+        self.edge_encoder = None if edge_dim is None else linear(edge_dim, out_channels)
 
     def forward(
         self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, hidden: Tensor | None = None
@@ -53,31 +55,33 @@ class AsynchronousConv(MessagePassing):  # type: ignore[misc]
 
         Args:
             x: x', [N, in_channels].
-            edge_index: Senders and receivers, [2, E]. Who is to hear itself needs a self-loop.
+            edge_index: Senders and receivers, [2, E]. Who is to hear itself needs a self-loop. Or adj_t, a sparse
+                matrix, whose values are the `edge_attr` if there is an `edge_dim` and none are given.
             edge_attr: e', [E, edge_dim].
             hidden: The previous node states, [N, H]; 0 if None.
 
         Raises:
-            ValueError: If there are edge_attr and no edge_dim, or the other way round.
+            IndexError, TypeError, ValueError: If they do not fit.
+            NotImplementedError: If x is that of a bipartite graph.
         """
-        if (edge_attr is None) != (self.edge_encoder is None):
-            found = "none" if edge_attr is None else f"some of width {edge_attr.shape[-1]}"
-            raise ValueError(f"expected edge_attr of edge_dim {self.edge_dim}, given {found}")
-        layer, node_fts = self.layer, self.node_encoder(x)
-        state, argument = layer.states(torch.zeros_like(node_fts) if hidden is None else hidden)
-        sent = layer.sender_argument(argument) + layer.sender_node(node_fts)
-        heard = layer.receiver_node(node_fts) + layer.graph(node_fts.new_zeros(self.out_channels))
-        if layer.receiver_argument is not None:
-            heard = heard + layer.receiver_argument(argument)
-        edge = layer.edge(node_fts.new_zeros(1, self.out_channels))
+        given = self.given(x, edge_index, edge_attr)
+        if given.is_bipartite:
+            raise NotImplementedError(
+                f"AsynchronousConv: expected one x, given those of a bipartite graph: {ONE_STATE}"
+            )
+        if hidden is not None:
+            self.expect("hidden", hidden, given.num_receivers, self.out_channels)
+        node_fts = self.node_encoder(given.sending)
+        edge_fts = node_fts.new_zeros(1, self.out_channels)
         if self.edge_encoder is not None:
-            edge = layer.edge(self.edge_encoder(edge_attr))
-        edge = edge.expand(edge_index.shape[1], -1)
-        received = self.propagate(edge_index, sent=sent, heard=heard, edge=edge, size=(len(x), len(x)))
-        new_state = layer.update(state, received, node_fts)
-        if layer.sends_state:
-            return new_state
-        return torch.cat([new_state, layer.arguments(state, received, node_fts)], dim=-1)
+            edge_fts = self.edge_encoder(given.edge_attr)
+        hidden = torch.zeros_like(node_fts) if hidden is None else hidden
+
+        def receive(sent: Tensor, heard: Tensor, edge: Tensor) -> Tensor:
+            return self.pass_on(given, sent=sent, heard=heard, edge=edge.expand(given.senders.shape[0], -1))
+
+        states: Tensor = self.layer(node_fts, edge_fts, node_fts.new_zeros(self.out_channels), receive, hidden)[0]
+        return states
 
     def message(self, sent_j: Tensor, heard_i: Tensor, edge: Tensor) -> Tensor:
         """ψ of every edge, [E, D]; in PyG's names j sends and i receives."""
@@ -98,5 +102,36 @@ class AsynchronousConv(MessagePassing):  # type: ignore[misc]
         total = ((units - top) / temperature).exp().scatter_add(0, index, parts)
         return top + temperature * total.log()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.in_channels}, {self.out_channels})"
+
+class AlongEdges(Asynchronous):
+    """An :class:`nar.processors.Asynchronous` layer that may be told what its nodes receive, in place of an `adj`."""
+
+    def forward(
+        self,
+        node_fts: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        adj: Tensor | Callable[[Tensor, Tensor, Tensor], Tensor],
+        hidden: Tensor,
+    ) -> tuple[Tensor, None]:
+        """See :meth:`nar.processor.Processor.forward`; or the same without the axis of graphs.
+
+        Args:
+            node_fts: [N, H].
+            edge_fts: [E, H] or [1, H].
+            graph_fts: [H].
+            adj: What nodes receive, [N, D], of what is sent and heard, [N, D] each, and said along edges, [E, D].
+            hidden: [N, H].
+        """
+        if isinstance(adj, Tensor):
+            return super().forward(node_fts, edge_fts, graph_fts, adj, hidden)
+        state, argument = self.states(hidden)
+        sent = self.sender_argument(argument) + self.sender_node(node_fts)
+        heard = self.receiver_node(node_fts) + self.graph(graph_fts)
+        if self.receiver_argument is not None:
+            heard = heard + self.receiver_argument(argument)
+        received = adj(sent, heard, self.edge(edge_fts))
+        new_state = self.update(state, received, node_fts)
+        if self.sends_state:
+            return new_state, None
+        return torch.cat([new_state, self.arguments(state, received, node_fts)], dim=-1), None

@@ -1,7 +1,8 @@
 """Graph attention along the edges of sparse graphs: the equations of :class:`nar.processors.GAT` and of its version 2.
 
-They are not those of PyG's layers of these names: a node attends along its outgoing edges, features of edges and of
-graphs have a part in the logits and not in what is heard, the leak is 0.01, and there is a skip of its own.
+They are not those of PyG's layers of these names: features of edges and of graphs have a part in the logits and not in
+what is heard, the leak is 0.01, and there is a skip of its own. As in PyG a node hears those that send to it, where in
+dm-clrs, and so in :class:`nar.processors.GAT`, it hears those that it sends to: ``flow="target_to_source"``.
 
 Sources: Veličković et al., "Graph Attention Networks", ICLR 2018; Brody et al., "How Attentive are Graph Attention
 Networks?", ICLR 2022; ``GAT`` and ``GATv2`` in ``clrs/_src/processors.py`` of dm-clrs 2.0.3.
@@ -9,26 +10,23 @@ Networks?", ICLR 2022; ``GAT`` and ``GATv2`` in ``clrs/_src/processors.py`` of d
 # Axes: N nodes and E edges of all graphs together, B graphs, H channels out, A attention heads.
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
 
 from nar.linear import Linear
 from nar.processors.gat import leaky_relu
+from nar.processors.sparse.conv import Flow, Nodes, Size, SparseConv, Width, linear
 from nar.scatter import scatter_softmax
 
-Flow = Literal["target_to_source", "source_to_target"]
 
-
-class AttentionConv(MessagePassing, ABC):  # type: ignore[misc]
+class AttentionConv(SparseConv, ABC):
     """What the two versions have in common; ``width`` is that of what logits are made of."""
 
     def __init__(
         self,
         width: int,
-        in_channels: int,
+        in_channels: Width,
         out_channels: int,
         num_heads: int,
         edge_dim: int | None,
@@ -40,62 +38,66 @@ class AttentionConv(MessagePassing, ABC):  # type: ignore[misc]
             raise ValueError(
                 f"expected out_channels ≥ 1 and num_heads ≥ 1 that divides it, given {out_channels} and {num_heads}"
             )
-        super().__init__(aggr="sum", flow=flow)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        super().__init__(in_channels, out_channels, edge_dim, graph_dim, aggr="sum", flow=flow)
         self.num_heads = num_heads
-        self.edge_dim = edge_dim
-        self.graph_dim = graph_dim
-        self.value = Linear(in_channels, out_channels)
-        self.skip = Linear(in_channels, out_channels)
-        self.query = Linear(in_channels, width)
-        self.key = Linear(in_channels, width)
-        self.edge = None if edge_dim is None else Linear(edge_dim, width)
-        self.graph = None if graph_dim is None else Linear(graph_dim, width)
+        sender_dim, receiver_dim = self.widths
+        self.value = linear(sender_dim, out_channels)
+        self.skip = linear(receiver_dim, out_channels)
+        self.query = linear(receiver_dim, width)
+        self.key = linear(sender_dim, width)
+        self.edge = None if edge_dim is None else linear(edge_dim, width)
+        self.graph = None if graph_dim is None else linear(graph_dim, width)
         self.norm = nn.LayerNorm(out_channels) if layer_norm else nn.Identity()
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
 
     def forward(
         self,
-        x: Tensor,
+        x: Nodes,
         edge_index: Tensor,
         edge_attr: Tensor | None = None,
         graph_attr: Tensor | None = None,
         batch: Tensor | None = None,
+        size: Size | None = None,
     ) -> Tensor:
         """New node states, [N, H].
 
         Args:
-            x: [N, in_channels].
-            edge_index: [2, E].
+            x: [N, in_channels]; or of a bipartite graph x_src and x_dst, or x_src and None, where nodes that have no
+                features ask for nothing and skip nothing.
+            edge_index: [2, E]. Or adj_t, a sparse matrix, whose values are the `edge_attr` if there is an `edge_dim`
+                and none are given.
             edge_attr: [E, edge_dim].
             graph_attr: [B, graph_dim].
-            batch: The graph of each node, [N]; None if there is one graph.
+            batch: The graph of each node (that hears), [N]; None if there is one graph.
+            size: The numbers of nodes on both sides of a bipartite graph; None for what x says.
+
+        Raises:
+            IndexError, TypeError, ValueError: If they do not fit.
         """
-        hears, heard = edge_index if self.flow == "target_to_source" else edge_index.flip(0)
-        query = self.query(x)
-        if self.graph is not None and graph_attr is not None:
-            query = query + self.graph(graph_attr.expand(len(x), -1) if batch is None else graph_attr[batch])
-        pairs = query.index_select(0, hears) + self.key(x).index_select(0, heard)
-        if self.edge is not None and edge_attr is not None:
-            pairs = pairs + self.edge(edge_attr)
-        weights = scatter_softmax(self.logits(pairs), hears, len(x))
-        attended = self.propagate(edge_index, value=self.value(x), weights=weights, size=(len(x), len(x)))
-        states: Tensor = self.norm((attended + self.skip(x)).relu())
+        given = self.given(x, edge_index, edge_attr, graph_attr, batch, size)
+        pairs = self.key(given.sending).index_select(0, given.senders)
+        query = None if given.hearing is None else self.query(given.hearing)
+        if self.graph is not None:
+            of_graphs = self.graph(given.graph_attr)
+            query = of_graphs if query is None else query + of_graphs
+        if query is not None:
+            pairs = query.index_select(0, given.receivers) + pairs
+        if self.edge is not None:
+            pairs = pairs + self.edge(given.edge_attr)
+        alpha = scatter_softmax(self.logits(pairs), given.receivers, given.num_receivers)
+        value = self.value(given.sending)
+        attended: Tensor = self.pass_on(given, value=value, alpha=alpha)
+        if given.hearing is not None:
+            attended = attended + self.skip(given.hearing)
+        states: Tensor = self.norm(attended.relu())
         return states
 
     @abstractmethod
     def logits(self, pairs: Tensor) -> Tensor:
         """Of the weight of every edge, [E, A], from the sum of what both its nodes, it and its graph give."""
 
-    def message(self, value_j: Tensor, weights: Tensor) -> Tensor:
-        """What is heard along every edge; in PyG's names i hears j."""
-        parts = value_j.view(len(value_j), self.num_heads, -1) * weights[..., None]
+    def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
+        """What is heard along every edge; in PyG's names i hears j, and weights are `alpha`."""
+        parts = value_j.unflatten(1, (self.num_heads, self.out_channels // self.num_heads)) * alpha[..., None]
         return parts.flatten(1)
 
     def __repr__(self) -> str:
@@ -103,33 +105,34 @@ class AttentionConv(MessagePassing, ABC):  # type: ignore[misc]
 
 
 class GATConv(AttentionConv):
-    """Every node takes a weighted mean of values, once per head::
+    """Every node takes a weighted mean of the values of those that send to it; dm-clrs takes those that it sends to::
 
         x'_i = LayerNorm(ReLU(Σ_j a_ij V x_j + S x_i))
-        a_ij = softmax_j LeakyReLU(q x_i + k x_j + e e_ij + g g)      over those j that i sends to
+        a_ij = softmax_j LeakyReLU(q x_i + k x_j + e e_ij + g g)      over those j that send to i, for each head
 
-    Its weights are those of :class:`nar.processors.GAT`: ``conv.load_state_dict(gat.state_dict())``. A node that hears
-    no one takes its skip alone, where that one takes the mean of all nodes.
+    With ``flow="target_to_source"``, over those j that i sends to, it is :class:`nar.processors.GAT`, whose weights it
+    has: ``conv.load_state_dict(gat.state_dict())``. A node that hears no one takes its skip alone, where that one takes
+    the mean of all nodes.
 
     Args:
-        in_channels: Width of x.
+        in_channels: Width of x, or those of x_src and x_dst; -1 for what the first call is given.
         out_channels: H.
         num_heads: A, a divisor of H.
         edge_dim: Width of the edges' features; None for none.
         graph_dim: Width of the graphs' features; None for none.
         layer_norm: Whether states are normalised.
-        flow: ``"source_to_target"`` lets a node hear those that send to it.
+        flow: ``"target_to_source"`` lets a node hear those that it sends to, as in dm-clrs.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Width,
         out_channels: int,
         num_heads: int = 1,
         edge_dim: int | None = None,
         graph_dim: int | None = None,
         layer_norm: bool = True,
-        flow: Flow = "target_to_source",
+        flow: Flow = "source_to_target",
     ) -> None:
         super().__init__(num_heads, in_channels, out_channels, num_heads, edge_dim, graph_dim, layer_norm, flow)
 
@@ -139,12 +142,12 @@ class GATConv(AttentionConv):
 
 
 class GATv2Conv(AttentionConv):
-    """A :class:`GATConv` whose features meet before they are scored::
+    """A :class:`GATConv`, so a node hears those that send to it, where in dm-clrs it hears those that it sends to::
 
-        a_ij = softmax_j (w LeakyReLU(Q x_i + K x_j + E e_ij + G g) + c)      over those j that i sends to
+        a_ij = softmax_j (w LeakyReLU(Q x_i + K x_j + E e_ij + G g) + c)      over those j that send to i, for each head
 
-    Its weights are those of the one layer in :class:`nar.processors.GATv2`:
-    ``conv.load_state_dict(gatv2.attention.state_dict())``.
+    Features meet before they are scored. With ``flow="target_to_source"`` it is the one layer in
+    :class:`nar.processors.GATv2`, whose weights it has: ``conv.load_state_dict(gatv2.attention.state_dict())``.
 
     Args:
         in_channels: As in :class:`GATConv`, and so are the others.
@@ -153,18 +156,18 @@ class GATv2Conv(AttentionConv):
         edge_dim: Width of the edges' features; None for none.
         graph_dim: Width of the graphs' features; None for none.
         layer_norm: Whether states are normalised.
-        flow: ``"source_to_target"`` lets a node hear those that send to it.
+        flow: ``"target_to_source"`` lets a node hear those that it sends to, as in dm-clrs.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Width,
         out_channels: int,
         num_heads: int = 1,
         edge_dim: int | None = None,
         graph_dim: int | None = None,
         layer_norm: bool = True,
-        flow: Flow = "target_to_source",
+        flow: Flow = "source_to_target",
     ) -> None:
         super().__init__(out_channels, in_channels, out_channels, num_heads, edge_dim, graph_dim, layer_norm, flow)
         self.scores = nn.ModuleList(Linear(out_channels // num_heads, 1) for _ in range(num_heads))

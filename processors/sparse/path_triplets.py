@@ -10,7 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nar.border import check_index
 from nar.linear import Linear
+from nar.processors.sparse.conv import linear
 from nar.processors.sparse.max_message import by_receiver
 from nar.scatter import scatter
 
@@ -35,14 +37,14 @@ class PathTriplets(nn.Module):
         self, node_dim: int, hidden_dim: int, edge_dim: int | None, graph_dim: int | None, triplet_dim: int = 8
     ) -> None:
         super().__init__()
-        self.node_1 = Linear(node_dim, triplet_dim)
-        self.node_2 = Linear(node_dim, triplet_dim)
-        self.node_3 = Linear(node_dim, triplet_dim)
+        self.node_1 = linear(node_dim, triplet_dim)
+        self.node_2 = linear(node_dim, triplet_dim)
+        self.node_3 = linear(node_dim, triplet_dim)
         if edge_dim is not None:
-            self.edge_1 = Linear(edge_dim, triplet_dim)
-            self.edge_2 = Linear(edge_dim, triplet_dim)
-            self.edge_3 = Linear(edge_dim, triplet_dim)
-        self.graph = None if graph_dim is None else Linear(graph_dim, triplet_dim)
+            self.edge_1 = linear(edge_dim, triplet_dim)
+            self.edge_2 = linear(edge_dim, triplet_dim)
+            self.edge_3 = linear(edge_dim, triplet_dim)
+        self.graph = None if graph_dim is None else linear(graph_dim, triplet_dim)
         self.has_edges = edge_dim is not None
         self.output = Linear(triplet_dim, hidden_dim)
 
@@ -56,9 +58,22 @@ class PathTriplets(nn.Module):
             edge_index: [2, E].
             edge_attr: [E, edge_dim].
             node_graph_attr: The features of each node's graph, [N, graph_dim].
+
+        Raises:
+            IndexError: If an edge ends at none of the nodes.
+            ValueError: If there are features without a width, or the other way round, or not as many as expected.
         """
+        edge_index = check_index("PathTriplets", "edge_index", edge_index, x.shape[0])
+        for name, features, is_expected, number in (
+            ("edge_attr", edge_attr, self.has_edges, edge_index.shape[1]),
+            ("node_graph_attr", node_graph_attr, self.graph is not None, x.shape[0]),
+        ):
+            if (features is not None) != is_expected or (features is not None and features.shape[0] != number):
+                expected = f"{number} rows" if is_expected else "none"
+                given = "none" if features is None else features.shape[0]
+                raise ValueError(f"PathTriplets: expected {name} of {expected}, given {given}")
         senders, receivers = edge_index
-        found = paths(edge_index, len(x))
+        found = paths(edge_index, x.shape[0])
         ij = self.node_1(x).index_select(0, senders)
         jk = self.node_2(x).index_select(0, senders) + self.node_3(x).index_select(0, receivers)
         if self.has_edges:
@@ -69,7 +84,7 @@ class PathTriplets(nn.Module):
         if self.has_edges:
             ik = self.edge_2(edge_attr).index_select(0, found.beside.clamp(min=0))
             messages = messages + torch.where(found.beside[:, None] < 0, 0, ik)
-        states: Tensor = self.output(scatter(messages, found.after, len(senders), "max") + jk)
+        states: Tensor = self.output(scatter(messages, found.after, senders.shape[0], "max") + jk)
         return states.relu()
 
 
@@ -92,11 +107,11 @@ def paths(edge_index: Tensor, num_nodes: int) -> Paths:
     senders, receivers = edge_index
     edges = by_receiver(edge_index, num_nodes)
     number = edges.ptr.diff().index_select(0, senders)  # of paths that end with each edge
-    after = torch.arange(len(senders), device=senders.device).repeat_interleave(number)
-    rank = torch.arange(len(after), device=senders.device) - (number.cumsum(0) - number).index_select(0, after)
+    after = torch.arange(senders.shape[0], device=senders.device).repeat_interleave(number)
+    rank = torch.arange(after.shape[0], device=senders.device) - (number.cumsum(0) - number).index_select(0, after)
     before = edges.order.index_select(0, edges.ptr.index_select(0, senders.index_select(0, after)) + rank)
     keys, where = (senders * num_nodes + receivers).sort()
     wanted = senders.index_select(0, before) * num_nodes + receivers.index_select(0, after)
-    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    place = torch.searchsorted(keys, wanted).clamp(max=keys.shape[0] - 1)
     beside = torch.where(keys.index_select(0, place) == wanted, where.index_select(0, place), -1)
     return Paths(before, after, beside)

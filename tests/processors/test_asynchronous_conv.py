@@ -100,8 +100,8 @@ def test_weights_are_drawn_anew() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"in_channels": 0}, "expected in_channels and edge_dim ≥ 1, given 0 and None"),
-        ({"edge_dim": 0}, "expected in_channels and edge_dim ≥ 1, given 3 and 0"),
+        ({"in_channels": 0}, r"expected widths ≥ 1 .*given \[0, 4\]"),
+        ({"edge_dim": 0}, r"expected widths ≥ 1 .*given \[3, 4, 0\]"),
         ({"senders": "all"}, "expected no senders but those of edge_index, given 'all'"),
     ],
 )

@@ -69,3 +69,25 @@ def test_paths_are_all_pairs_of_edges_that_meet_and_the_edge_beside_them() -> No
 
 def test_there_are_no_states_without_edges() -> None:
     assert PathTriplets(D, H, None, None, F)(torch.randn(N, D), torch.zeros(2, 0, dtype=torch.int64)).shape == (0, H)
+
+
+def test_whole_numbers_of_any_type_are_taken() -> None:
+    layer, edge_index, x = PathTriplets(D, H, None, None, F), random_edges(0.5), torch.randn(N, D)
+    assert layer(x, edge_index.int()).equal(layer(x, edge_index))
+
+
+@pytest.mark.parametrize("bad", [-1, N, 10**6])
+def test_an_edge_of_no_node_is_refused(bad: int) -> None:
+    layer = PathTriplets(D, H, None, None, F)
+    with pytest.raises(IndexError, match=f"PathTriplets: expected edge_index in 0 … {N - 1}, given {bad}"):
+        layer(torch.randn(N, D), torch.tensor([[0, bad], [1, 2]]))
+
+
+def test_features_that_are_not_of_every_edge_or_node_are_refused() -> None:
+    x, edge_index = torch.randn(N, D), torch.tensor([[0, 1], [1, 2]])
+    with pytest.raises(ValueError, match="PathTriplets: expected edge_attr of 2 rows, given 1"):
+        PathTriplets(D, H, 3, None, F)(x, edge_index, torch.randn(1, 3))
+    with pytest.raises(ValueError, match="PathTriplets: expected edge_attr of none, given 2"):
+        PathTriplets(D, H, None, None, F)(x, edge_index, torch.randn(2, 3))
+    with pytest.raises(ValueError, match=f"PathTriplets: expected node_graph_attr of {N} rows, given none"):
+        PathTriplets(D, H, None, 3, F)(x, edge_index)

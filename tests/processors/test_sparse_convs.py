@@ -23,7 +23,7 @@ from nar.processors import GAT, MPNN, PGN, DeepSets, GATv2, TripletGMPNN
 
 with warnings.catch_warnings():  # PyTorch Geometric 2.8 compiles with what torch 2.13 calls deprecated
     warnings.simplefilter("ignore")
-    from torch_geometric.nn import MessagePassing, Sequential
+    from torch_geometric.nn import MessagePassing, SAGEConv, Sequential, aggr
 
 from nar.processors.sparse import ConvProcessor, GATConv, GATv2Conv, PGNConv
 
@@ -46,10 +46,18 @@ CASES: dict[str, Case] = {
     "MPNN": (lambda: MPNN(H), pgn, True),
     "triplet MPNN": (lambda: MPNN(H, triplet_dim=3), lambda: pgn(triplet_dim=3), True),
     "TripletGMPNN": (lambda: TripletGMPNN(H), lambda: pgn(triplet_dim=8, gated=True), True),
-    "GAT": (lambda: GAT(H), lambda: GATConv(2 * H, H, 1, H, H), False),
-    "GAT of two heads": (lambda: GAT(H, num_heads=2), lambda: GATConv(2 * H, H, 2, H, H), False),
-    "GATv2": (lambda: GATv2(H).attention, lambda: GATv2Conv(2 * H, H, 1, H, H), False),
-    "GATv2 of two heads": (lambda: GATv2(H, num_heads=2).attention, lambda: GATv2Conv(2 * H, H, 2, H, H), False),
+    "GAT": (lambda: GAT(H), lambda: GATConv(2 * H, H, 1, H, H, flow="target_to_source"), False),
+    "GAT of two heads": (
+        lambda: GAT(H, num_heads=2),
+        lambda: GATConv(2 * H, H, 2, H, H, flow="target_to_source"),
+        False,
+    ),
+    "GATv2": (lambda: GATv2(H).attention, lambda: GATv2Conv(2 * H, H, 1, H, H, flow="target_to_source"), False),
+    "GATv2 of two heads": (
+        lambda: GATv2(H, num_heads=2).attention,
+        lambda: GATv2Conv(2 * H, H, 2, H, H, flow="target_to_source"),
+        False,
+    ),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -113,11 +121,18 @@ def test_a_node_hears_only_its_senders(aggr: str) -> None:
 
 @pytest.mark.parametrize(("flow", "hears_its_senders"), [("source_to_target", True), ("target_to_source", False)])
 @pytest.mark.parametrize("kind", [GATConv, GATv2Conv])
-def test_attention_is_along_outgoing_edges_unless_the_flow_is_turned(
+def test_a_node_hears_its_senders_unless_the_flow_is_turned(
     kind: type[GATConv], flow: Any, hears_its_senders: bool
 ) -> None:
     conv, inputs = kind(32, 16, 2, 16, 16, flow=flow).double(), random_inputs(16)
     assert influences(ConvProcessor(conv, 16), inputs).equal(inputs.adj if hears_its_senders else inputs.adj.mT)
+
+
+@pytest.mark.parametrize("kind", [GATConv, GATv2Conv, PGNConv])
+def test_the_flow_is_pygs_unless_another_is_asked_for(kind: type[GATConv]) -> None:
+    conv, inputs = kind(32, 16, edge_dim=16, graph_dim=16).double(), random_inputs(16)
+    assert conv.flow == SAGEConv(32, 16).flow
+    assert influences(ConvProcessor(conv, 16), inputs).equal(inputs.adj)
 
 
 def random_graph(num_nodes: int = 6, num_edges: int = 14) -> tuple[Tensor, Tensor]:
@@ -231,6 +246,77 @@ def test_reset_parameters_draws_every_weight_anew(make: Callable[[], nn.Module])
 def test_what_does_not_fit_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PGNConv(**{"in_channels": 4, "out_channels": 4, **settings})
+
+
+@pytest.mark.parametrize("place", ["aggr", "aggr_in_evaluation"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["max", "mean"], r"expected an aggregation that makes 4 channels .*of 4, given \['max', 'mean'\], .*makes 8"),
+        (aggr.Set2Set(H, 1), "expected an aggregation that makes 4 channels.*makes 8"),
+        (aggr.LSTMAggregation(H, 3), "expected an aggregation that makes 4 channels.*makes 3"),
+        (aggr.LSTMAggregation(3, H), "expected an aggregation of 4 channels.*given LSTMAggregation"),
+        (aggr.SortAggregation(2), "expected an aggregation that makes 4 channels.*makes 8"),
+        ("mlp", "expected an aggregation of 4 channels.*given 'mlp'.*in_channels"),
+        ("highest", "expected an aggregation of 4 channels.*given 'highest': Could not resolve"),
+        (3, "expected an aggregation of 4 channels.*given 3"),
+    ],
+    ids=str,
+)
+def test_an_aggregation_that_does_not_make_as_many_channels_is_refused_when_the_layer_is_made(
+    place: str, given: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        PGNConv(2 * H, H, **{place: given})
+    assert "\n" not in str(caught.value)
+
+
+def test_no_aggregation_is_refused_when_the_layer_is_made() -> None:
+    with pytest.raises(ValueError, match=r"expected an aggregation of 4 channels.*given None"):
+        PGNConv(2 * H, H, aggr=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["aggr", "aggr_in_evaluation"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "min",
+            "std",
+            "median",
+            "powermean",
+            "lstm",
+            "adaptive softmax",
+            aggr.DeepSetsAggregation(nn.Linear(H, H)),
+        ),
+        aggr.MultiAggregation(["max", "std"], mode="proj", mode_kwargs={"in_channels": H, "out_channels": H}),
+        aggr.SortAggregation(1),
+    ],
+    ids=str,
+)
+def test_any_other_takes_nodes_that_hear_nobody_and_graphs_without_edges(place: str, given: Any) -> None:
+    conv = PGNConv(2 * H, H, **{place: given}).double().eval()
+    x, edge_index = random_graph()
+    edge_index = edge_index.clamp(min=1)
+    without = conv(x, edge_index[:, :0])
+    found = conv(x, edge_index)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[[0, 5]], without[[0, 5]])  # which hear nobody
+
+
+def test_an_aggregation_is_projected_by_its_own_settings() -> None:
+    kwargs = {"mode": "proj", "mode_kwargs": {"in_channels": H, "out_channels": H}}
+    conv = PGNConv(2 * H, H, aggr=["max", "mean"], aggr_kwargs=kwargs).double()
+    x, edge_index = random_graph()
+    assert conv(x, edge_index).shape == (len(x), H)
+
+
+def test_features_of_several_self_loops_of_a_node_add_up() -> None:
+    conv = randomised(PGNConv(2 * H, H, 2, senders="self"))
+    x, _ = random_graph()
+    edge_index, edge_attr = torch.tensor([[1, 1, 0], [1, 1, 1]]), torch.randn(3, 2, dtype=torch.float64)
+    one = conv(x, edge_index[:, :1], edge_attr[:2].sum(dim=0, keepdim=True))
+    torch.testing.assert_close(conv(x, edge_index, edge_attr), one)
 
 
 def test_features_without_a_width_are_refused() -> None:
