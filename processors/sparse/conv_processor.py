@@ -5,7 +5,9 @@ import inspect
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from nar.border import check_index, check_shapes
 from nar.linear import Channels, as_tensor
 from nar.processor import SparseProcessor
 
@@ -37,6 +39,17 @@ class ConvProcessor(SparseProcessor):
         self.takes_edges = "edge_attr" in taken and getattr(conv, "edge_dim", 1) is not None
         self.takes_graphs = "graph_attr" in taken and getattr(conv, "graph_dim", 1) is not None
         self.norm = nn.Sequential(nn.ReLU(), nn.LayerNorm(hidden_dim)) if normalised else nn.Identity()
+        if any(map(is_lazy, conv.parameters())):
+            self.draw_widths()
+
+    def draw_widths(self) -> None:
+        """Let the conv take its widths, which are left to its first call, from a node that hears itself."""
+        was_training, nothing = self.conv.training, torch.zeros(1, self.hidden_dim)
+        self.conv.eval()
+        with torch.no_grad():
+            loop = torch.zeros(2, 1, dtype=torch.int64)
+            self.along_edges(nothing, nothing, nothing, loop, loop[0], nothing)
+        self.conv.train(was_training)
 
     def forward(
         self,
@@ -48,15 +61,18 @@ class ConvProcessor(SparseProcessor):
     ) -> tuple[Tensor, Tensor | None]:
         """See :meth:`nar.processor.Processor.forward`."""
         num_graphs, num_nodes, _ = hidden.shape
-        is_edge = adj.bool()
+        if adj.shape not in ((num_graphs, num_nodes, num_nodes), (1, num_nodes, num_nodes)):
+            expected = [num_graphs, num_nodes, num_nodes]
+            raise ValueError(f"ConvProcessor: expected adj {expected}, given {list(adj.shape)}")
+        is_edge = adj.bool().expand(num_graphs, -1, -1)
         graph, sender, receiver = is_edge.nonzero(as_tuple=True)
         edge_index = torch.stack([sender, receiver]) + graph * num_nodes
         of_node = torch.arange(num_graphs, device=adj.device).repeat_interleave(num_nodes)
-        edges = as_tensor(edge_fts[is_edge]) if self.takes_edges else hidden.new_empty(len(graph), 0)
+        edges = as_tensor(edge_fts[is_edge]) if self.takes_edges else hidden.new_empty(graph.shape[0], 0)
         nodes = as_tensor(node_fts).flatten(0, 1)
         states, edge_states = self.along_edges(nodes, edges, graph_fts, edge_index, of_node, hidden.flatten(0, 1))
         if edge_states is not None:
-            everywhere = edge_states.new_zeros(*adj.shape, self.hidden_dim)
+            everywhere = edge_states.new_zeros(*is_edge.shape, self.hidden_dim)
             edge_states = everywhere.index_put((graph, sender, receiver), edge_states)
         return states.view_as(hidden), edge_states
 
@@ -70,6 +86,18 @@ class ConvProcessor(SparseProcessor):
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """See :meth:`nar.processor.SparseProcessor.along_edges`."""
+        name = "ConvProcessor"
+        edge_index = check_index(name, "edge_index", edge_index, hidden.shape[0])
+        graph = check_index(name, "graph", graph, graph_fts.shape[0])
+        check_shapes(
+            name,
+            hidden=(hidden, "N H"),
+            node_fts=(node_fts, "N H"),
+            graph_fts=(graph_fts, "B H"),
+            graph=(graph, "N", torch.int64),
+            edge_index=(edge_index, "two E", torch.int64),
+            edge_fts=(edge_fts if self.takes_edges else None, "E H"),
+        )
         given: dict[str, Tensor] = {}
         if self.takes_edges:
             given["edge_attr"] = edge_fts

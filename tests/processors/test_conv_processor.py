@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from layers import assert_finite_with_gradients, assert_permutation_equivariant, influences, random_inputs, results
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 with warnings.catch_warnings():  # PyTorch Geometric 2.8 compiles with what torch 2.13 calls deprecated
     warnings.simplefilter("ignore")
@@ -75,6 +76,75 @@ def test_a_node_that_hears_nobody_has_finite_states_and_gradients() -> None:
     processor = ConvProcessor(PGNConv(2 * H, H, H, H, gated=True), H)
     inputs = random_inputs(H, dtype=torch.float32)
     assert_finite_with_gradients(processor, results(processor, inputs._replace(adj=torch.zeros_like(inputs.adj))))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: PGNConv(-1, H, -1, -1), lambda: pyg.SAGEConv(-1, H), lambda: pyg.GATv2Conv(-1, H, edge_dim=-1)],
+)
+def test_widths_that_are_left_to_the_first_call_are_those_of_features_and_state(make: Callable[[], nn.Module]) -> None:
+    processor = ConvProcessor(make(), H)
+    assert not any(map(is_lazy, processor.parameters()))
+    assert processor.training
+    assert all(part.training for part in processor.modules())
+    assert processor.double()(*random_inputs(H))[0].shape == (2, 5, H)
+
+
+def test_graphs_may_share_their_edges() -> None:
+    processor, inputs = ConvProcessor(PGNConv(2 * H, H, H, H, triplet_dim=2), H).double(), random_inputs(H)
+    shared = inputs.adj[:1]
+    found, expected = processor(*inputs._replace(adj=shared)), processor(*inputs._replace(adj=shared.expand(2, 5, 5)))
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match=r"ConvProcessor: expected adj \[2, 5, 5\], given \[2, 5\]"):
+        processor(*inputs._replace(adj=inputs.adj[:, 0]))
+
+
+def along(**changes: Any) -> dict[str, Any]:
+    """What `along_edges` takes, of two graphs."""
+    torch.manual_seed(0)
+    given = {
+        "node_fts": torch.randn(5, H),
+        "edge_fts": torch.randn(3, H),
+        "graph_fts": torch.randn(2, H),
+        "edge_index": torch.tensor([[0, 1, 4], [1, 0, 3]]),
+        "graph": torch.tensor([0, 0, 1, 1, 1]),
+        "hidden": torch.randn(5, H),
+    }
+    return {name: changes[name](x) if name in changes else x for name, x in given.items()}
+
+
+AROUND: list[nn.Module] = [PGNConv(2 * H, H, H, H), PGNConv(2 * H, H), pyg.SAGEConv(2 * H, H)]
+
+
+@pytest.mark.parametrize("conv", AROUND, ids=str)
+def test_whole_numbers_of_any_type_are_taken(conv: nn.Module) -> None:
+    processor = ConvProcessor(conv, H)
+    expected = processor.along_edges(**along())[0]
+    assert processor.along_edges(**along(edge_index=Tensor.int, graph=Tensor.int))[0].equal(expected)
+
+
+@pytest.mark.parametrize("conv", AROUND, ids=str)
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"edge_index": lambda x: x + 1}, IndexError, "edge_index in 0 … 4, given 5"),
+        ({"edge_index": lambda x: x - 1}, IndexError, "edge_index in 0 … 4, given -1"),
+        ({"graph": lambda x: x + 1}, IndexError, "graph in 0 … 1, given 2"),
+        ({"graph": lambda x: x[1:]}, ValueError, r"graph \[N=5\], given \[4\]"),
+        ({"node_fts": lambda x: x[1:]}, ValueError, r"node_fts \[N=5, H=16\], given \[4, 16\]"),
+        ({"graph_fts": lambda x: x[:, 1:]}, ValueError, r"graph_fts \[B.*, H=16\], given \[2, 15\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(
+    conv: nn.Module, changes: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=f"ConvProcessor: expected {message}"):
+        ConvProcessor(conv, H).along_edges(**along(**changes))
+
+
+def test_too_few_features_of_edges_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"ConvProcessor: expected edge_fts \[E=3, H=16\], given \[1, 16\]"):
+        ConvProcessor(AROUND[0], H).along_edges(**along(edge_fts=lambda x: x[:1]))
 
 
 @pytest.mark.parametrize(
