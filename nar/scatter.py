@@ -149,7 +149,7 @@ def _max(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend:
 
 def _without_empty_groups(top: Tensor, index: Tensor) -> Tensor:
     """The maxima, with 0 where there are no rows."""
-    return top.masked_fill(_like(sizes(index, len(top)) == 0, top), 0)
+    return top.masked_fill(_like(sizes(index, top.shape[0]) == 0, top), 0)
 
 
 def _check_ptr(ptr: Tensor, index: Tensor, dim_size: int) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_exporting
 from torch_geometric.nn import aggr
 from torch_geometric.nn.resolver import aggregation_resolver
 
+from nar.border import check_index
 from nar.processors.adaptive_temperature import inverse_temperature
 from nar.scatter import scatter, scatter_softmax, sizes
 
@@ -29,6 +31,49 @@ def aggregation(given: str | aggr.Aggregation | Sequence[Any], **kwargs: Any) ->
     if isinstance(given, list | tuple):
         given = [aggregation(one) for one in given]
     return aggregation_resolver(given, **kwargs)
+
+
+def aggregation_of_width(
+    width: int, given: str | aggr.Aggregation | Sequence[Any], kwargs: Any = None
+) -> aggr.Aggregation:
+    """The aggregation of a name, once it is known to make H channels of H.
+
+    Args:
+        width: H, of which a recurrent one is made.
+        given: As in :func:`aggregation`.
+        kwargs: Of the named aggregation.
+
+    Raises:
+        ValueError: If it makes another number, or is no aggregation.
+    """
+    widths = {"in_channels": width, "out_channels": width} if given in ("lstm", "gru") else {}
+    try:
+        made = aggregation(given, **{**widths, **(kwargs or {})})
+        if not isinstance(made, aggr.Aggregation):
+            raise TypeError("it is none")
+        found = tried(made, width).shape
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"expected an aggregation of {width} channels (out_channels), given {given!r}: {reason}"
+        ) from error
+    if found != (1, width):
+        raise ValueError(
+            f"expected an aggregation that makes {width} channels (out_channels) of {width}, given {given!r}, which "
+            f"makes {found[-1]}"
+        )
+    return made
+
+
+def tried(module: aggr.Aggregation, width: int) -> Tensor:
+    """What an aggregation makes of two messages of this width, all 0, to one node."""
+    like = next((x for x in module.state_dict().values() if x.is_floating_point()), torch.zeros(()))
+    was_training = module.training
+    with torch.no_grad():
+        x = torch.zeros(2, width, dtype=like.dtype, device=like.device)
+        made: Tensor = module.eval()(x, torch.zeros(2, dtype=torch.int64, device=x.device), dim_size=1)
+    module.train(was_training)
+    return made
 
 
 class MaxAggregation(aggr.Aggregation):  # type: ignore[misc]
@@ -84,8 +129,20 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
     Args:
         in_channels: Width of a message.
         out_channels: Width of the state.
-        **kwargs: Further ones of :class:`torch.nn.LSTM`.
+        **kwargs: Further ones of :class:`torch.nn.LSTM`, which has to read forwards.
     """
+
+    def __init__(self, in_channels: int, out_channels: int, **kwargs: Any) -> None:
+        if kwargs.get("bidirectional"):
+            raise ValueError("expected an LSTM that reads forwards alone, given bidirectional=True")
+        super().__init__(in_channels, out_channels, **kwargs)
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As :meth:`forward`, but of what cannot take an LSTM."""
+        if is_exporting() or torch._C._functorch.is_batchedtensor(x):
+            raise NotImplementedError("LSTMAggregation: expected no torch.export and no vmap, which take no LSTM")
+        made: Tensor = super().__call__(x, *args, **kwargs)
+        return made
 
     def forward(
         self,
@@ -98,6 +155,12 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
     ) -> Tensor:
         """[N, out_channels] from messages [E, in_channels]."""
         index, dim_size = _groups(self, x, index, ptr, dim_size, dim)
+        if x.shape[0] == 0:
+            return x.new_zeros(dim_size, self.lstm.proj_size or self.out_channels)
+        if is_exporting() or torch._C._functorch.is_batchedtensor(x):
+            raise NotImplementedError(
+                "LSTMAggregation: expected no torch.export and no vmap, which cannot take an LSTM"
+            )
         number = sizes(index, dim_size)
         padded, _ = self.to_dense_batch(x, index, ptr, dim_size, dim, max_num_elements=max_num_elements)
         states = self.lstm(padded)[0]
@@ -114,8 +177,11 @@ def _groups(
 ) -> tuple[Tensor, int]:
     """The group of each message and the number of groups, whichever way PyG was told them."""
     module.assert_two_dimensional_input(x, dim)
+    name = type(module).__name__
     if index is None:
         assert ptr is not None and dim_size is not None  # which the base class sees to  # noqa: PT018
         index = torch.arange(dim_size, device=x.device).repeat_interleave(ptr.diff())
     assert dim_size is not None
-    return index, dim_size
+    if index.shape != x.shape[:1]:
+        raise ValueError(f"{name}: expected index [{len(x)}], one of each message, given {list(index.shape)}")
+    return check_index(name, "index", index, dim_size), dim_size

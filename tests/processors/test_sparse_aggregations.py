@@ -125,3 +125,32 @@ def test_pygs_own_lstm_depends_on_what_other_nodes_hear() -> None:
     one, zeros = x[alone], torch.zeros(2, dtype=torch.int64)
     torch.testing.assert_close(ours(x, INDEX, dim_size=N)[3], ours(one, zeros, dim_size=1)[0])
     assert not torch.allclose(theirs(x, INDEX, dim_size=N)[3], theirs(one, zeros, dim_size=1)[0])
+
+
+OURS: list[Any] = [MaxAggregation(), AdaptiveSoftmaxAggregation(always=True), LSTMAggregation(H, H)]
+
+
+@pytest.mark.parametrize("ours", OURS, ids=str)
+def test_an_index_of_any_whole_numbers_is_taken(ours: Any) -> None:
+    x = messages().float()
+    assert ours(x, INDEX.int(), dim_size=N).equal(ours(x, INDEX, dim_size=N))
+
+
+@pytest.mark.parametrize("ours", OURS, ids=str)
+def test_no_messages_make_zeros(ours: Any) -> None:
+    assert ours(messages().float()[:0], INDEX[:0], dim_size=N).equal(torch.zeros(N, H))
+    assert ours(messages().float()[:0], INDEX[:0], dim_size=0).shape == (0, H)
+
+
+@pytest.mark.parametrize("ours", OURS, ids=str)
+def test_an_index_that_does_not_fit_is_refused_by_name(ours: Any) -> None:
+    x, name = messages().float(), type(ours).__name__
+    with pytest.raises(ValueError, match=rf"{name}: expected index \[8\], one of each message, given \[7\]"):
+        ours(x, INDEX[1:], dim_size=N)
+    with pytest.raises((IndexError, ValueError), match=r"expected .*0 … 3, given -1|expected index"):
+        ours(x, INDEX - 1, dim_size=N)
+
+
+def test_an_lstm_that_reads_backwards_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected an LSTM that reads forwards alone, given bidirectional=True"):
+        LSTMAggregation(H, H, bidirectional=True)
