@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from nar.batch import Features, Feedback, NumpyArray, size_of
+from nar.datasets.arguments import check_whole, shown
 from nar.datasets.checks import CHECKED, check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
 from nar.datasets.fingerprint import code_of, digest, state_of
 from nar.datasets.memory import Memory
@@ -84,12 +85,13 @@ def check_algorithm(algorithm: Algorithm) -> None:
         with _naming(algorithm):
             check_name("algorithm", algorithm.name)
             check_spec(getattr(algorithm, "spec", None))
+            check_whole("min_num_nodes", algorithm.min_num_nodes, at_least=1)
 
 
 def check_hints(hints: Any) -> None:
     """Raise a :class:`UserError` if it does not say which hints to keep."""
-    if hints not in get_args(Hints):
-        raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {hints!r}")
+    if not isinstance(hints, str) or hints not in get_args(Hints):
+        raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {shown(hints)}")
 
 
 @dataclass(frozen=True)

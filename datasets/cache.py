@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from nar.batch import Features, Feedback, NumpyArray
+from nar.datasets.arguments import shown
 from nar.errors import UserError
 from nar.files import check_file
 
@@ -49,7 +50,12 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder) or "\0" in os.fspath(folder):
+            raise UserError(f"expected the name of a folder as cache, given {shown(folder)}")
+        try:
+            self.folder = Path(folder).expanduser()
+        except RuntimeError as error:  # there is no home
+            raise UserError(f"cannot use the cache folder {folder}: {error}; name one with --data.cache_dir") from error
         self._unsaved: dict[Path, Feedback[NumpyArray]] = {}  # what could not be written
 
     def path(self, key: Mapping[str, Any]) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from nar.batch import NumpyArray
+from nar.datasets.arguments import MOST_LETTERS, shown
 from nar.datasets.trace import DTYPES, HintError, Trace
 from nar.errors import UserError
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
@@ -18,13 +19,15 @@ MOST_CLASSES = int(np.iinfo(DTYPES[Type.CATEGORICAL]).max)
 CHECKED = np.dtype(np.float64)
 """What hints are checked in: compiled code does not check what it writes, but what floats hold is all of it."""
 TAKEN_BY_MODULES = frozenset(dir(nn.ModuleDict()))
+MOST_SHOWN = 200
+"""Letters of a value in a message."""
 TAKEN_BY_SCORES = ("score", "loss")
 
 
 def check_spec(spec: Any) -> None:
     """Raise a :class:`UserError` that names the first probe that no model can be made for."""
     if not isinstance(spec, Mapping):
-        raise UserError(f"expected a spec, a dict of probes by name, given {spec!r}")
+        raise UserError(f"expected a spec, a dict of probes by name, given {shown(spec)}")
     for name, probe in spec.items():
         check_name("probe", name)
         _check_probe(name, probe)
@@ -40,13 +43,14 @@ def check_spec(spec: Any) -> None:
 def check_name(what: str, name: Any) -> None:
     """Raise a :class:`UserError` if a module of PyTorch cannot have a part of this name."""
     if not isinstance(name, str) or not name.isidentifier() or name in TAKEN_BY_MODULES:
+        name = name if isinstance(name, str) and len(name) < MOST_LETTERS else shown(name)
         raise UserError(f"expected another name for the {what} {name}: letters, digits and _, and none of PyTorch's")
 
 
 def _check_probe(name: str, probe: Any) -> None:
     kinds = (Stage, Location, Type, int)
     if not isinstance(probe, Probe) or not all(map(isinstance, probe, kinds)):
-        raise UserError(f"expected {name} to be a Probe of a Stage, a Location and a Type, given {probe!r}")
+        raise UserError(f"expected {name} to be a Probe of a Stage, a Location and a Type, given {shown(probe)}")
     stage, location, type_, num_classes = probe
     if type_ is Type.CATEGORICAL and not 2 <= num_classes <= MOST_CLASSES:
         raise UserError(f"expected from 2 to {MOST_CLASSES} classes of the categorical {name}, given {num_classes}")
@@ -189,8 +193,17 @@ def _array(name: str, value: Any) -> NumpyArray:
     except ValueError:  # of lists of different lengths
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
-        raise UserError(f"expected numbers in {name}, given {' '.join(repr(value).split())}")
+        raise UserError(f"expected numbers in {name}, given {_whole(value)}")
     return array
+
+
+def _whole(value: Any) -> str:
+    """A value as it is, in one line, unless that would be long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # of a number with thousands of digits
+        return shown(value)
+    return text if len(text) < MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def _check_positions(pos: NumpyArray) -> None:

@@ -4,13 +4,14 @@ import pickle
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from nar.batch import Batch
 from nar.datasets.algorithm import Algorithm, check_algorithm
+from nar.datasets.arguments import check_named, check_sizes, is_whole, shown
 from nar.datasets.cache import Cache, CacheError
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead, progress_bar
@@ -20,6 +21,9 @@ from nar.datasets.splits import Source, Split, SplitBatches, TrainLoader, TrainS
 from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
 from nar.specs import Spec
+
+MOST = {"chunk_length": 2**15}
+"""Slices of a window: more take long to be drawn."""
 
 
 class CLRS30(StreamingData):
@@ -64,29 +68,30 @@ class CLRS30(StreamingData):
     ) -> None:
         super().__init__()
         given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
-        self.algorithms: list[str | Algorithm] = list(ALGORITHMS) if given == ["all"] else given
-        self.sizes = list(train_sizes)
-        self.test_sizes = list(test_sizes)
+        is_all = len(given) == 1 and isinstance(given[0], str) and given[0] == "all"
+        self.algorithms: list[str | Algorithm] = list(ALGORITHMS) if is_all else given
+        self.sizes = check_sizes("train_sizes", train_sizes)
+        self.test_sizes = check_sizes("test_sizes", test_sizes)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
-        self.cache = Cache(Path(cache_dir))
+        self.cache = Cache(cache_dir)
         self.seed = 0 if seed is None else seed
         self.chunk_length = chunk_length
         self.source = source
         self.test_graphs = test_graphs
-        self.test_graph_args = test_graph_args or {}
+        self.test_graph_args = {} if test_graph_args is None else test_graph_args
         self._check()
 
     def _check(self) -> None:
         for algorithm in self.algorithms:
             check_algorithm(algorithm_of(algorithm))
         names = [algorithm_of(algorithm).name for algorithm in self.algorithms]
+        if not isinstance(self.source, str) or self.source not in get_args(Source):
+            raise UserError(f"expected source to be one of {', '.join(get_args(Source))}, given {shown(self.source)}")
+        check_named("test_graph_args", self.test_graph_args)
         if not names or len(set(names)) < len(names):
             raise UserError(f"expected one or more different algorithms, given {names}")
-        for name, sizes in (("train_sizes", self.sizes), ("test_sizes", self.test_sizes)):
-            if not sizes:
-                raise UserError(f"expected at least one size in {name}, given none")
         if self.test_graph_args and self.test_graphs is None:
             raise UserError(f"expected test_graphs, the family of test_graph_args, given {self.test_graph_args} alone")
         for algorithm in self.algorithms:
@@ -104,8 +109,9 @@ class CLRS30(StreamingData):
             ("seed", self.seed, 0),
             ("chunk_length", 2 if self.chunk_length is None else self.chunk_length, 2),
         ):
-            if value < least:
-                raise UserError(f"expected {name} ≥ {least}, given {value}")
+            if not is_whole(value) or not least <= value <= MOST.get(name, value):
+                most = f" and ≤ {MOST[name]}" if name in MOST else ""
+                raise UserError(f"expected {name} ≥ {least}{most}, given {shown(value)}")
 
     @property
     def specs(self) -> dict[str, Spec]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from nar.batch import Features, Feedback, NumpyArray, size_of
-from nar.datasets.clrs30 import SPECS
+from nar.datasets.arguments import check_known, plain, shown
+from nar.datasets.clrs30 import ALGORITHMS, SPECS
 from nar.datasets.samplers import algorithm_of, check_request
 from nar.datasets.trace import DTYPES
 from nar.errors import UserError
@@ -25,8 +26,10 @@ def sample_from_dm_clrs(
     algorithm: str, *, num_nodes: int, num_samples: int, seed: int | Sequence[int], **args: Any
 ) -> Feedback[NumpyArray]:
     """What dm-clrs draws, in the form of :func:`nar.datasets.sample`, which refuses the same."""
+    check_known("algorithm", algorithm, ALGORITHMS)
+    args = {name: plain(value) for name, value in args.items()}
     check_request(algorithm_of(algorithm), num_nodes, num_samples, seed, args)
-    words = list(seed) if isinstance(seed, Sequence) else int(seed)
+    words: Any = list(seed) if isinstance(seed, Sequence) else int(seed)
     sampler, _ = _dm_clrs().build_sampler(algorithm, num_samples, seed=words, length=num_nodes, **args)
     (inputs, hints, lengths), outputs = sampler.next()
     feedback = Feedback(Features(_by_name(inputs), _by_name(hints), lengths), _by_name(outputs))
@@ -45,7 +48,12 @@ def compact(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
 
 def dense(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     """Trajectories in the form and with the dtypes that dm-clrs gives them; the opposite of :func:`compact`."""
+    if not isinstance(spec, Mapping) or not isinstance(feedback, Feedback):
+        raise UserError(f"expected a spec and trajectories, given {shown(spec)} and {shown(feedback)}")
     (inputs, hints, lengths), outputs = feedback
+    unknown = {*inputs, *hints, *outputs} - {*spec}
+    if unknown:
+        raise UserError(f"expected trajectories with the probes {', '.join(spec)}, given {', '.join(sorted(unknown))}")
     num_nodes = size_of(spec, inputs)
 
     def widened(probes: Mapping[str, NumpyArray]) -> dict[str, NumpyArray]:

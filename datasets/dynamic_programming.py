@@ -25,12 +25,15 @@ def matrix_chain_order(p: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
     """Split matrices i to j, where matrix i is p[i - 1] by p[i], so that their product takes the fewest operations.
 
     In each round, all chains are split anew from the costs of the round before, until no cost changes.
+
+    Raises:
+        UserError: If they never stop changing, for which dm-clrs would wait without end.
     """
     n = len(p)
     pred = sequence(np.arange(n))
     m, s, msk = np.zeros((n, n)), np.zeros((n, n), np.int16), np.eye(n, dtype=np.int8)
     msk[0, 0] = 0
-    while True:
+    for _ in range(n):  # after round r, the costs of all chains of r + 1 matrices are there
         prev_m, prev_msk = m.copy(), msk.copy()
         record(trace, pred, m, s, msk)
         for i in range(1, n):
@@ -42,6 +45,7 @@ def matrix_chain_order(p: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
                             m[i, j], s[i, j], msk[i, j] = q, k, 1
         if (prev_m == m).all():
             return (s,)
+    raise UserError("expected costs that settle, given dimensions whose product is no number")
 
 
 def draw_strings(

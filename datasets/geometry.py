@@ -16,19 +16,23 @@ from nar.datasets.algorithm import Functions, positions, truncated
 from nar.datasets.trace import Trace, record
 from nar.errors import UserError
 
+MAX_DRAWS = 10_000  # of which a quarter or so cross
+
 
 def draw_segments(
     rng: np.random.RandomState, num_nodes: int, *, low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray, NumpyArray]:
     """Four points drawn uniformly from [low, high)², again until their segments intersect or not, as a coin decides.
 
-    If low and high are equal there is but one point to draw, and no end.
+    Raises:
+        UserError: If none do, for the numbers in between are too large or too small to be multiplied.
     """
     coin = rng.binomial(1, 0.5)
-    while True:
+    for _ in range(MAX_DRAWS):
         xs, ys = rng.uniform(low, high, (2, 4))
         if segments_cross(xs, ys) == coin:
             return xs, ys
+    raise UserError(f"expected low and high between which segments can cross, given {low} and {high}")
 
 
 @njit(cache=True)
@@ -85,7 +89,7 @@ def draw_points(
         ys = rs * np.sin(thetas) + origin_y
         if truncate_decimals:
             xs, ys = truncated(xs, truncate_decimals), truncated(ys, truncate_decimals)
-        if not any_collinear(xs, ys, collineararity_eps):
+        if not any_collinear(xs, ys, float(collineararity_eps)):
             return xs, ys
     raise UserError(
         f"in {collinearity_resampling_attempts} attempts, {num_nodes} points always had three on one line: ask for "

@@ -5,7 +5,6 @@ would have them: in the types that it is compiled for, and such that what it fin
 """
 # N is the number of nodes; A the matrix of edges, 0 where there is none, and s the source.
 
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
@@ -15,7 +14,7 @@ import numpy as np
 from scipy.sparse.csgraph import NegativeCycleError, bellman_ford, connected_components, floyd_warshall
 
 from nar.batch import NumpyArray
-from nar.datasets.arguments import is_finite, is_whole
+from nar.datasets.arguments import is_finite, is_whole, shown
 from nar.datasets.geometry import any_collinear
 from nar.datasets.graph_families import GIVEN
 from nar.datasets.graphs import acyclic
@@ -62,15 +61,6 @@ def check_given(algorithm: str, given: Sequence[Any], num_nodes: int) -> list[tu
         except UserError as error:
             raise UserError(f"{algorithm}, input {number}: {error}") from error
     return taken
-
-
-def shown(value: Any) -> str:
-    """What a value is, in a few words of one line."""
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and type {value.dtype}"
-    return " ".join(reprlib.repr(value).split())
 
 
 def array_of(name: str, value: Any, shape: tuple[int, ...]) -> NumpyArray:
@@ -227,11 +217,17 @@ def graph(num_nodes: int, A: Any, *, algorithm: str) -> tuple[NumpyArray]:
 def graph_and_source(num_nodes: int, A: Any, s: Any, *, algorithm: str) -> tuple[NumpyArray, int]:
     """A graph as :func:`graph` takes it, and a node of it."""
     (A,) = graph(num_nodes, A, algorithm=algorithm)
-    if not is_whole(s) or not 0 <= s < num_nodes:
-        raise UserError(f"expected s to be a node from 0 to {num_nodes - 1}, given {shown(s)}")
+    s = check_node("s", s, num_nodes)
     if algorithm == "bellman_ford":
-        check_cycles(A, partial(bellman_ford, indices=int(s)))
-    return A, int(s)
+        check_cycles(A, partial(bellman_ford, indices=s))
+    return A, s
+
+
+def check_node(name: str, value: Any, num_nodes: int) -> int:
+    """The value as a node."""
+    if not is_whole(value) or not 0 <= value < num_nodes:
+        raise UserError(f"expected {name} to be a node from 0 to {num_nodes - 1}, given {shown(value)}")
+    return int(value)
 
 
 def check_cycles(A: NumpyArray, distances: Callable[[NumpyArray], NumpyArray]) -> None:

@@ -17,7 +17,7 @@ from scipy.spatial import Delaunay
 
 from nar.batch import NumpyArray
 from nar.datasets.algorithm import Algorithm
-from nar.datasets.arguments import check_probability, check_whole, is_finite
+from nar.datasets.arguments import check_probability, check_whole, is_finite, shown
 from nar.datasets.graphs import acyclic, source, weighted, weighted_both_ways
 from nar.errors import UserError
 
@@ -62,8 +62,8 @@ def random_geometric(rng: np.random.RandomState, num_nodes: int, *, radius: floa
     if radius is None:
         radius = math.sqrt(2 * math.log(num_nodes) / (math.pi * num_nodes))
     elif not is_finite(radius) or radius <= 0:
-        raise UserError(f"expected a radius above 0, given {radius!r}")
-    points, square = rng.random_sample((num_nodes, 2)), radius**2
+        raise UserError(f"expected a radius above 0, given {shown(radius)}")
+    points, square = rng.random_sample((num_nodes, 2)), min(radius, 2) ** 2  # beyond the square all is reached
     return pairs(num_nodes, lambda u: ((points[u + 1 :] - points[u]) ** 2).sum(axis=1) <= square)
 
 
@@ -178,8 +178,8 @@ def draw_family(family: str, rng: np.random.RandomState, num_nodes: int, **param
 
 def known_family(family: str) -> Callable[..., NumpyArray]:
     """What draws the family; a :class:`UserError` that lists the known ones if it is not one of them."""
-    if family not in GRAPH_FAMILIES:
-        raise UserError(f"unknown family of graphs {family!r}; known are {', '.join(GRAPH_FAMILIES)}")
+    if not isinstance(family, str) or family not in GRAPH_FAMILIES:
+        raise UserError(f"unknown family of graphs {shown(family)}; known are {', '.join(GRAPH_FAMILIES)}")
     return GRAPH_FAMILIES[family]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from nar.batch import Feedback, NumpyArray
 from nar.datasets.algorithm import Algorithm
-from nar.datasets.clrs30 import SPECS, STRING_MATCHERS
+from nar.datasets.arguments import check_known
+from nar.datasets.clrs30 import ALGORITHMS, SPECS, STRING_MATCHERS
 from nar.datasets.samplers import CLRS_30, algorithm_of
 from nar.specs import Probe, Spec, Stage, Type
 
@@ -116,12 +117,17 @@ def num_nodes_at(algorithm: str | Algorithm, size: int) -> int:
         The archive CLRS30_v1.0.0 of Veličković et al. (2022), which ``clrs.build_sampler(..., length=80)`` of dm-clrs
         2.0.3 draws to the bit.
     """
-    return size * 5 // 4 if algorithm in STRING_MATCHERS else size
+    return size * 5 // 4 if is_string_matcher(algorithm) else size
+
+
+def is_string_matcher(algorithm: str | Algorithm) -> bool:
+    """Whether it is the name of one of CLRS-30's string matchers."""
+    return isinstance(algorithm, str) and algorithm in STRING_MATCHERS
 
 
 def train_sizes(algorithm: str | Algorithm, sizes: Sequence[int]) -> list[int]:
     """The numbers of nodes with which `algorithm` is trained: string matchers at the largest size alone."""
-    trained = [max(sizes)] if algorithm in STRING_MATCHERS else sizes
+    trained = [max(sizes)] if is_string_matcher(algorithm) else sizes
     return [num_nodes_at(algorithm, size) for size in trained]
 
 
@@ -131,6 +137,7 @@ def train_sampler_args(algorithm: str | Algorithm, num_nodes: int) -> dict[str, 
     """
     if isinstance(algorithm, Algorithm):
         return {}
+    check_known("algorithm", algorithm, ALGORITHMS)
     if algorithm in STRING_MATCHERS:
         return {"length_needle": -min(LONGEST_NEEDLE, (num_nodes - 1) // 2)}
     if "adj" in SPECS[algorithm]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch_geometric.data import Batch
 
-from nar.datasets.arguments import check_seed, check_whole
+from nar.datasets.arguments import check_known, check_named, check_seed, check_sizes, check_whole
 from nar.datasets.sparse import SPARSE_TASKS, SparseTask
 from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
@@ -55,16 +55,19 @@ class SALSA(StreamingData):
         test_graph_args: dict[str, int | float] | None = None,
     ) -> None:
         super().__init__()
-        self.algorithms = [algorithms] if isinstance(algorithms, str) else list(algorithms)
-        self.sizes = list(train_sizes)
-        self.test_sizes = list(test_sizes)
+        self.algorithms = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
+        self.sizes = check_sizes("train_sizes", train_sizes)
+        self.test_sizes = check_sizes("test_sizes", test_sizes)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_val = num_val
         self.num_test = num_test
         self.seed = 0 if seed is None else seed
-        self.test_graphs = test_graphs or "erdos_renyi"
-        self.test_graph_args = test_graph_args or {}
+        self.test_graphs = "erdos_renyi" if test_graphs is None else test_graphs
+        self.test_graph_args = {} if test_graph_args is None else test_graph_args
+        check_named("test_graph_args", self.test_graph_args)
+        for algorithm in self.algorithms:
+            check_known("task", algorithm, SPARSE_TASKS)
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("num_val", num_val)):

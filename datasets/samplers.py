@@ -10,23 +10,31 @@ import numpy as np
 
 from nar.batch import Feedback, NumpyArray
 from nar.datasets.algorithm import Algorithm, Hints, check_algorithm, check_hints, trajectories
-from nar.datasets.arguments import check_arguments, check_range, check_seed, check_whole, is_whole
+from nar.datasets.arguments import (
+    MOST_NODES,
+    check_arguments,
+    check_known,
+    check_range,
+    check_seed,
+    check_whole,
+    is_whole,
+    plain,
+    random_state,
+    shown,
+)
 from nar.datasets.clrs30 import ALGORITHMS, MIN_NUM_NODES_WITH, SPECS, min_num_nodes
 from nar.datasets.divide_and_conquer import DIVIDE_AND_CONQUER
 from nar.datasets.dynamic_programming import DYNAMIC_PROGRAMMING
 from nar.datasets.geometry import GEOMETRY
-from nar.datasets.given import check_given, shown
+from nar.datasets.given import check_given
 from nar.datasets.graph_families import GIVEN, FamilyDraw, on_family
 from nar.datasets.graphs import GRAPHS, weighted_both_ways
 from nar.datasets.greedy import GREEDY
 from nar.datasets.searching import SEARCHING
 from nar.datasets.sorting import SORTING
 from nar.datasets.strings import STRINGS
-from nar.datasets.trace import DTYPES
 from nar.errors import UserError
-from nar.specs import Type
 
-MOST_NODES = int(np.iinfo(DTYPES[Type.POINTER]).max)
 FAMILIES = (SORTING, SEARCHING, DIVIDE_AND_CONQUER, GREEDY, DYNAMIC_PROGRAMMING, GRAPHS, STRINGS, GEOMETRY)
 
 
@@ -56,8 +64,7 @@ def algorithm_of(algorithm: str | Algorithm) -> Algorithm:
     """
     if isinstance(algorithm, Algorithm):
         return algorithm
-    if algorithm not in CLRS_30:
-        raise UserError(f"unknown algorithm {algorithm}; known are {', '.join(ALGORITHMS)}")
+    check_known("algorithm", algorithm, ALGORITHMS)
     return CLRS_30[algorithm]
 
 
@@ -99,8 +106,11 @@ def sample(
     check_hints(hints)
     if graphs is not None:
         algorithm = on_family(algorithm, graphs)
+    if not algorithm.is_checked:  # what a user's own takes is not known here
+        args = {name: plain(value) for name, value in args.items()}
     check_request(algorithm, num_nodes, num_samples, seed, args)
-    rng = np.random.RandomState(list(seed) if isinstance(seed, Sequence) else int(seed))
+    rng = random_state(seed)
+    num_nodes, num_samples = int(num_nodes), int(num_samples)
     return trajectories(algorithm, num_nodes=num_nodes, num_samples=num_samples, rng=rng, hints=hints, **args)
 
 
@@ -168,6 +178,8 @@ def check_request(
     if algorithm.is_checked:  # it is a user's own, and so are the arguments
         return
     check_arguments(known, args)
+    if args.get("length_2") is not None:
+        check_size(algorithm, num_nodes + args["length_2"])
     if "low" in known:
         low, high = (args.get(name, known[name].default) for name in ("low", "high"))
         makes_means = algorithm.name in GIVEN and GIVEN[algorithm.name].weights is weighted_both_ways
@@ -185,8 +197,8 @@ def check_size(algorithm: str | Algorithm, num_nodes: int, args: Collection[str]
     algorithm = algorithm_of(algorithm)
     least = min([algorithm.min_num_nodes, *(MIN_NUM_NODES_WITH.get((algorithm.name, name), math.inf) for name in args)])
     if not is_whole(num_nodes):
-        raise UserError(f"expected the number of nodes to be a whole number, given {num_nodes!r}")
+        raise UserError(f"expected the number of nodes to be a whole number, given {shown(num_nodes)}")
     if num_nodes < least:
-        raise UserError(f"{algorithm.name} needs at least {least} nodes, given {num_nodes}")
+        raise UserError(f"{algorithm.name} needs at least {least} nodes, given {shown(num_nodes)}")
     if num_nodes > MOST_NODES:
-        raise UserError(f"{algorithm.name}'s pointers take at most {MOST_NODES} nodes, given {num_nodes}")
+        raise UserError(f"{algorithm.name}'s pointers take at most {MOST_NODES} nodes, given {shown(num_nodes)}")

@@ -21,9 +21,10 @@ from torch.utils.data import Dataset
 
 from nar.batch import NumpyArray
 from nar.datasets.algorithm import Hints, check_hints, positions
-from nar.datasets.arguments import check_seed, check_whole, is_whole
+from nar.datasets.arguments import check_known, check_seed, check_whole, is_whole, plain, shown
 from nar.datasets.clrs30 import SPECS
-from nar.datasets.graph_families import draw_edges, sparse_density
+from nar.datasets.given import FAR, array_of, check_node, within
+from nar.datasets.graph_families import draw_edges, known_family, sparse_density
 from nar.datasets.graph_traversal import BLACK, GREY, TICK, WHITE
 from nar.datasets.memory import NEVER_ASKED, num_free_bytes
 from nar.datasets.shortest_paths import extract_min
@@ -36,6 +37,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError('nar.datasets.sparse needs PyTorch Geometric: pip install "nar[pyg]"') from error
 
+MOST_NODES = 2**15  # the random graphs on more of them are drawn for minutes
+MOST_SAMPLES = 2**32  # their numbers are words of the seeds that they are drawn from
 MAX_DRAWS = 1000  # SALSA-CLRS's sparsest training graphs are connected once in 18
 DTYPES_OF_INDICES = {Type.MASK_ONE: np.int32, Type.POINTER: np.int32}  # of nodes and of edges in a whole batch
 
@@ -69,7 +72,18 @@ class Graph(NamedTuple):
 
 
 def graph_of(edges: NumpyArray, num_nodes: int) -> Graph:
-    """The graph of undirected edges, each given once, [M / 2, 2]."""
+    """The graph of undirected edges, each given once, [M / 2, 2].
+
+    Raises:
+        UserError: If an edge is a loop or given twice, or leads to what is no node.
+    """
+    edges = np.asarray(edges)
+    if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in "iu":
+        raise UserError(f"expected edges as whole numbers in shape (number, 2), given {shown(edges)}")
+    if edges.size and not 0 <= edges.min() <= edges.max() < num_nodes:
+        raise UserError(f"expected nodes from 0 to {num_nodes - 1}, given {edges.min()} to {edges.max()} in edges")
+    if len(np.unique(np.sort(edges, axis=1) @ [num_nodes, 1])) < len(edges) or (edges[:, 0] == edges[:, 1]).any():
+        raise UserError("expected each edge once and no loops, given some twice or from a node to itself")
     senders, receivers = np.concatenate([edges, edges[:, ::-1]]).T
     order = np.lexsort((receivers, senders))
     senders, receivers = senders[order], receivers[order]
@@ -431,7 +445,7 @@ class SparseTask(Dataset[SparseData]):
     Args:
         task: One of :data:`SPARSE_TASKS`.
         graphs: One of :data:`nar.datasets.graph_families.GRAPH_FAMILIES`, drawn until the graph is connected.
-        num_nodes: The size, or several of which each sample has one at random; at least 2.
+        num_nodes: The size, or several of which each sample has one at random; from 2 to 2¹⁵.
         num_samples: How many.
         seed: With its index it determines a sample: a number below 2³², or several.
         hints: Which hints to keep; ``length`` counts all of them in any case.
@@ -455,20 +469,25 @@ class SparseTask(Dataset[SparseData]):
         hints: Hints = "all",
         **parameters: Any,
     ) -> None:
-        if task not in SPARSE_TASKS:
-            raise UserError(f"unknown task {task}; known are {', '.join(SPARSE_TASKS)}")
+        check_known("task", task, SPARSE_TASKS)
+        known_family(graphs)
         self.task = task
         self.graphs = graphs
         self.sizes = list(num_nodes) if isinstance(num_nodes, Sequence) else [num_nodes]
-        self.num_samples = num_samples
-        self.words = list(seed) if isinstance(seed, Sequence) else [seed]
         self.hints = hints
-        self.parameters = parameters
+        self.parameters = {name: plain(value) for name, value in parameters.items()}
         if not self.sizes or not all(is_whole(size) and size >= 2 for size in self.sizes):
-            raise UserError(f"expected one or more sizes of at least 2 nodes, given {num_nodes!r}")
+            raise UserError(f"expected one or more sizes of at least 2 nodes, given {shown(num_nodes)}")
+        if max(self.sizes) > MOST_NODES:
+            raise UserError(f"expected sizes of at most {MOST_NODES} nodes, given {shown(num_nodes)}")
+        self.sizes = [int(size) for size in self.sizes]
         check_whole("num_samples", num_samples, at_least=1)
+        self.num_samples = int(num_samples)
         check_seed(seed)
+        self.words = [int(word) for word in (seed if isinstance(seed, Sequence) else [seed])]
         check_hints(hints)
+        if num_samples > MOST_SAMPLES:
+            raise UserError(f"expected num_samples of at most {MOST_SAMPLES}, given {shown(num_samples)}")
         for size in self.sizes:
             self.draw_graph(np.random.RandomState(0), size)
 
@@ -483,7 +502,7 @@ class SparseTask(Dataset[SparseData]):
     def __getitem__(self, index: int) -> SparseData:
         rng = np.random.RandomState([*self.words, range(self.num_samples)[index]])
         graph = self.draw_graph(rng, self.sizes[rng.randint(len(self.sizes))])
-        return trajectory(self.task, graph, SPARSE_TASKS[self.task].draw(rng, graph), self.hints)
+        return run_task(self.task, graph, SPARSE_TASKS[self.task].draw(rng, graph), self.hints)
 
     def __getitems__(self, indices: Sequence[int]) -> list[SparseData]:
         """What a ``DataLoader`` asks for: the samples of a batch, padded to the same length."""
@@ -517,14 +536,77 @@ def trajectory(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints = 
 
     Args:
         task: One of :data:`SPARSE_TASKS`.
-        graph: Of at least 2 nodes.
-        inputs: Those other than ``pos``.
+        graph: Of at least 2 nodes, as :func:`graph_of` makes it.
+        inputs: Those other than ``pos``, as the task draws them.
         hints: Which to keep.
 
     Raises:
-        UserError: If the graph is not such a one (the flood of ``eccentricity`` might never come back), or the hints
-            would not fit into memory.
+        UserError: If the graph is not such a one (the flood of ``eccentricity`` might never come back) or an input not
+            what the task takes, or the hints would not fit into memory.
     """
+    check_known("task", task, SPARSE_TASKS)
+    check_hints(hints)
+    check_graph(graph)
+    return run_task(task, graph, checked_inputs(task, graph, inputs), hints)
+
+
+def check_graph(graph: Graph) -> None:
+    """Raise a :class:`UserError` unless :func:`graph_of` can have made the graph."""
+    try:
+        senders, receivers = graph.edge_index[:, : len(graph.reverse)]
+        same = graph_of(np.stack([senders, receivers], axis=1)[senders < receivers], graph.num_nodes)
+        is_right = all(np.array_equal(*arrays) for arrays in zip(graph, same, strict=True))
+    except (AttributeError, IndexError, TypeError, ValueError):
+        is_right = False
+    if not is_right:
+        raise UserError(f"expected a graph as graph_of makes it, given {shown(graph)}")
+
+
+def checked_inputs(task: str, graph: Graph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs of a task in the form in which it draws them.
+
+    Raises:
+        UserError: If one is not what the task takes.
+    """
+    names = [name for name in at_stage(SPARSE_TASKS[task].spec, Stage.INPUT) if name != "pos"]
+    if not isinstance(inputs, tuple | list) or len(inputs) != len(names):
+        raise UserError(f"{task}: expected a tuple of {' and '.join(names) or 'no inputs'}, given {shown(inputs)}")
+    checked: list[Any] = []
+    for name, value in zip(names, inputs, strict=True):
+        if name == "s":
+            checked.append(check_node(name, value, graph.num_nodes))
+        elif name == "A":
+            checked.append(checked_weights(graph, value))
+        else:
+            checked.append(checked_randomness(graph, value))
+    return tuple(checked)
+
+
+def checked_weights(graph: Graph, A: Any) -> NumpyArray:
+    """Weights of edges, the same both ways, and of loops."""
+    A = within("A", A, (len(graph.receivers),), 0)
+    there, num_edges = A[: len(graph.reverse)], len(graph.reverse)
+    if not np.array_equal(there, there[graph.reverse]):
+        raise UserError("expected A to have the same weight both ways, given two that differ")
+    if A[:num_edges].max(initial=0) * (graph.num_nodes - 1) >= FAR:
+        raise UserError(f"expected paths shorter than {FAR:g}, given weights up to {A[:num_edges].max():g}")
+    return A
+
+
+def checked_randomness(graph: Graph, randomness: Any) -> NumpyArray:
+    """Numbers for as many rounds, two of each, as it takes until no node is alive."""
+    num_times = np.shape(randomness)[-1] if isinstance(randomness, np.ndarray) and randomness.ndim else 0
+    randomness = array_of("randomness", randomness, (graph.num_nodes, num_times))
+    alive, inmis = np.ones(graph.num_nodes, np.int8), np.zeros(graph.num_nodes, np.int8)
+    for time in range(0, num_times, 2):
+        play_round(graph, randomness[:, time].copy(), alive, inmis)
+    if alive.any() or num_times % 2:
+        raise UserError(f"expected randomness of twice as many times as there are rounds, given {num_times}")
+    return randomness
+
+
+def run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) -> SparseData:
+    """Run a task on what it has drawn."""
     reached = num_reached(graph, 0)
     if not 2 <= reached == graph.num_nodes:
         raise UserError(

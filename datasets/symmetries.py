@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
 from nar.batch import Batch, NumpyArray, to_tensors
-from nar.datasets.arguments import check_whole
+from nar.datasets.arguments import check_known, check_seed, check_whole, random_state
 from nar.datasets.graphs import draw_weighted_graph_and_source
 from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.datasets.samplers import check_size, run_on
@@ -85,10 +85,12 @@ def study(
     Raises:
         UserError: If a number is not one to draw with.
     """
+    check_known("symmetry", symmetry, SYMMETRIES)
     check_size(BELLMAN_FORD, num_nodes)
+    check_seed(seed)
     check_whole("num_instances", num_instances, at_least=1)
     check_whole("num_variants", num_variants, at_least=1)
-    rng = np.random.RandomState(seed)
+    rng = random_state(seed)
     given: list[Given] = []
     parameters: list[Sequence[float]] = []
     for A, s in [draw_weighted_graph_and_source(rng, num_nodes) for _ in range(num_instances)]:

@@ -6,7 +6,6 @@ Source: Markeeva et al., "The CLRS-Text Algorithmic Reasoning Language Benchmark
 # A text is four lines and an empty one: the algorithm, the inputs, the names of what is asked for, and the answer.
 
 import re
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets.clrs30 import STRING_MATCHERS
+from nar.datasets.arguments import check_known, shown
+from nar.datasets.clrs30 import ALGORITHMS, STRING_MATCHERS
 from nar.datasets.samplers import algorithm_of
 from nar.errors import UserError
 from nar.specs import MASKED, Stage, Type, at_stage
@@ -30,6 +30,7 @@ IN_PARENTHESES = ("binary_search", "find_maximum_subarray_kadane")
 """Algorithms of whose states each is written in parentheses, if there is a trace."""
 
 INITIAL, TRACE, END_OF_TRACE = ", initial_trace: ", "trace | ", " | "
+MOST_DIGITS = 18  # of an integer, with its sign, that any array can hold; there is none with more in a text
 NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 ROW = rf"\[{NUMBER}(?: {NUMBER})*\]"
 VALUE = rf"(?:\[{ROW}(?:, {ROW})*\]|{ROW}|{NUMBER})"
@@ -107,6 +108,7 @@ def texts(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> lis
     Source:
         ``format_clrs_example(algorithm, sample, use_hints=hints)`` of dm-clrs.
     """
+    check_known("algorithm", algorithm, ALGORITHMS)
     (inputs, states, lengths), outputs = feedback
     traced = traced_hints(algorithm) if hints else ()
     if traced and len(states.get(traced[0], ())) < max(lengths):
@@ -207,21 +209,28 @@ def parse(text: str) -> Text:
     Raises:
         UserError: If it is not exactly what :func:`render` can give.
     """
-    algorithm = text.partition(":\n")[0]
-    algorithm_of(algorithm)
+    algorithm = _checked_text(text).partition(":\n")[0]
+    check_known("algorithm", algorithm, ALGORITHMS)
     try:
         parsed = _parsed(algorithm, *text.split("\n")[1:])
     except (TypeError, ValueError):
         parsed = None
     if (
         parsed is None
+        or any(value.dtype.kind not in "if" for value in [*parsed.inputs.values(), *sum(parsed.trace, parsed.outputs)])
         or parsed.prompt + parsed.answer != text
         or list(parsed.inputs) != written_inputs(algorithm)
         or parsed.names != asked_for(algorithm, hints=bool(parsed.trace))
         or any(len(state) != len(parsed.names) for state in [*parsed.trace, parsed.outputs])
     ):
-        raise UserError(f"expected a prompt of {algorithm} and its answer, given {reprlib.repr(text)}")
+        raise UserError(f"expected a prompt of {algorithm} and its answer, given {shown(text)}")
     return parsed
+
+
+def _checked_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"expected a text, given {shown(text)}")
+    return text
 
 
 def _parsed(algorithm: str, inputs: str, names: str, answer: str, *rest: str) -> Text:
@@ -245,7 +254,8 @@ def _read(value: str) -> Any:
         return [_read(row) for row in re.findall(ROW, value)]
     if value.startswith("["):
         return [_read(number) for number in value[1:-1].split(" ")]
-    return int(value) if value.lstrip("-").isdigit() else float(value)
+    is_integer = value.lstrip("-").isdigit() and len(value) <= MOST_DIGITS
+    return int(value) if is_integer else float(value)
 
 
 class Scores(NamedTuple):
@@ -272,16 +282,16 @@ def scores(answer: str, truth: str) -> Scores:
     after it, without white space around it.
 
     Raises:
-        ValueError: If the truth is not an answer of a text.
+        UserError: If the truth is not an answer of a text.
 
     Source:
         Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024, for the first three; Markeeva et al.
         (2024) for the last.
     """
-    given, true = outputs_of(answer), outputs_of(truth)
+    given, true = outputs_of(_checked_text(answer)), outputs_of(_checked_text(truth))
     true_values, values = readable(true), readable(given)
     if true_values is None:
-        raise ValueError(f"expected the answer of a text as truth, given {reprlib.repr(truth)}")
+        raise UserError(f"expected the answer of a text as truth, given {shown(truth)}")
     if values is None:
         return Scores(0.0, 0.0, 0.0, 0.0)
     if shape_of(values) != shape_of(true_values):

@@ -15,7 +15,8 @@ from torch.utils.data import IterableDataset
 
 from nar import batch
 from nar.batch import Features, Feedback, Graphs, NumpyArray, to_tensors
-from nar.datasets.arguments import check_whole
+from nar.datasets.arguments import check_known, check_seed, check_whole, shown
+from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.recipe import apply_recipe, recipe_spec
 from nar.datasets.samplers import check_size, sample
 from nar.datasets.splits import own_indices
@@ -126,6 +127,7 @@ def text_samples(
     Raises:
         UserError: As :func:`nar.datasets.sample`.
     """
+    check_known("algorithm", algorithm, ALGORITHMS)
     feedback = sample(
         algorithm,
         num_nodes=num_nodes,
@@ -195,11 +197,16 @@ class TextStream(IterableDataset[list[TextSample]]):
         rank: int = 0,
         start: int = 0,
     ) -> None:
-        if not lengths or not all(map(len, lengths.values())):
-            raise UserError(f"expected one or more algorithms, each with one or more lengths, given {dict(lengths)}")
+        expected = "expected one or more algorithms, each with one or more lengths, given"
+        if not isinstance(lengths, Mapping) or not lengths:
+            raise UserError(f"{expected} {shown(lengths)}")
         for algorithm, sizes in lengths.items():
+            check_known("algorithm", algorithm, ALGORITHMS)
+            if not isinstance(sizes, Sequence) or not sizes:
+                raise UserError(f"{expected} {shown(dict(lengths))}")
             for num_nodes in sizes:
                 check_size(algorithm, num_nodes)
+        check_seed(seed)
         check_whole("batch_size", batch_size, at_least=1)
         check_whole("group_size", group_size, at_least=1)
         self.lengths = {algorithm: tuple(sizes) for algorithm, sizes in lengths.items()}

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from nar.batch import NOT_SCORED, TextBatch
-from nar.datasets.arguments import check_seed, check_whole
+from nar.datasets.arguments import check_known, check_seed, check_sizes, check_whole
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead
-from nar.datasets.samplers import algorithm_of, check_size
+from nar.datasets.samplers import check_size
 from nar.datasets.splits import PREFETCHED_BATCHES, end_with_parent, own_indices
 from nar.datasets.streaming import StreamingData
 from nar.datasets.text_data import TRAIN_LENGTHS, TextSample, TextStream, grouped, text_samples
@@ -67,17 +67,20 @@ class CLRSText(StreamingData):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        given = [algorithms] if isinstance(algorithms, str) else list(algorithms)
-        self.algorithms = list(ALGORITHMS) if given == ["all"] else given
+        given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
+        is_all = len(given) == 1 and isinstance(given[0], str) and given[0] == "all"
+        self.algorithms = list(ALGORITHMS) if is_all else given
+        for algorithm in self.algorithms:
+            check_known("algorithm", algorithm, ALGORITHMS)
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
-        for algorithm in self.algorithms:
-            algorithm_of(algorithm)
         self.lengths: dict[str, Sequence[int]] = {
-            algorithm: TRAIN_LENGTHS[algorithm] if train_lengths is None else list(train_lengths)
+            algorithm: TRAIN_LENGTHS[algorithm]
+            if train_lengths is None
+            else check_sizes("train_lengths", train_lengths)
             for algorithm in self.algorithms
         }
-        self.test_lengths = list(test_lengths)
+        self.test_lengths = check_sizes("test_lengths", test_lengths)
         self.hints = hints
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -89,8 +92,6 @@ class CLRSText(StreamingData):
             check_whole(name, value, at_least=1)
         check_whole("num_workers", num_workers, at_least=0)
         check_seed(self.seed)
-        if not self.test_lengths:
-            raise UserError("expected at least one size in test_lengths, given none")
         for algorithm in self.algorithms:
             for num_nodes in self.test_lengths:
                 check_size(algorithm, num_nodes)
