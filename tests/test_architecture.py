@@ -106,7 +106,8 @@ IMPORTERS = {
         "nar.processors.sparse",
     ],
     "torch_scatter": ["nar.scatter"],
-    "nar.processors.sparse": ["nar.processors.sparse"],  # which needs PyTorch Geometric
+    # which needs PyTorch Geometric
+    "nar.processors.sparse": ["nar.processors.asynchronous_conv", "nar.processors.sparse"],
     "tokenizers": ["nar.datasets.tokenizer"],
 }
 # The file of every module by its dotted name.

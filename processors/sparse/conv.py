@@ -254,12 +254,12 @@ class LazyLinear(LazyModuleMixin, Linear):
 
     def reset_parameters(self) -> None:
         """Draw W and set b anew, once there is a W."""
-        if not self.has_uninitialized_params():  # type: ignore[misc]
+        if not self.has_uninitialized_params():
             super().reset_parameters()
 
     def initialize_parameters(self, input: Tensor) -> None:
         """Draw W for this x, unless it has been loaded."""
-        is_loaded = not self.has_uninitialized_params()  # type: ignore[misc]
+        is_loaded = not self.has_uninitialized_params()
         if is_loaded and input.shape[-1] != self.weight.shape[1]:
             raise ValueError(f"expected {self.weight.shape[1]} channels, as its weights have, given {input.shape[-1]}")
         self.in_features = input.shape[-1]

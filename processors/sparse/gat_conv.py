@@ -97,7 +97,7 @@ class AttentionConv(SparseConv, ABC):
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
         """What is heard along every edge; in PyG's names i hears j, and weights are `alpha`."""
-        parts = value_j.unflatten(1, (self.num_heads, self.out_channels // self.num_heads)) * alpha[..., None]
+        parts = value_j.view(-1, self.num_heads, self.out_channels // self.num_heads) * alpha[..., None]
         return parts.flatten(1)
 
     def __repr__(self) -> str:
