@@ -73,13 +73,14 @@ def check_index(operation: str, name: str, index: Tensor, size: int) -> Tensor:
 def is_watched(*tensors: Tensor | None) -> bool:
     """Whether something but autograd's backward pass is to see the operations on some tensors.
 
-    That is a compiler or an exporter, a transform of ``torch.func``, forward-mode differentiation, or a tensor that
-    stands for another. Compiled code would hide the operations, or find no numbers: the plain formula is for these.
+    That is a compiler or an exporter, a transform of ``torch.func``, a dispatch mode such as a counter of operations,
+    forward-mode differentiation, or a tensor that stands for another. Compiled code would hide the operations, or find no numbers: the plain formula is for these.
     """
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
         or forward_ad._current_level >= 0
         or any(tensor is not None and type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors)
     )
@@ -87,7 +88,8 @@ def is_watched(*tensors: Tensor | None) -> bool:
 
 def has_to_be_differentiable(gradient: Tensor) -> bool:
     """Whether a backward pass that is given this gradient is to be differentiated again, or is watched."""
-    return torch.is_grad_enabled() or is_watched(gradient)
+    is_batched = torch._C._functorch.is_legacy_batchedtensor(gradient)  # by is_grads_batched=True
+    return torch.is_grad_enabled() or is_batched or is_watched(gradient)
 
 
 def differentiable_gradients(
@@ -102,9 +104,9 @@ def differentiable_gradients(
     """
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Of each argument a view: one may have been made of another, which is not to be followed here.
-        views = [x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x for x in given]
-        made = plain(*views)
-    wanted = [x for x in views if isinstance(x, Tensor) and x.requires_grad]
+        # Of each argument a copy: one may have been made of another, which is not to be followed here.
+        copies = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in given]
+        made = plain(*copies)
+    wanted = [x for x in copies if isinstance(x, Tensor) and x.requires_grad]
     found = iter(torch.autograd.grad(made, wanted, gradient, create_graph=again, allow_unused=True))
-    return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in views)
+    return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in copies)

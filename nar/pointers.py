@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from nar import kernels
 from nar.border import check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
 from nar.gpu import is_for_triton
 from nar.linear import Parts
 from nar.parallel import Part, arrays, in_parallel, parts_of, summed
+from nar.pointers_reference import plain_edge_logits, plain_product_logits
 from nar.precision import alike
 
 
@@ -54,24 +54,6 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
     return logits.to(source.dtype)
 
 
-def plain_edge_logits(
-    source: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    x: Tensor,
-    x_weight: Tensor,
-    data: Tensor | None = None,
-    first_weight: Tensor | None = None,
-    first_bias: Tensor | None = None,
-    states_weight: Tensor | None = None,
-) -> Tensor:
-    """The formula of :func:`edge_logits` as it is written, which holds what of edges is as wide as nodes."""
-    second = target[:, :, None] + linear(x, x_weight)
-    if data is not None:
-        second = second + linear(linear(data, first_weight, first_bias).relu(), states_weight)
-    return torch.maximum(source[:, None], second) @ weight
-
-
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """``w · max(source_m, target_k)`` for every m and k, [B, M, N].
 
@@ -93,11 +75,6 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     given = (x.contiguous() for x in alike(source, target, weight))
     logits: Tensor = ProductLogits.apply(*given)  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)
-
-
-def plain_product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """The formula of :func:`product_logits` as it is written, which holds [B, M, N, H]."""
-    return torch.maximum(source[:, :, None], target[:, None]) @ weight
 
 
 class EdgeLogits(torch.autograd.Function):

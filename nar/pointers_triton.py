@@ -12,11 +12,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from nar.affine import affine
+from nar.border import differentiable_gradients, has_to_be_differentiable
 from nar.linear import Parts, as_tensor
+from nar.pointers_reference import plain_edge_logits, plain_product_logits
 from nar.precision import at_least_float32
 
 BLOCK = 16  # of rows that a program reads at a time
@@ -30,7 +31,8 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
         states = None
         if edge.states is not None and edge.states_weight is not None:
             states = affine(as_tensor(edge.states), edge.states_weight)
-        made: Tensor = EdgeLogits.apply(source, target, edge.x, edge.weight, states, weight)
+        given = (source, target, edge.x, edge.weight, states, weight)
+        made: Tensor = EdgeLogits.apply(*(None if x is None else x.contiguous() for x in given))
         return made
 
     # The states of edges are made again for the gradient.
@@ -40,17 +42,23 @@ def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> 
 
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """See :func:`nar.pointers.product_logits`."""
-    logits: Tensor = ProductLogits.apply(source, target, weight)
+    logits: Tensor = ProductLogits.apply(source.contiguous(), target.contiguous(), weight.contiguous())
     return logits
+
+
+def _plain_edge_logits(
+    source: Tensor, target: Tensor, x: Tensor, x_weight: Tensor, states: Tensor | None, weight: Tensor
+) -> Tensor:
+    """The formula of :class:`EdgeLogits`."""
+    return plain_edge_logits(source, target, weight, x, x_weight, states)
 
 
 class EdgeLogits(torch.autograd.Function):
     """``w · max(source_j, target_i + We x_ij + states_ij)``, [B, S, R]."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Tensor | None) -> Tensor:
+    def forward(ctx: Any, *given: Tensor | None) -> Tensor:
         """The logits."""
-        given = [None if argument is None else argument.contiguous() for argument in arguments]
         source, _, x, *_ = given
         assert source is not None
         assert x is not None
@@ -60,9 +68,10 @@ class EdgeLogits(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients."""
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(_plain_edge_logits, ctx.saved_tensors, gradient)
         saved = source, target, x, x_weight, states, weight = ctx.saved_tensors
         like = target if states is None else states
         to_second = like.new_empty(*x.shape[:3], source.shape[-1])
@@ -89,7 +98,7 @@ class ProductLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The logits."""
-        source, target, weight = (argument.contiguous() for argument in arguments)
+        source, target, weight = arguments
         logits = source.new_empty(*source.shape[:2], target.shape[1])
         _product_logits[_blocks_of_rows(source)](
             source, target, weight, logits, *logits.shape[1:], source.shape[-1], **_blocks(source)
@@ -98,10 +107,11 @@ class ProductLogits(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients; that of the target is the source's of the product the other way round."""
         source, target, weight = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_product_logits, (source, target, weight), gradient)
         to_source, to_weight = _to_rows(gradient, source, target, weight)
         to_target, _ = _to_rows(gradient.mT, target, source, weight)
         return to_source, to_target, to_weight

@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nar.affine import affine
+from nar.border import has_to_be_differentiable
 from nar.precision import at_least_float32
 
 SENDERS = 16  # that a program of the first layer's gradient reads at a time
@@ -35,7 +35,7 @@ def max_message(
     lowest: float,
 ) -> Tensor:
     """See :func:`nar.processors.max_message.max_message`; `lowest` stands for what is not heard."""
-    first = FirstLayer.apply(sent, heard, edge, edge_weight)
+    first = FirstLayer.apply(*(x.contiguous() for x in (sent, heard, edge, edge_weight)))
     messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
@@ -47,7 +47,7 @@ class FirstLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         """The first layer."""
-        sent, heard, edge, weight = (argument.contiguous() for argument in arguments)
+        sent, heard, edge, weight = arguments
         first = sent.new_empty(*edge.shape[:3], sent.shape[-1])
         _first_layer[_rows(first)](sent, heard, edge, weight, first, *_sizes(first), edge.shape[-1], **_blocks(first))
         ctx.save_for_backward(edge, weight, first)
@@ -55,14 +55,17 @@ class FirstLayer(torch.autograd.Function):
         return first
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         """The gradients."""
         edge, weight, first = ctx.saved_tensors
-        to_sum, to_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
-        _first_layer_backward[_rows(first)](
-            gradient.contiguous(), first, to_sum, to_heard, *_sizes(first), **_blocks(first), BLOCK=SENDERS
-        )
+        if has_to_be_differentiable(gradient):
+            to_sum = gradient * (first > 0)
+            to_heard = to_sum.sum(dim=1).to(ctx.dtype)
+        else:
+            to_sum, to_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
+            _first_layer_backward[_rows(first)](
+                gradient.contiguous(), first, to_sum, to_heard, *_sizes(first), **_blocks(first), BLOCK=SENDERS
+            )
         to_edge = (to_sum @ weight.to(to_sum.dtype)).to(edge.dtype)
         to_weight = to_sum.flatten(0, 2).mT @ edge.flatten(0, 2).to(to_sum.dtype)
         return to_sum.sum(dim=2), to_heard, to_edge, to_weight.to(weight.dtype)
@@ -88,10 +91,14 @@ class MaxOverSenders(torch.autograd.Function):
         return received
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The gradient: of the largest message, or of equal ones evenly."""
         (bits,) = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            sender = torch.arange(ctx.num_senders, device=bits.device)
+            is_best = (bits[sender // BITS] >> (sender % BITS)[:, None, None, None]) & 1  # [S, B, R, H]
+            shares = is_best * (gradient / is_best.sum(dim=0).clamp(min=1))
+            return shares.transpose(0, 1), None, None
         num_graphs, num_receivers, width = gradient.shape
         to_messages = gradient.new_empty(num_graphs, ctx.num_senders, num_receivers, width)
         _max_over_senders_backward[_rows(to_messages)](

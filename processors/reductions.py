@@ -259,7 +259,7 @@ def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
     """
     if is_watched(ij, ik, jk) or ij.numel() == 0:
         every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]
-        made: Tensor = reduction(every.transpose(1, 2).flatten(0, 1))
+        made: Tensor = reduction(every.flatten(2, 3))  # to each pair of j and k
         return made.view_as(jk)
 
     def of_one(ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:

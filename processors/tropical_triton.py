@@ -11,14 +11,15 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from nar.border import differentiable_gradients, has_to_be_differentiable
 from nar.precision import alike
+from nar.processors.tropical import plain_max_plus
 
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
     """See :func:`nar.processors.tropical.max_plus`."""
-    product: Tensor = MaxPlus.apply(*alike(a, b))
+    product: Tensor = MaxPlus.apply(*(x.contiguous() for x in alike(a, b)))
     return product.to(a.dtype)
 
 
@@ -28,17 +29,17 @@ class MaxPlus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         """The product."""
-        a, b = a.contiguous(), b.contiguous()
         product, number = torch.empty_like(a), torch.empty_like(a, dtype=torch.int16)
         _max_plus[_rows(a)](a, b, product, number, *_sizes(a))
         ctx.save_for_backward(a, b, product, number)
         return product
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients: of the largest sum, or of equal ones evenly."""
         a, b, product, number = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_max_plus, (a, b), gradient)
         to_a, to_b = torch.empty_like(a), torch.empty_like(b)
         _max_plus_backward[_rows(a)](gradient.contiguous(), a, b, product, number, to_a, to_b, *_sizes(a))
         return to_a, to_b

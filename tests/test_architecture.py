@@ -30,7 +30,7 @@ LAYERS = [
         "specs",
         "text_report",
     ],
-    ["kernels", "linear", "noise", "scatter", "tokenizer_files"],
+    ["kernels", "linear", "noise", "pointers_reference", "scatter", "tokenizer_files"],
     ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
     ["pickles", "pointers"],
     ["decoders"],

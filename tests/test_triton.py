@@ -130,6 +130,18 @@ def test_half_precision_gives_half_precision(operation: str, dtype: torch.dtype)
         torch.testing.assert_close(one, other, rtol=0.05, atol=min(0.05 * scale, 0.5))
 
 
+@EVERY_OPERATION
+def test_second_gradients_are_those_of_the_operation_on_a_cpu(operation: str) -> None:
+    made = []
+    for function, device in zip(both_forms(operation), (DEVICE, "cpu"), strict=True):
+        torch.manual_seed(1)
+        arguments = [x.to(device).requires_grad_() for x in random_arguments(operation, whole=True)]
+        gradients = torch.autograd.grad(function(*arguments).square().sum(), arguments, create_graph=True)
+        penalty = torch.stack([x.square().sum() for x in gradients]).sum()
+        made.append([x.cpu() for x in (*gradients, *torch.autograd.grad(penalty, arguments))])
+    torch.testing.assert_close(made[0], made[1], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("num_senders", [17, 40])
 def test_more_senders_than_a_program_reads_at_a_time(num_senders: int, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, edges = [(1, num_senders, H), (1, 2, H)], (1, num_senders, 2, K)
