@@ -584,25 +584,25 @@ def checked_inputs(task: str, graph: Graph, inputs: tuple[Any, ...]) -> tuple[An
 
 def checked_weights(graph: Graph, A: Any) -> NumpyArray:
     """Weights of edges, the same both ways, and of loops."""
-    A = within("A", A, (len(graph.receivers),), 0)
-    there, num_edges = A[: len(graph.reverse)], len(graph.reverse)
-    if not np.array_equal(there, there[graph.reverse]):
+    weights = within("A", A, (len(graph.receivers),), 0)
+    of_edges = weights[: len(graph.reverse)]
+    if not np.array_equal(of_edges, of_edges[graph.reverse]):
         raise UserError("expected A to have the same weight both ways, given two that differ")
-    if A[:num_edges].max(initial=0) * (graph.num_nodes - 1) >= FAR:
-        raise UserError(f"expected paths shorter than {FAR:g}, given weights up to {A[:num_edges].max():g}")
-    return A
+    if of_edges.max(initial=0) * (graph.num_nodes - 1) >= FAR:
+        raise UserError(f"expected paths shorter than {FAR:g}, given weights up to {of_edges.max():g}")
+    return weights
 
 
 def checked_randomness(graph: Graph, randomness: Any) -> NumpyArray:
     """Numbers for as many rounds, two of each, as it takes until no node is alive."""
-    num_times = np.shape(randomness)[-1] if isinstance(randomness, np.ndarray) and randomness.ndim else 0
-    randomness = array_of("randomness", randomness, (graph.num_nodes, num_times))
+    num_times = randomness.shape[-1] if isinstance(randomness, np.ndarray) and randomness.ndim else 0
+    numbers = array_of("randomness", randomness, (graph.num_nodes, num_times))
     alive, inmis = np.ones(graph.num_nodes, np.int8), np.zeros(graph.num_nodes, np.int8)
     for time in range(0, num_times, 2):
-        play_round(graph, randomness[:, time].copy(), alive, inmis)
+        play_round(graph, numbers[:, time].copy(), alive, inmis)
     if alive.any() or num_times % 2:
         raise UserError(f"expected randomness of twice as many times as there are rounds, given {num_times}")
-    return randomness
+    return numbers
 
 
 def run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) -> SparseData:
