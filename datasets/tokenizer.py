@@ -66,8 +66,8 @@ def load_tokenizer(source: str | Mapping[str, str] | None = None) -> PreTrainedT
     if isinstance(source, Mapping):
         return tokenizer_of_files(source)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # of what a file may hold, as many kinds as there are libraries that read it
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"expected the name or the folder of a tokenizer, given {source}: {reason}") from error
     encode(tokenizer, EXAMPLE)

@@ -8,6 +8,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +26,15 @@ from nar.batch import NOT_SCORED, TextBatch
 from nar.checkpoint import config_of, kind_of, load_reasoner, make_reasoner, read_checkpoint
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
-from nar.hybrid.language_model import configured, make_language_model, without_adapters
+from nar.hybrid.language_model import (
+    Description,
+    check_sizes,
+    described,
+    made_in_memory,
+    made_of,
+    make_language_model,
+)
+from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.module import Reasoner, is_distributed
 from nar.sparse_module import SparseReasoner
@@ -90,11 +99,17 @@ class LanguageReasoner(LightningModule):
         loss_on: Literal["answer", "all"] = "answer",
     ) -> None:
         super().__init__()
-        if learning_rate <= 0:
+        if not 0 < learning_rate < math.inf:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
         for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
-            if value < 0:
+            if not 0 <= value < math.inf:
                 raise ValueError(f"expected {name} of 0 or more, given {value}")
+        if loss_on not in ("answer", "all"):
+            raise ValueError(f"expected loss_on 'answer' or 'all', given {loss_on!r}")
+        if not language_model:
+            raise ValueError(
+                f"expected the name, the folder or the settings of a language_model, given {language_model!r}"
+            )
         if reasoner is None and not language_model_only:
             raise ValueError(
                 "expected a reasoner, as in --model.reasoner runs/several/best.ckpt, or --model.language_model_only "
@@ -127,9 +142,10 @@ class LanguageReasoner(LightningModule):
         config = self.model.reasoner_config
         return {
             # As text: of a dict the command line would make objects, of whatever class it names.
-            "language_model": without_adapters(self.model.language_model).config.to_json_string(use_diff=False),
+            "language_model": described(self.model.language_model).to_text(),
             "reasoner": None if config is None else json.dumps(config),
             "tokenizer": files_of_tokenizer(self.tokenizer),
+            "state": {"settings": self.model.settings, "frozen": frozen(self.model), "dtypes": dtypes(self.model)},
         }
 
     def setup(self, stage: str) -> None:
@@ -270,11 +286,38 @@ def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
     config = config_of(checkpoint)
     if kind_of(config) != "text":
         raise UserError(f"{path} is a checkpoint of a reasoner alone: expected one with a language model")
-    tokenizer = tokenizer_of_files(config["parts"]["tokenizer"])
-    made = {name: config["parts"][name] for name in ("language_model", "reasoner")}
-    module = LanguageReasoner(tokenizer, (), **{**config["model"], **made})
-    module.load_state_dict(checkpoint["state_dict"])
+    with refused(path):
+        made = check_parts(config["parts"])
+        state = made.pop("state", {"settings": {}, "frozen": None, "dtypes": {}})
+        tokenizer = tokenizer_of_files(made.pop("tokenizer"))
+        settings = {name: value for name, value in state["settings"].items() if name != "blocks"}
+        module = LanguageReasoner(tokenizer, (), **{**config["model"], **settings, **made})
+        restore_dtypes(module.model, state["dtypes"])
+        if state["frozen"] is not None:
+            restore_frozen(module.model, state["frozen"])
+        module.load_state_dict(checkpoint["state_dict"])
     return module.model.eval(), tokenizer
+
+
+def check_parts(parts: Any) -> dict[str, Any]:
+    """The parts of a checkpoint, which hold all that the model needs: what would be looked for elsewhere is refused.
+
+    Raises:
+        UserError: With the part that is missing, or no description.
+    """
+    if not isinstance(parts, Mapping):
+        raise UserError(f"expected the parts of a language model in a checkpoint, given {type(parts).__name__}")
+    described = dict(parts)
+    if isinstance(parts.get("language_model"), Mapping):  # as it once was
+        described["language_model"] = json.dumps(parts["language_model"])
+    for name in ("language_model", "reasoner"):
+        text = described.get(name)
+        is_none = name == "reasoner" and name in described and text is None
+        if not is_none and not (isinstance(text, str) and text.startswith("{")):
+            raise UserError(f"expected the description of a {name} in a checkpoint, given {str(text)[:60]!r}")
+    if not isinstance(described.get("tokenizer"), Mapping):
+        raise UserError("expected the files of a tokenizer in a checkpoint, given none")
+    return described
 
 
 def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -283,7 +326,12 @@ def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizer
         ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         source = {"vocab_size": len(tokenizer), **ends, **source}
     is_text = isinstance(source, str) and source.startswith("{")  # what a model that was made says of itself
-    language_model = (configured(json.loads(str(source))) if is_text else make_language_model(source)).float()
+    if is_text:
+        with refused("the language model of the checkpoint"):
+            language_model: Any = made_of(Description.from_text(str(source)))
+    else:
+        language_model = make_language_model(source)
+    language_model = language_model.float()
     num_tokens = language_model.get_input_embeddings().num_embeddings
     if num_tokens < len(tokenizer):
         raise ValueError(
@@ -292,9 +340,31 @@ def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizer
     return language_model
 
 
+def reasoner_config(text: str) -> dict[str, Any]:
+    """The configuration of a reasoner that a checkpoint holds as text.
+
+    Raises:
+        UserError: If it is no such text.
+    """
+    try:
+        config: dict[str, Any] = json.loads(text)
+        if {"model", "specs"} <= config.keys():
+            check_sizes(config["model"])
+            return config
+        reason = "it has no model or no specs"
+    except ValueError as error:
+        reason = str(error)
+    raise UserError(f"expected a checkpoint of nar fit as the reasoner, given {text[:60]!r}: {reason}")
+
+
 def _reasoner(source: str, algorithms: Sequence[str]) -> Reasoner | SparseReasoner:
     """The reasoner, which knows these algorithms."""
-    reasoner = make_reasoner(json.loads(source)) if source.startswith("{") else load_reasoner(source)
+    if source.startswith("{"):
+        config = reasoner_config(source)
+        with refused("the reasoner of the checkpoint"):
+            reasoner = made_in_memory(partial(make_reasoner, config))
+    else:
+        reasoner = load_reasoner(source)
     if isinstance(reasoner, SparseReasoner):
         raise UserError(f"{source} is a checkpoint of nar salsa fit: expected one of nar fit")
     unknown = [algorithm for algorithm in algorithms if algorithm not in reasoner.specs]

@@ -4,7 +4,6 @@ Source: Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024 (a
 """
 # Axes: B texts, L tokens, N nodes, D width of tokens.
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -12,19 +11,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nar.batch import Batch, Feedback, Graphs
 from nar.checkpoint import make_reasoner
 from nar.graphs import Recorder
-from nar.hybrid.cross_attention import GatedCrossAttention, GraphKeys
+from nar.hybrid.cross_attention import CrossAttention, GatedCrossAttention, GraphKeys
 from nar.hybrid.language_model import (
     context_length,
     decoder_blocks,
-    load_architecture,
-    save_architecture,
+    made_in_memory,
+    made_of,
     without_adapters,
 )
 from nar.hybrid.positions import (
@@ -34,6 +32,7 @@ from nar.hybrid.positions import (
     may_be_padded_on_the_left,
     takes_positions,
 )
+from nar.hybrid.saving import check_weights, read_folder, read_weights, refused, restore_frozen, write_folder
 from nar.hybrid.states import ByBlock, graph_states, states_by_block
 from nar.model import EncodeProcessDecode
 from nar.module import Reasoner
@@ -51,6 +50,16 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuse what is no whole number above 0.
+
+    Raises:
+        ValueError: With its name.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"expected {name} ≥ 1, given {value!r}")
 
 
 class TransNAR(nn.Module):
@@ -97,23 +106,17 @@ class TransNAR(nn.Module):
         blocks: str | None = None,
     ) -> None:
         super().__init__()
-        if steps_per_block < 1:
-            raise ValueError(f"expected steps_per_block ≥ 1, given {steps_per_block}")
+        for name, value in (("num_heads", num_heads), ("max_position", max_position)):
+            if value is not None:
+                check_positive(name, value)
+        check_positive("steps_per_block", steps_per_block)
         if positions_in_evaluation not in get_args(Positions):
             raise ValueError(
                 f"expected positions_in_evaluation 'random' or 'consecutive', given {positions_in_evaluation!r}"
             )
         if isinstance(reasoner, SparseReasoner):
             raise ValueError("expected a reasoner of dense graphs, given a SparseReasoner")
-        self.settings: dict[str, Any] = {
-            "steps_per_block": steps_per_block,
-            "num_heads": num_heads,
-            "freeze_reasoner": freeze_reasoner,
-            "adaptive_temperature": adaptive_temperature,
-            "max_position": max_position,
-            "positions_in_evaluation": positions_in_evaluation,
-            "blocks": blocks,
-        }
+        self._made_with: dict[str, Any] = {"num_heads": num_heads, "blocks": blocks}
         base = without_adapters(language_model)
         self.language_model: Any = language_model
         lengths = [length for length in (context_length(base), max_position) if length is not None]
@@ -132,6 +135,7 @@ class TransNAR(nn.Module):
         self._keys: list[GraphKeys] | None = None  # what the blocks read of the graphs of this batch
         if reasoner is not None:
             self._attach(reasoner.model, base)
+        self.adaptive_temperature = adaptive_temperature
         self.train(base.training)
 
     def _attach(self, reasoner: EncodeProcessDecode, base: PreTrainedModel) -> None:
@@ -144,14 +148,13 @@ class TransNAR(nn.Module):
                 f"given hint_teacher_forcing {reasoner.hint_teacher_forcing}"
             )
         processor, config = reasoner.processor, base.config.get_text_config()
-        num_heads = self.settings["num_heads"]
-        for index, block in enumerate(decoder_blocks(base, self.settings["blocks"])):
+        num_heads = self._made_with["num_heads"]
+        for index, block in enumerate(decoder_blocks(base, self._made_with["blocks"])):
             attention = GatedCrossAttention(
                 config.hidden_size,
                 config.num_attention_heads if num_heads is None else num_heads,
                 processor.hidden_dim,
                 processor.hidden_dim if processor.has_edge_states else None,
-                adaptive_temperature=self.settings["adaptive_temperature"],
             )
             self.cross_attention.append(attention.to(base.device, base.dtype))
             block.register_forward_hook(partial(self._after_block, index))
@@ -232,38 +235,70 @@ class TransNAR(nn.Module):
         with torch.no_grad(), self._reading(input_ids, graphs, attention_mask, num_new):
             return self.language_model.generate(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments with which its like is made."""
+        return {
+            "steps_per_block": self.steps_per_block,
+            "freeze_reasoner": self.freeze_reasoner,
+            "adaptive_temperature": self.adaptive_temperature,
+            "max_position": None if self.positions is None else self.positions.maximum,
+            "positions_in_evaluation": self.positions_in_evaluation,
+            **self._made_with,
+        }
+
+    @property
+    def adaptive_temperature(self) -> bool:
+        """Whether cross-attention is sharpened in evaluation mode, which may be set."""
+        return self._adaptive_temperature
+
+    @adaptive_temperature.setter
+    def adaptive_temperature(self, value: bool) -> None:
+        self._adaptive_temperature = value
+        for module in self.cross_attention.modules():
+            if isinstance(module, CrossAttention):
+                module.adaptive_temperature = value
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write everything to a folder: weights as safetensors, and what the parts are made of.
 
+        What is read from it is this model to the bit, in what is trained and how it is computed too; of ways to compute
+        attention, those that need nothing but PyTorch.
+
         Raises:
             ValueError: If the reasoner is not one of :func:`nar.checkpoint.load_reasoner`, so that it cannot be told
-                what it is made of.
+                what it is made of; or the language model could not be made again.
         """
         if self.reasoner is not None and self.reasoner_config is None:
             raise ValueError("expected a reasoner that load_reasoner has read, given one that was made otherwise")
-        folder = Path(folder)
-        save_architecture(self.language_model, folder / "language_model")
         config = {"transnar": self.settings, "reasoner": self.reasoner_config}
-        (folder / "config.json").write_text(json.dumps(config, indent=2))
-        save_model(self, str(folder / "model.safetensors"))
+        write_folder(Path(folder), self, self.language_model, config)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype | None = None) -> "TransNAR":
         """What `save_pretrained` wrote, in evaluation mode on the CPU; cast to `dtype`, by default as it was.
 
-        The reasoner's class is imported by the name that is written there: load only folders that you trust.
+        The reasoner's class is imported by the name that is written there: load only folders that you trust. Nothing
+        else is run, and nothing is fetched.
 
         Raises:
-            ValueError: If there is none.
+            UserError: If there is none, or it is damaged.
         """
         folder = Path(folder)
-        if not (folder / "model.safetensors").is_file():
-            raise ValueError(f"no hybrid in {folder}: expected a folder that save_pretrained wrote")
-        config: Mapping[str, Any] = json.loads((folder / "config.json").read_text())
-        reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
-        model = cls(load_architecture(folder / "language_model"), reasoner, **config["transnar"])
-        load_model(model, str(folder / "model.safetensors"))
-        return model.to(dtype).eval()
+        with refused(folder):
+            config, parts = read_folder(folder)
+
+            def make() -> TransNAR:
+                reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
+                return cls(made_of(parts), reasoner, **config["transnar"])
+
+            model = made_in_memory(make, partial(check_weights, folder=folder))
+            read_weights(model, folder)
+            if "frozen" in config:
+                restore_frozen(model, config["frozen"])
+        if dtype is not None:
+            model.to(dtype)
+        return model.eval()
 
     @contextmanager
     def _reading(

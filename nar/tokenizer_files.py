@@ -24,10 +24,20 @@ def files_of_tokenizer(tokenizer: Any) -> dict[str, str]:
 
 
 def tokenizer_of_files(files: Mapping[str, str]) -> Any:
-    """The tokenizer that :func:`files_of_tokenizer` was given."""
+    """The tokenizer that :func:`files_of_tokenizer` was given; nothing that the files name is run or fetched.
+
+    Raises:
+        UserError: If they are not those of a tokenizer.
+    """
     from transformers import AutoTokenizer
 
-    with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            Path(folder, Path(name).name).write_text(text, "utf-8")
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                Path(folder, Path(name).name).write_text(text, "utf-8")
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # of a library in Rust, whose panics are no Exception
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"expected the files of a tokenizer, given others: {type(error).__name__}: {reason}") from error

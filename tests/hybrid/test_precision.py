@@ -1,6 +1,7 @@
 """A hybrid in any precision, and parts of it in different ones."""
 
 # Axes: B texts, L tokens.
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,11 @@ def test_a_training_step_works_in_any_precision(dtype: torch.dtype) -> None:
         optimizer.step()
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("dtype", [None, BF16, DOUBLE])
+def test_a_folder_is_read_in_the_precision_that_is_asked_for(dtype: torch.dtype | None, tmp_path: Path) -> None:
+    hybrid().save_pretrained(tmp_path)
+    loaded = TransNAR.from_pretrained(tmp_path, dtype=dtype)
+    assert dtypes(loaded.language_model) == dtypes(loaded.cross_attention) == {dtype or SINGLE}
+    assert_works(loaded, hybrid())
