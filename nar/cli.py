@@ -574,13 +574,10 @@ class TextCLI(CLI):
         """Instantiate; of a checkpoint, with the parts that it has."""
         self.given = self.config
         if self.config[self.command].get("ckpt_path") is not None:
-            parts = config_of(self.checkpoint)["parts"]
+            parts = import_module("nar.hybrid.module").check_parts(config_of(self.checkpoint).get("parts"))
             self.config = self.config.clone()
             config = self.config[self.command]
-            language_model = parts["language_model"]
-            config.model.language_model = (
-                language_model if isinstance(language_model, str) else json.dumps(language_model)
-            )
+            config.model.language_model = parts["language_model"]
             config.model.reasoner = parts["reasoner"]
             config.data.tokenizer = parts["tokenizer"]
         super().instantiate_classes()

@@ -19,6 +19,7 @@ from nar.datasets.text_datamodule import CLRSText
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer, reasoner_outputs
 from nar.hybrid.module import LanguageReasoner, load_transnar
+from nar.hybrid.saving import refused
 from nar.hybrid.transnar import TransNAR
 from nar.text_report import Key, TextScores, mean_scores, print_text_table, read_text_csv, write_text_report
 
@@ -112,13 +113,13 @@ def ask(args: list[str]) -> None:
     if given.ckpt_path is None:
         raise UserError("nar ask needs a checkpoint: --ckpt_path runs/transnar/best.ckpt")
     model, tokenizer = load_transnar(given.ckpt_path)
-    data = config_of(read_checkpoint(given.ckpt_path))["data"]
-    algorithm = data["algorithms"][0] if given.algorithm is None else given.algorithm
+    with refused(given.ckpt_path):
+        data = config_of(read_checkpoint(given.ckpt_path))["data"]
+        hints, algorithm = bool(data["hints"]), str(data["algorithms"][0])
+    algorithm = algorithm if given.algorithm is None else given.algorithm
     if model.reasoner is not None and algorithm in ALGORITHMS and algorithm not in model.reasoner.heads:
         raise UserError(f"expected an algorithm of the reasoner ({', '.join(model.reasoner.heads)}), given {algorithm}")
-    texts = text_samples(
-        algorithm, num_nodes=given.num_nodes, num_samples=given.number, seed=given.seed, hints=data["hints"]
-    )
+    texts = text_samples(algorithm, num_nodes=given.num_nodes, num_samples=given.number, seed=given.seed, hints=hints)
     prompts, truths = [text.prompt for text in texts], [text.answer for text in texts]
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -3,6 +3,7 @@
 # Axes: B texts, L tokens.
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -348,6 +349,30 @@ def test_a_checkpoint_makes_no_objects_of_what_it_calls_its_language_model(
     assert not (tmp_path / "made").exists()
 
 
+def test_a_checkpoint_that_needs_something_else_is_refused_in_one_line(
+    run: Run, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("builtins.input", asked.append)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args, **kwargs: asked.append(args))
+    run("fit", *tiny)
+    path = tmp_path / "run" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    parts = checkpoint["nar_config"]["parts"]
+    code = {**json.loads(parts["language_model"]), "model_type": "vit", "auto_map": {"AutoModelForCausalLM": "a--b.C"}}
+    for harm, message in (
+        ({**parts, "language_model": "gpt2"}, "expected the description of a language_model in a checkpoint, given"),
+        ({**parts, "language_model": json.dumps(code)}, "the language model of the checkpoint is damaged"),
+        ({**parts, "reasoner": "{}"}, "it has no model or no specs"),
+        ({**parts, "tokenizer": {"tokenizer.json": "x"}}, "expected the files of a tokenizer, given others"),
+        ({name: part for name, part in parts.items() if name != "tokenizer"}, "expected the files of a tokenizer"),
+    ):
+        torch.save({**checkpoint, "nar_config": {**checkpoint["nar_config"], "parts": harm}}, path)
+        assert message in error_of(run, capsys, "test", "--ckpt_path", "run/last.ckpt")
+        assert message in error_of(run, capsys, "ask", "--ckpt_path", "run/last.ckpt")
+    assert asked == []
+
+
 def test_a_tokenizer_with_several_chat_templates_is_kept() -> None:
     tokenizer = text_tokenizer()
     tokenizer.chat_template = {"default": "{{ messages }}", "other": "{{ messages }}"}
@@ -467,6 +492,47 @@ finally:
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "False"
+
+
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"learning_rate": float("nan")}, "expected a learning_rate above 0, given nan"),
+    ({"learning_rate": float("inf")}, "expected a learning_rate above 0, given inf"),
+    ({"weight_decay": float("nan")}, "expected weight_decay of 0 or more, given nan"),
+    ({"warmup_steps": -1}, "expected warmup_steps of 0 or more, given -1"),
+    ({"loss_on": "prompt"}, "expected loss_on 'answer' or 'all', given 'prompt'"),
+    ({"steps_per_block": 1.5}, "expected steps_per_block ≥ 1, given 1.5"),
+    ({"steps_per_block": True}, "expected steps_per_block ≥ 1, given True"),
+    ({"num_heads": 0}, "expected num_heads ≥ 1, given 0"),
+    ({"max_position": 0}, "expected max_position ≥ 1, given 0"),
+    ({"max_position": -1}, "expected max_position ≥ 1, given -1"),
+    ({"positions_in_evaluation": "none"}, "expected positions_in_evaluation 'random' or 'consecutive', given 'none'"),
+    ({"language_model": ""}, "expected the name, the folder or the settings of a language_model, given ''"),
+    ({"language_model": "{"}, "expected the JSON text of a language model, given '{'"),
+    ({"language_model": "{}"}, "given None"),
+    ({"language_model": {**TINY, "attention_dropout": 1}}, "attention_dropout of at least 0 and below 1, given 1"),
+    ({"language_model": {**TINY, "attention_dropout": -0.1}}, "attention_dropout of at least 0 and below 1, given"),
+    ({"language_model": {**TINY, "hidden_size": 0}}, "expected"),
+    ({"language_model": {**TINY, "hidden_size": -1}}, "expected"),
+    ({"language_model": {**TINY, "hidden_size": "x"}}, "hidden_size"),
+    ({"language_model": {**TINY, "hidden_size": 10**12}}, "expected"),
+    ({"language_model": {**TINY, "vocab_size": 10**12}}, "expected a model that fits into"),
+    ({"language_model": {**TINY, "num_attention_heads": 0}}, "expected settings of which a llama can be made"),
+    ({"language_model": {**TINY, "num_hidden_layers": 10**9}}, "expected num_hidden_layers of at most"),
+    ({"language_model": {**TINY, "attn_implementation": "nothing"}}, "nothing"),
+    ({"reasoner": "{}"}, "expected a checkpoint of nar fit as the reasoner, given '{}': it has no model or no specs"),
+    ({"reasoner": "{"}, "expected a checkpoint of nar fit as the reasoner, given '{': Expecting property name"),
+    ({"reasoner": "{1"}, "expected a checkpoint of nar fit as the reasoner, given '{1': "),
+    ({"reasoner": ""}, "no checkpoint at"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_what_no_model_can_be_made_of_is_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+    reasoner_alone = {**PARTS, "language_model_only": "reasoner" not in settings}
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        LanguageReasoner(text_tokenizer(), ["bfs"], **{**reasoner_alone, **settings})
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_prompts_that_cannot_be_padded_are_refused_in_one_line() -> None:
