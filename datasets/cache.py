@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from nar.batch import Features, Feedback, NumpyArray
 from nar.datasets.arguments import shown
 from nar.errors import UserError
-from nar.files import check_file
+from nar.files import check_file, whole
 
 FORMAT = 2
 """Of the files; the first had choices as one-hot rows."""
@@ -140,18 +140,8 @@ class Cache:
         arrays = {name: data.copy(order="C") for name, data in {**probes, "lengths": lengths}.items()}
         order = json.dumps(list(probes))
         metadata = {"key": _canonical(key), "order": order, "checksum": _checksum(order, arrays)}
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(save(arrays, metadata))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        with whole(path) as file:
+            file.write(save(arrays, metadata))
 
 
 def read(path: Path) -> Feedback[NumpyArray] | None:

@@ -5,6 +5,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
@@ -267,8 +268,11 @@ class TrainLoader(DataLoader[Batch]):
 def end_with_parent(worker: int | None = None) -> None:
     """Have this worker end when its parent does, killed or not, for which it would wait without end.
 
-    Python tells on every system, and the operating system on Linux alone.
+    Python tells on every system, and the operating system on Linux alone. A signal that a terminal or a cluster sends
+    to parent and worker alike is the parent's to act on, who may need a batch more before it can end.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     parent = parent_process()
     if parent is not None:
         Thread(target=_end_after, args=(parent,), daemon=True).start()

@@ -4,10 +4,12 @@ from typing import Any, TypeVar
 
 from lightning.pytorch import LightningDataModule
 
+from nar.configuration import KeepsArguments
+
 AnyBatch = TypeVar("AnyBatch")
 
 
-class StreamingData(LightningDataModule):
+class StreamingData(KeepsArguments, LightningDataModule):
     """Data whose training stream a resumed run goes on with where it was.
 
     Attributes:

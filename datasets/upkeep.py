@@ -17,7 +17,7 @@ from nar.datasets.splits import VERSION
 
 MEGABYTE = 1e6
 TEMPORARY = re.compile(r"\w{8}\.tmp")
-"""What :func:`tempfile.mkstemp` put after a file's name."""
+"""What :func:`nar.files.whole` puts after a file's name."""
 
 
 def print_files(cache: Cache) -> None:

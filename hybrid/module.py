@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from nar.batch import NOT_SCORED, TextBatch
-from nar.checkpoint import config_of, kind_of, load_reasoner, make_reasoner, read_checkpoint
+from nar.checkpoint import config_of, kind_of, load_reasoner, load_weights, make_reasoner, read_checkpoint
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import (
@@ -37,6 +37,7 @@ from nar.hybrid.language_model import (
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.module import Reasoner, is_distributed
+from nar.saving import KnowsItself, matched_by_name
 from nar.sparse_module import SparseReasoner
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 
@@ -54,7 +55,7 @@ class Answer(NamedTuple):
     answer: str
 
 
-class LanguageReasoner(LightningModule):
+class LanguageReasoner(KnowsItself, LightningModule):
     """A :class:`~nar.hybrid.TransNAR` that learns to write the answers of texts whose graphs its reasoner is given.
 
     Logs the loss, the mean over the tokens of answers; in validation besides, of every algorithm and of all,
@@ -79,6 +80,9 @@ class LanguageReasoner(LightningModule):
         warmup_steps: Over which the learning rate rises to its value.
         loss_on: Whether the loss is that of the answer, or of the prompt too.
     """
+
+    kind = "text"
+    not_in_config = ("tokenizer", "algorithms")
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class LanguageReasoner(LightningModule):
                 "true, given neither"
             )
         self.tokenizer = tokenizer
+        self.algorithms = tuple(algorithms)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -148,6 +153,45 @@ class LanguageReasoner(LightningModule):
             "state": {"settings": self.model.settings, "frozen": frozen(self.model), "dtypes": dtypes(self.model)},
         }
 
+    def described(self) -> dict[str, Any]:
+        """See :meth:`nar.saving.KnowsItself.described`."""
+        return {"parts": self.parts()}
+
+    def algorithm_names(self) -> list[str]:
+        """Those of the algorithms that its texts are about."""
+        return list(self.algorithms)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *_: Any, **kwargs: Any) -> "LanguageReasoner":  # type: ignore[override]
+        """The model of a checkpoint with its weights; the tokenizer is the checkpoint's.
+
+        Args:
+            checkpoint_path: Of what Lightning's trainer or `nar fit` has saved.
+            **kwargs: Arguments of the model that are to be others.
+
+        Raises:
+            UserError: If there is no file, or it is damaged, or not that of a language model.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        config = config_of(checkpoint)
+        if kind_of(config) != "text":
+            raise UserError(
+                f"{checkpoint_path} is a checkpoint of a reasoner alone: expected one with a language model"
+            )
+        with refused(checkpoint_path):
+            made = check_parts(config["parts"])
+            state = made.pop("state", {"settings": {}, "frozen": None, "dtypes": {}})
+            tokenizer = tokenizer_of_files(made.pop("tokenizer"))
+            settings = {name: value for name, value in state["settings"].items() if name != "blocks"}
+            algorithms = config["data"].get("algorithms", ())
+            module = cls(tokenizer, algorithms, **{**config["model"], **settings, **made, **kwargs})
+            restore_dtypes(module.model, state["dtypes"])
+            if state["frozen"] is not None:
+                restore_frozen(module.model, state["frozen"])
+            module.on_load_checkpoint(checkpoint)
+        load_weights(module, checkpoint["state_dict"], checkpoint_path)
+        return module
+
     def setup(self, stage: str) -> None:
         """Let DDP expect parameters without gradient if a reasoner is trained: those of other algorithms."""
         is_trained = self.model.reasoner is not None and not self.model.freeze_reasoner
@@ -156,9 +200,9 @@ class LanguageReasoner(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        eps = max([1e-8, *(torch.finfo(parameter.dtype).tiny for parameter in trained)])  # 1e-8 is 0 in float16
-        optimizer = AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay, eps=eps)
+        trained = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+        eps = max([1e-8, *(torch.finfo(parameter.dtype).tiny for _, parameter in trained)])  # 1e-8 is 0 in float16
+        optimizer = matched_by_name(AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay, eps=eps))
         if not self.warmup_steps:
             return optimizer
         warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.warmup_steps))
@@ -191,8 +235,9 @@ class LanguageReasoner(LightningModule):
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save no model whose loss was not finite."""
+        """Save no model whose loss was not finite; and what it is made of."""
         self._stop_unless_finite()
+        super().on_save_checkpoint(checkpoint)
 
     def _stop_unless_finite(self) -> None:
         """Stop if the last loss is not, in some process."""
@@ -282,21 +327,8 @@ def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
     Raises:
         UserError: If there is no file, or it is damaged, or not that of a language model.
     """
-    checkpoint = read_checkpoint(path)
-    config = config_of(checkpoint)
-    if kind_of(config) != "text":
-        raise UserError(f"{path} is a checkpoint of a reasoner alone: expected one with a language model")
-    with refused(path):
-        made = check_parts(config["parts"])
-        state = made.pop("state", {"settings": {}, "frozen": None, "dtypes": {}})
-        tokenizer = tokenizer_of_files(made.pop("tokenizer"))
-        settings = {name: value for name, value in state["settings"].items() if name != "blocks"}
-        module = LanguageReasoner(tokenizer, (), **{**config["model"], **settings, **made})
-        restore_dtypes(module.model, state["dtypes"])
-        if state["frozen"] is not None:
-            restore_frozen(module.model, state["frozen"])
-        module.load_state_dict(checkpoint["state_dict"])
-    return module.model.eval(), tokenizer
+    module = LanguageReasoner.load_from_checkpoint(path)
+    return module.model.eval(), module.tokenizer
 
 
 def check_parts(parts: Any) -> dict[str, Any]:

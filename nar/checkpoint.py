@@ -1,96 +1,88 @@
-"""Checkpoints that know their algorithms and their processor."""
+"""Checkpoints that know their algorithms and their processor, and are whole: what is damaged is refused."""
 
 import io
-import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import torch
-from jsonargparse import ArgumentParser
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule
+from torch import Tensor
 
+from nar.configuration import made
 from nar.errors import UserError
-from nar.files import check_archive
+from nar.files import check_archive, replacing
 from nar.module import Reasoner
 from nar.noise import Noise
 from nar.processor import Processor
+from nar.saving import CONFIG, RUN, Kind, become, specs_of
 from nar.sparse_module import SparseReasoner
-from nar.specs import Location, Probe, Stage, Type
 
-Kind = Literal["dense", "sparse", "text"]
-_KEY = "nar_config"
+KINDS: tuple[Kind, ...] = ("dense", "sparse", "text")
+TO_GO_ON = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers", "state_dict")
+"""What a checkpoint has from which training goes on."""
 
 
-class KeepConfig(Callback):
-    """Writes the configuration of the model and the data into every checkpoint, as plain values.
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints beside those that they replace, so that one of both is there however a run ends, and reads
+    none that is damaged.
 
-    Args:
-        config: With ``model`` and ``data``.
+    For Lightning's ``Trainer(plugins=[...])``; `nar fit` has it.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = dict(config)
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a file; what is no path of this machine is Lightning's to write.
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, and the specs of a reasoner."""
-        if isinstance(pl_module, Reasoner | SparseReasoner):
-            checkpoint[_KEY] = _kept(self.config, pl_module)
-        else:
-            checkpoint[_KEY] = self.config
+        Raises:
+            UserError: If it cannot be written.
+        """
+        if storage_options is not None or "://" in str(path):
+            return super().save_checkpoint(checkpoint, path, storage_options)
+        content = _content(checkpoint)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(content)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a file.
+
+        Raises:
+            UserError: If it is damaged.
+        """
+        if "://" not in str(path):
+            try:
+                check_archive(path)
+            except Exception as error:
+                raise _damaged(path) from error
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
+        return checkpoint
 
 
-def _kept(config: Mapping[str, Any], reasoner: Reasoner | SparseReasoner) -> dict[str, Any]:
-    """The configuration with the specs as lists of strings, and the kind of the model."""
-    specs = {
-        algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
-        for algorithm, spec in reasoner.specs.items()
-    }
-    kind: Kind = "sparse" if isinstance(reasoner, SparseReasoner) else "dense"
-    return {**config, "specs": specs, "kind": kind}
+def _content(checkpoint: Mapping[str, Any]) -> memoryview:
+    """The bytes of a checkpoint: of a full disk torch.save would say nothing that could be understood."""
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    return content.getbuffer()
 
 
-def write_checkpoint(file: IO[bytes], reasoner: Reasoner, config: Mapping[str, Any]) -> None:
+def write_checkpoint(file: IO[bytes], reasoner: Reasoner, data: Any = None) -> None:
     """Write a checkpoint that holds the weights of `reasoner` and nothing to train it further with.
 
     Args:
         file: Where to.
         reasoner: The model.
-        config: As in :class:`KeepConfig`.
+        data: That is to be tested on: a data module.
     """
-    content = io.BytesIO()  # of a full disk torch.save would say nothing that could be understood
-    torch.save({"state_dict": reasoner.state_dict(), _KEY: _kept(config, reasoner)}, content)
-    file.write(content.getvalue())
+    config = {**reasoner.config, "data": reasoner.data_config(data)}
+    file.write(_content({"state_dict": reasoner.state_dict(), CONFIG: config}))
 
 
 def holds_weights_only(checkpoint: Mapping[str, Any]) -> bool:
     """Whether it is of :func:`write_checkpoint`, so that no run can go on from it."""
     return "optimizer_states" not in checkpoint
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write what is to be at `path`: it takes its place when it is whole, and is gone if that fails.
-
-    Raises:
-        UserError: If the file cannot be written.
-    """
-    path = Path(path).resolve()  # what a link leads to is replaced, and not the link
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"cannot write {path}: it is there already and is no file")
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
 
 
 def load_reasoner(path: str | Path) -> Reasoner | SparseReasoner:
@@ -105,27 +97,77 @@ def load_reasoner(path: str | Path) -> Reasoner | SparseReasoner:
     config = config_of(checkpoint)
     if kind_of(config) == "text":
         raise UserError(f"{path} is a checkpoint of a language model: expected one of a reasoner")
-    reasoner = make_reasoner(config)
-    reasoner.load_state_dict(checkpoint["state_dict"])
+    with made_of(path):
+        reasoner = make_reasoner(config)
+    kinds = {x.dtype for x in checkpoint["state_dict"].values() if x.is_floating_point()}
+    if "dtypes" not in config and len(kinds) == 1:  # written before this was told
+        reasoner.to(kinds.pop())
+    load_weights(reasoner, checkpoint["state_dict"], path, same_dtypes=True)
     return reasoner
+
+
+@contextmanager
+def made_of(path: str | Path) -> Iterator[None]:
+    """Where what a checkpoint says of a model is tried: what is wrong with that is a :class:`UserError` of one line."""
+    try:
+        yield
+    except Exception as error:  # a class may raise anything, given what it does not expect
+        raise UserError(f"the model of {path} cannot be made: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:400]
 
 
 def make_reasoner(config: Mapping[str, Any]) -> Reasoner | SparseReasoner:
     """The model of a configuration (see :func:`config_of`) with random weights, in evaluation mode on the CPU."""
-    specs = {
-        algorithm: {name: Probe(Stage(s), Location(loc), Type(t), n) for name, (s, loc, t, n) in spec.items()}
-        for algorithm, spec in config["specs"].items()
-    }
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--processor", type=Processor)
-    parser.add_argument("--latent_noise", type=Noise | None)
-    classes = {name: config["model"][name] for name in ("processor", "latent_noise") if name in config["model"]}
-    objects = parser.instantiate(parser.parse_object(classes)).as_dict()
+    specs = specs_of(config["specs"])
     is_sparse = kind_of(config) == "sparse"
-    make, names = (SparseReasoner, ["processor"]) if is_sparse else (Reasoner, ["processor", "latent_noise"])
-    reasoner = make(specs, **{**config["model"], **{name: objects[name] for name in names}})
-    reasoner.config = {name: config[name] for name in ("model", "specs", "kind", "is_sparse") if name in config}
+    make, parts = (SparseReasoner, {"processor": Processor}) if is_sparse else (Reasoner, PARTS)
+    objects = {name: made(config["model"].get(name), kind) for name, kind in parts.items()}
+    reasoner: Reasoner | SparseReasoner = make(specs, **{**config["model"], **objects})
+    reasoner.made_from = config
+    become(reasoner, config)
     return reasoner.eval()
+
+
+PARTS: Mapping[str, Any] = {"processor": Processor, "latent_noise": Noise | None}
+"""Arguments of a reasoner that are objects."""
+
+
+def load_weights(
+    model: LightningModule, weights: Mapping[str, Tensor], path: str | Path, *, same_dtypes: bool = False
+) -> None:
+    """Give a model the weights of a checkpoint.
+
+    Args:
+        model: It.
+        weights: By name.
+        path: Of the checkpoint.
+        same_dtypes: Whether weights of another dtype are refused; they become the model's otherwise.
+
+    Raises:
+        UserError: If they are not those of this model, or one of them is no number, in one line that names it.
+    """
+    own = model.state_dict()
+    wrong = [f"has no {name}" for name in own if name not in weights]
+    wrong += [f"has {name}, which its model has not" for name in weights if name not in own]
+    for name, value in weights.items():
+        expected = own.get(name)
+        if isinstance(expected, torch.nn.UninitializedParameter) or expected is None:
+            continue
+        if value.shape != expected.shape:
+            wrong.append(f"has {name} of the shape {list(value.shape)}, where {list(expected.shape)} is expected")
+        elif value.is_floating_point() != expected.is_floating_point() or (
+            same_dtypes and value.dtype != expected.dtype
+        ):
+            wrong.append(f"has {name} as {value.dtype}, where {expected.dtype} is expected")
+        elif value.is_floating_point() and value.isnan().any():
+            wrong.append(f"has {name} with entries that are no numbers")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(f"{path} {wrong[0]}{more}: it is damaged, or its weights are those of another model")
+    model.load_state_dict(weights)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -144,18 +186,45 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # what a file of any other kind makes the unpickler raise has no end
-        raise UserError(
-            f"{path} is damaged or no checkpoint at all: expected one written by nar fit or nar convert"
-        ) from error
-    if not isinstance(checkpoint, dict) or _KEY not in checkpoint:
+        raise _damaged(path) from error
+    if not isinstance(checkpoint, dict) or CONFIG not in checkpoint:
         raise UserError(f"{path} is another program's checkpoint: expected one written by nar fit or nar convert")
+    _check_form(checkpoint, path)
     return checkpoint
+
+
+def _damaged(path: str | Path) -> UserError:
+    return UserError(f"{path} is damaged or no checkpoint at all: expected one written by nar fit or nar convert")
+
+
+def _check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Raise a :class:`UserError` that names what a checkpoint does not have, or has in another form."""
+    config, weights = checkpoint[CONFIG], checkpoint.get("state_dict")
+    expected = "expected one written by nar fit or nar convert"
+    if not isinstance(config, dict):
+        raise UserError(f"{path} has no configuration but {config!r:.80}: {expected}")
+    kind = kind_of(config)
+    if kind not in KINDS:
+        raise UserError(f"{path} is of a model of the kind {kind!r:.80}: expected one of {', '.join(KINDS)}")
+    parts = {"model": dict, "data": dict, **({"parts": dict} if kind == "text" else {"specs": dict})}
+    parts |= {name: form for name, form in {"changed": dict, "frozen": list}.items() if name in config}
+    for name, form in parts.items():
+        if not isinstance(config.get(name), form):
+            raise UserError(f"{path} has {config.get(name)!r:.80} as its configuration's {name}: {expected}")
+    if not isinstance(weights, dict) or not weights or not all(isinstance(x, Tensor) for x in weights.values()):
+        raise UserError(f"{path} has no weights by name: {expected}")
 
 
 def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What the run that wrote a checkpoint was given, as plain values: ``model`` and ``data``; and its ``specs``."""
-    config: dict[str, Any] = checkpoint[_KEY]
+    config: dict[str, Any] = checkpoint[CONFIG]
     return config
+
+
+def run_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the trainer that wrote a checkpoint, as far as it has them: :func:`nar.saving.run_settings`."""
+    run = checkpoint.get(RUN, {})
+    return dict(run) if isinstance(run, Mapping) else {}
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:

@@ -13,10 +13,11 @@ import ctypes
 import gc
 import inspect
 import json
+import signal
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
@@ -25,35 +26,49 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from filelock import FileLock
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from safetensors.torch import save_file
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors.torch import save
 
 import nar.processors
 from nar.checkpoint import (
-    KeepConfig,
-    Kind,
+    TO_GO_ON,
     config_of,
     holds_weights_only,
     kind_of,
+    load_weights,
+    made_of,
     read_checkpoint,
-    replacing,
+    run_of,
     write_checkpoint,
 )
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
 from nar.datasets.symmetries import BELLMAN_FORD, SYMMETRIES, study
 from nar.errors import UserError
+from nar.files import lock_folder, release, replacing
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.latent_report import write_latents
 from nar.latents import first_of_each
 from nar.module import Reasoner
 from nar.report import draw_scores, print_table, write_csv
+from nar.runs import (
+    StopOnSignal,
+    check_folder,
+    checkpoints,
+    clear_leftovers,
+    requeued,
+    resumable,
+    write_whole_files,
+)
+from nar.saving import Kind, become, run_settings
 from nar.sparse_module import SparseReasoner
 
 RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
@@ -113,6 +128,7 @@ FREE_IN_EVALUATION = (
     "latent_noise",
     "penalties",
 )
+KEPT_OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 OF_EVALUATION = "_in_evaluation"  # how the names of a processor's arguments end that are free then
 
 
@@ -167,16 +183,6 @@ def check_algorithms(given: Any) -> None:
         parser.parse_object({"data": {"algorithms": given}})
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Saves after every validation, and the steps since the last one when training ends."""
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if there is anything new."""
-        super().on_train_end(trainer, pl_module)
-        if trainer.global_step != self._last_global_step_saved:
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-
-
 class CLI(LightningCLI):
     """LightningCLI whose checkpoints know their algorithms and their processor.
 
@@ -190,7 +196,8 @@ class CLI(LightningCLI):
     kind: Kind = "dense"
     runs = Path("runs")
     free_in_evaluation: tuple[str, ...] = FREE_IN_EVALUATION
-    kept_data: tuple[str, ...] = ("train_sizes", "batch_size", "chunk_length")
+    kept_data: tuple[str, ...] = ("train_sizes", "batch_size", "chunk_length", "seed")
+    lock: FileLock | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The default processor, and the specs of the data for the model."""
@@ -252,41 +259,72 @@ class CLI(LightningCLI):
         check_algorithms(given.data.algorithms)
         if self.command == "convert":
             check_conversion(given)
+        if self.command == "fit" and given.get("ckpt_path") is None and (path := requeued(self._root())) is not None:
+            given.ckpt_path = str(path)
         if given.get("ckpt_path") is None:
             if self.command not in ("fit", "convert"):
                 raise UserError(f"nar {self.command} needs a checkpoint: --ckpt_path runs/quickstart/best.ckpt")
             return
         path = given.ckpt_path
         if path == "last":
-            path = str(self._root() / "last.ckpt")
+            path = str(resumable(self._root()))
         self.checkpoint = read_checkpoint(path)
         if self.command == "fit" and holds_weights_only(self.checkpoint):
             raise UserError(f"{path} holds weights alone, from which no training can go on; expected one of nar fit")
+        missing = [name for name in TO_GO_ON if name not in self.checkpoint]
+        if self.command == "fit" and missing:
+            raise UserError(f"{path} has no {missing[0]}, without which no training can go on: it is damaged")
         written = config_of(self.checkpoint)
         if kind_of(written) != self.kind:
             raise UserError(f"{path} is a checkpoint of {FIT[kind_of(written)]}, and no other reads it")
         subparser = self._parser(self.command)
         assert isinstance(subparser, Parser)
         subparser.first_arguments = ()
-        for group in ("model", "data"):
-            subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
+        try:
+            for group in ("model", "data"):
+                subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
+            as_written = self._plain(subparser.parse_args([]))
+        except Exception as error:  # whatever a parser makes of what is no setting
+            raise UserError(f"{path} has settings that are none: {' '.join(str(error).split())[:400]}") from error
+        if self.command == "fit":
+            subparser.set_defaults(self._settings_to_keep())
         super().parse_arguments(parser, args)
         self.config[self.command].ckpt_path = path
-        self._compare(path, self._plain(subparser.parse_args([])))
+        self._compare(path, as_written)
 
     def _compare(self, path: str, written: dict[str, Any]) -> None:
         """Raise a :class:`UserError` if what was asked for is not what the checkpoint has."""
         asked = self._plain_config()
         ours, theirs = ([label(given) for given in config["data"]["algorithms"]] for config in (asked, written))
-        if sorted(ours) != sorted(theirs):
-            raise UserError(f"{path} is a checkpoint for {theirs}, but the configuration asks for {ours}")
         resumes = self.command == "fit"
+        # Of an optimiser without names the parameters are told by their order, which is that of the algorithms.
+        in_order = resumes and not is_named(self.checkpoint)
+        if sorted(ours) != sorted(theirs) or (in_order and ours != theirs):
+            raise UserError(f"{path} is a checkpoint for {theirs}, but the configuration asks for {ours}")
         names = [("model", name) for name in asked["model"] if resumes or name not in self.free_in_evaluation]
         names += [("data", name) for name in self.kept_data if resumes and name in asked["data"]]
         for group, name in names:
             value, old = asked[group][name], written[group][name]
             if value != old and (resumes or of_training(value) != of_training(old)):
                 raise UserError(f"{path} was made with {group}.{name} {old}, but the configuration asks for {value}")
+
+    def _settings_to_keep(self) -> dict[str, Any]:
+        """Settings of the checkpoint's run, which are those of a run that goes on unless it is told others."""
+        run = run_of(self.checkpoint)
+        kept = {f"trainer.{name}": run[name] for name in KEPT_OF_TRAINER if run.get(name) is not None}
+        seed = run.get("seed_everything")
+        return kept if seed is None else {**kept, "seed_everything": seed}
+
+    def _compare_run(self) -> None:
+        """Raise a :class:`UserError` if a run that goes on would take other steps than before."""
+        asked = run_settings(self.trainer)
+        for name, old in run_of(self.checkpoint).items():
+            if name in asked and old is not None and asked[name] != old:
+                flag = name if name == "seed_everything" else f"trainer.{'devices' if name == 'world_size' else name}"
+                raise UserError(
+                    f"{self.config_init.fit.ckpt_path} was made with {flag} {old}, but the configuration asks for "
+                    f"{asked[name]}"
+                )
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint override the command line; `parse_arguments` sees to it."""
@@ -303,10 +341,6 @@ class CLI(LightningCLI):
         given = given if isinstance(given, list) else [given]
         plain["data"]["algorithms"] = list(ALGORITHMS) if given == ["all"] else given
         return plain
-
-    def _kept_config(self) -> dict[str, Any]:
-        """What checkpoints are to know."""
-        return self._plain_config()
 
     def _root(self) -> Path:
         """The run's folder: that of the checkpoint in evaluation, or named after the algorithm, unless it is given."""
@@ -341,13 +375,18 @@ class CLI(LightningCLI):
             if self.command in WITHOUT_TRAINER:
                 given = self.parser.instantiate_classes(self.config)[self.command]
                 self.model, self.datamodule = given.model, given.data
+                self._tell_what_they_are_made_from()
             elif self.command == "data":
                 given = self.parser.instantiate_classes(self.config)[self.command]
                 self.datamodule = given[given.action].data
             else:
                 super().instantiate_classes()
+                self._tell_what_they_are_made_from()
         except (ValueError, MisconfigurationException) as error:
             raise UserError(" ".join(str(error).split())) from error
+
+    def _tell_what_they_are_made_from(self) -> None:
+        self.model.made_from = self.datamodule.made_from = self._plain_config()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer that keeps the best and the last checkpoint, and logs, in its ``default_root_dir``."""
@@ -372,23 +411,36 @@ class CLI(LightningCLI):
         if self.command != "fit":
             kwargs["enable_checkpointing"] = False
         else:
-            is_taken = any((root / name).exists() for name in ("best.ckpt", "last.ckpt"))
-            if is_taken and (config.ckpt_path is None or Path(config.ckpt_path).parent.resolve() != root.resolve()):
-                raise UserError(
-                    f"{root} holds the checkpoints of another run: go on with it by --ckpt_path last, or choose "
-                    "another --trainer.default_root_dir"
-                )
-            where: dict[str, Any] = {"dirpath": root, "enable_version_counter": False}
-            extra += [
-                KeepConfig(self._kept_config()),
-                ModelCheckpoint(monitor="val/score", mode="max", filename="best", **where),
-                LastCheckpoint(filename="last", **where),
-            ]
-        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
+            extra.append(StopOnSignal())
+        saves = self.command == "fit" and not config.trainer.fast_dev_run and not config.trainer.barebones
+        saves = saves and config.trainer.enable_checkpointing is not False
+        if saves:
+            extra += checkpoints(root, callbacks)
+        if config.trainer.barebones:
+            kwargs |= {"logger": None, "log_every_n_steps": 0, "enable_checkpointing": False}
+            extra = [callback for callback in extra if not isinstance(callback, ProgressBar)]
+        trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
+        if saves and trainer.is_global_zero:  # the other processes of a run write nothing
+            self.lock = lock_folder(root)
+            try:
+                clear_leftovers(root)
+                check_folder(root, config.ckpt_path)
+            except BaseException:
+                self._release_lock()
+                raise
+        write_whole_files(trainer)
+        return trainer
 
     def before_fit(self) -> None:
         """Make small operations fast."""
+        self.check_resumption()
         prepare_training()
+
+    def check_resumption(self) -> None:
+        """Raise a :class:`UserError` if the checkpoint to go on from has other weights or was made by other steps."""
+        if self.config_init.fit.ckpt_path is not None:
+            self._compare_run()
+            load_weights(self.model, self.checkpoint["state_dict"], self.config_init.fit.ckpt_path)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command."""
@@ -398,8 +450,45 @@ class CLI(LightningCLI):
             self.latents()
         elif subcommand == "data":
             self.keep_data(self.config[self.command].action)
+        elif subcommand == "fit":
+            self.train()
         else:
             super()._run_subcommand(subcommand)
+
+    def train(self) -> None:
+        """Train.
+
+        Raises:
+            SystemExit: With status 130 or 143 if SIGINT or SIGTERM ended it.
+            UserError: If the checkpoint to go on from is damaged.
+        """
+        try:
+            super()._run_subcommand("fit")
+        except SystemExit as error:
+            is_signal = isinstance(error, SIGTERMException)
+            if not (is_signal or isinstance(error.__context__, KeyboardInterrupt)) or not self.trainer.is_global_zero:
+                raise
+            (stop,) = (callback for callback in self.trainer.callbacks if isinstance(callback, StopOnSignal))
+            number = signal.Signals(stop.signal or (signal.SIGTERM if is_signal else signal.SIGINT))
+            saved = "; go on by --ckpt_path last" if is_signal and self.lock is not None else ""
+            print(f"nar: ended by {number.name} after step {self.trainer.global_step}{saved}", file=sys.stderr)
+            raise SystemExit(128 + number) from None
+        except UserError:
+            raise
+        except Exception as error:
+            if not self.trainer._checkpoint_connector._loaded_checkpoint:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[
+                :400
+            ]  # what a damaged state leads to has no end
+            raise UserError(f"no training can go on from {self.config_init.fit.ckpt_path}: {reason}") from error
+        finally:
+            self._release_lock()
+
+    def _release_lock(self) -> None:
+        if self.lock is not None:
+            release(self.lock)
+            self.lock = None
 
     def convert(self) -> None:
         """Turn weights of dm-clrs into a checkpoint, or back."""
@@ -411,9 +500,9 @@ class CLI(LightningCLI):
         if reads_haiku:
             self.model.model.load_state_dict(from_haiku(read_pickle(source), self.model.model))
             with replacing(target) as file:
-                write_checkpoint(file, self.model, self._plain_config())
+                write_checkpoint(file, self.model, self.datamodule)
         else:
-            self.model.load_state_dict(self.checkpoint["state_dict"])
+            self.load_weights()
             with replacing(target) as file:
                 write_pickle(file, to_haiku(self.model.model))
         print(f"written: {target}")
@@ -423,7 +512,7 @@ class CLI(LightningCLI):
         config = self.config[self.command]
         if config.num_trajectories < 2:
             raise UserError(f"expected num_trajectories ≥ 2, given {config.num_trajectories}")
-        self.model.load_state_dict(self.checkpoint["state_dict"])
+        self.load_weights()
         data = self.datamodule
         loader = data.val_dataloader() if config.split == "validation" else data.test_dataloader()
         batches = first_of_each(loader, config.num_trajectories)
@@ -462,11 +551,18 @@ class CLI(LightningCLI):
         """In evaluation the weights are all that a checkpoint is needed for."""
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand != "fit":
-            self.model.load_state_dict(self.checkpoint["state_dict"])
+            self.load_weights()
             kwargs["ckpt_path"] = None
         if subcommand in ("validate", "test"):
             kwargs["verbose"] = False  # the scores are printed as a table of ours
         return kwargs
+
+    def load_weights(self) -> None:
+        """Give the model the weights of the checkpoint, in its own precision, and what else was changed in it."""
+        path = self.config_init[self.command].ckpt_path
+        with made_of(path):
+            become(self.model, {"changed": config_of(self.checkpoint).get("changed", {})})
+        load_weights(self.model, self.checkpoint["state_dict"], path)
 
     def after_validate(self) -> None:
         """Print the scores."""
@@ -496,7 +592,8 @@ class CLI(LightningCLI):
         folder.mkdir(parents=True, exist_ok=True)
         for (algorithm, num_nodes), by_output in parts.items():
             path = folder / f"{algorithm}_{num_nodes}.safetensors"
-            save_file({name: torch.cat(values) for name, values in by_output.items()}, path)
+            with replacing(path) as file:
+                file.write(save({name: torch.cat(values) for name, values in by_output.items()}))
             print(f"written: {path}")
 
 
@@ -539,7 +636,7 @@ class TextCLI(CLI):
         "warmup_steps",
         "weight_decay",
     )
-    kept_data = ("train_lengths", "batch_size", "hints", "tokenizer")
+    kept_data = ("train_lengths", "batch_size", "hints", "tokenizer", "seed")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -566,10 +663,6 @@ class TextCLI(CLI):
             return super()._root()
         return self.runs / ("transformer" if config.model.language_model_only else "transnar")
 
-    def _kept_config(self) -> dict[str, Any]:
-        """Besides, what the model's parts are made of."""
-        return {**self._plain_config(), "kind": self.kind, "parts": self.model.parts()}
-
     def instantiate_classes(self) -> None:
         """Instantiate; of a checkpoint, with the parts that it has."""
         self.given = self.config
@@ -589,6 +682,7 @@ class TextCLI(CLI):
 
     def before_fit(self) -> None:
         """Refuse texts that are too long, those of tests too; operations are large enough for all cores."""
+        self.check_resumption()
         for text in self.datamodule.largest_texts():
             self.model.check_length(text, text.input_ids.shape[1])
 
@@ -616,6 +710,12 @@ def label(algorithm: str | dict[str, Any]) -> str:
     args = {**algorithm.get("init_args", {}), **algorithm.get("dict_kwargs", {})}
     written = ", ".join(f"{name}={args[name]!r}" for name in sorted(args))
     return f"{algorithm['class_path']}({written})"
+
+
+def is_named(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the optimiser's state tells whose each part is."""
+    states = checkpoint["optimizer_states"]
+    return all("param_names" in group for state in states for group in state["param_groups"])
 
 
 def of_training(setting: Any) -> Any:
@@ -756,6 +856,9 @@ def main() -> None:
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
         )
+    except KeyboardInterrupt:
+        print("nar: ended by SIGINT", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except (UserError, MisconfigurationException, OSError) as error:
         message = str(error).strip().splitlines()[-1]  # of an error in a data worker all but this is its traceback
         print(f"nar: error: {message.removeprefix('nar.errors.UserError: ')}", file=sys.stderr)

@@ -1,10 +1,29 @@
-"""Files that are what they are taken for, as far as it shows before they are read."""
+"""Files that matter: whole under their names however a writer ends, and looked at before they are read."""
 
 import errno
+import io
+import logging
 import os
+import re
+import secrets
 import stat
+import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from nar.errors import UserError
+
+LEFT_OVER = 3600.0
+"""Seconds after which a file that nobody has finished is taken for one of a writer that was killed."""
+
+_TEMPORARY = "{name}{token}.tmp"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+_log = logging.getLogger(__name__)
 
 
 def check_file(path: str | Path) -> None:
@@ -17,9 +36,10 @@ def check_file(path: str | Path) -> None:
 
 
 def check_archive(path: str | Path) -> None:
-    """Raise an exception, of any kind, if what torch makes of an archive is not as large as the file.
+    """Raise an exception, of any kind, if an archive is damaged, or what torch makes of it is not as large as the file.
 
-    ``torch.save`` compresses nothing and writes no ``bytearray``, of which a pickle may ask for any number of bytes.
+    ``torch.save`` compresses nothing and writes no ``bytearray``, of which a pickle may ask for any number of bytes. It
+    writes the sum of every member, at which ``torch.load`` does not look.
     """
     check_file(path)
     with zipfile.ZipFile(path) as archive:
@@ -31,3 +51,110 @@ def check_archive(path: str | Path) -> None:
         pickles = [member for member in members if member.filename.endswith("data.pkl")]
         if any(b"\nbytearray\n" in archive.read(member) for member in pickles):
             raise ValueError("bytes out of nothing")
+        if archive.testzip() is not None:
+            raise ValueError("a member of another sum")
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file beside `path` to write, which takes its place when it is whole and on the disk, and is gone if that fails.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    remove_leftovers(path, LEFT_OVER)
+    temporary = path.with_name(_TEMPORARY.format(name=path.name, token=secrets.token_hex(4)))
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """As :func:`whole` for where a user says: what a link leads to is replaced, and nothing that is no file.
+
+    Raises:
+        UserError: If the file cannot be written, in one line that names it.
+    """
+    path = Path(path).resolve()
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "it is there already and is no file")
+        with whole(path) as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing_text(path: str | Path) -> Iterator[IO[str]]:
+    """As :func:`replacing`, for text in UTF-8 with the ends of lines that are written.
+
+    Raises:
+        UserError: If the file cannot be written, in one line that names it.
+    """
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.detach()
+
+
+def remove_leftovers(path: Path, age: float = 0.0) -> None:
+    """Remove what killed writers of `path` have left beside it, if nothing was written to it for so many seconds."""
+    pattern = re.compile(re.escape(path.name) + r"[0-9a-f]{8}\.tmp")
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if pattern.fullmatch(other.name):
+                with suppress(OSError):
+                    if time.time() - other.stat().st_mtime >= age:
+                        other.unlink()
+
+
+def lock_folder(folder: Path) -> FileLock | None:
+    """A lock by which this process is the only one that writes into a folder, until it ends or the lock is released.
+
+    None, after a warning, where the file system has no locks: then it is for the user to see to it.
+
+    Raises:
+        UserError: If another process holds it, or the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another run is writing into {folder}: wait for its end, or choose another --trainer.default_root_dir"
+        ) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            _log.warning("%s is on a file system without locks: see to it that no other run writes there", folder)
+            return None
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
+    return lock
+
+
+def release(lock: FileLock) -> None:
+    """Let others write into the folder."""
+    with suppress(OSError):  # before it is released: who waits for it sees that it is gone, and makes another
+        os.unlink(lock.lock_file)
+    lock.release()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk know the names in a folder; a system that opens no folders writes them in time."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

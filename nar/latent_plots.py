@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from nar.files import replacing
 from nar.latent_studies import Displacement, Sensitivity
 from nar.latents import PCA, Latents, distances, pca
 
@@ -45,7 +46,8 @@ def draw_pca(latents: Latents, title: str, path: Path) -> None:
     _label(coloured, of_points, "steps, coloured by step")
     ticks = sorted({1 + round(i * (int(step.max()) - 1) / 5) for i in range(6)})
     figure.colorbar(drawn, ax=coloured, label="step", ticks=ticks)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _label(axes: Axes, components: PCA, title: str) -> None:
@@ -69,7 +71,8 @@ def draw_distances(latents: Latents, title: str, path: Path) -> None:
     _draw_lines(right, [steps - end for end in latents.num_steps], list(moved), latents.num_steps)
     right.set_title("of each step", fontsize="medium")
     right.set_xlabel("step, counted from the trajectory's end")
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _draw_lines(axes: Axes, x: Sequence[Tensor], y: Sequence[Tensor], num_steps: Tensor) -> None:
@@ -113,7 +116,8 @@ def draw_sensitivity(results: Sequence[Sensitivity], title: str, path: Path) -> 
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     scaled.set_ylabel("score")
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def draw_symmetries(studies: Mapping[str, tuple[Tensor, Tensor, Displacement]], title: str, path: Path) -> None:
@@ -139,7 +143,8 @@ def draw_symmetries(studies: Mapping[str, tuple[Tensor, Tensor, Displacement]], 
         below.set_ylim(bottom=0)
         below.grid(alpha=0.3)
     panels[1, 0].set_ylabel("distance to the instance, in units of\nthe mean distance between instances")
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _draw_instances(axes: Axes, states: Tensor, title: str) -> None:

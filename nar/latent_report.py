@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from nar.batch import Batch, NumpyArray
+from nar.files import replacing, replacing_text
 from nar.latent_plots import draw_distances, draw_pca, draw_sensitivity, draw_symmetries
 from nar.latent_studies import Displacement, Sensitivity, displacement, sensitivity
 from nar.latents import Key, Latents, collect, distances, part, pca
@@ -37,7 +38,7 @@ class Report:
 
     def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a CSV file."""
-        with self.path(name).open("w", newline="") as file:
+        with replacing_text(self.path(name)) as file:
             writer = csv.writer(file)
             writer.writerow(header)
             writer.writerows(rows)
@@ -79,7 +80,8 @@ def write_latents(
     for (algorithm, num_nodes), given in batches.items():
         directions = report.path(f"directions_{algorithm}_{num_nodes}.safetensors")
         components = pca(latents[algorithm, num_nodes].by_step()).components
-        save_file({"directions": components.float().contiguous()}, directions)
+        with replacing(directions) as file:
+            file.write(save({"directions": components.float().contiguous()}))
         under_noise[algorithm, num_nodes] = sensitivity(model, specs[algorithm], given, directions)
     write_sensitivity(report, under_noise)
     if studies:
@@ -94,7 +96,8 @@ def write_states(report: Report, latents: Mapping[Key, Latents]) -> None:
         for (algorithm, num_nodes), states in latents.items()
         for name, tensor in states._asdict().items()
     }
-    save_file(tensors, report.path("latents.safetensors"))
+    with replacing(report.path("latents.safetensors")) as file:
+        file.write(save(tensors))
 
 
 def write_pca(report: Report, latents: Mapping[Key, Latents]) -> None:

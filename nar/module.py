@@ -28,6 +28,7 @@ from nar.model import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Pred
 from nar.noise import Noise
 from nar.parallel import side_by_side
 from nar.processor import Processor
+from nar.saving import KnowsItself, matched_by_name
 from nar.specs import Spec, Stage, Type, at_stage
 
 Key = tuple[str, int]  # an algorithm and a size
@@ -36,7 +37,7 @@ LEAST_HALVED = 8
 """How many graphs a batch has at least of which two threads compute the halves."""
 
 
-class Reasoner(LightningModule):
+class Reasoner(KnowsItself, LightningModule):
     """An :class:`~nar.model.EncodeProcessDecode` model that learns to execute algorithms.
 
     Logs the loss and, where scored, the score of every probe by name, and ``val/score``, the mean over the algorithms,
@@ -60,6 +61,8 @@ class Reasoner(LightningModule):
             subclass of :class:`nar.noise.Noise`; None for nothing.
         penalties: Weights of those penalties of the processor, by name, that are added to the loss.
     """
+
+    kind = "dense"
 
     def __init__(
         self,
@@ -88,8 +91,6 @@ class Reasoner(LightningModule):
             if weight < 0:
                 raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
-        self.config: Mapping[str, Any] | None = None
-        """What it is made of as plain values (see :func:`nar.checkpoint.config_of`), if it was made of them."""
         self.learning_rate = learning_rate
         self.model = EncodeProcessDecode(
             specs,
@@ -119,7 +120,7 @@ class Reasoner(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Adam."""
-        return Adam(self.parameters(), lr=self.learning_rate)
+        return matched_by_name(Adam(self.named_parameters(), lr=self.learning_rate))
 
     def forward(self, batch: Batch, *, with_hints: bool = True) -> Predictions:
         """Logits of outputs, and of hints if asked for."""
@@ -271,8 +272,9 @@ class Reasoner(LightningModule):
         self._see_the_last_losses()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save no model whose loss was not finite."""
+        """Save no model whose loss was not finite; and what it is made of."""
         self._see_the_last_losses()
+        super().on_save_checkpoint(checkpoint)
 
     def on_train_end(self) -> None:
         """Let no loss go unseen."""

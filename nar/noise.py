@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nar.configuration import KeepsArguments
 from nar.files import check_file
 
 When = Literal["always", "training", "evaluation"]
 
 
-class Noise(nn.Module, ABC):
+class Noise(KeepsArguments, nn.Module, ABC):
     """Changes node states, with numbers drawn from torch's generator.
 
     Args:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from nar.configuration import KeepsArguments
 from nar.linear import Channels, Rectified, as_tensor, may_be_given_channels
 
 Nodes = TypeVar("Nodes", bound=Tensor | Channels)
@@ -15,7 +16,7 @@ AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "
 """Of what a processor is given."""
 
 
-class Processor(nn.Module, ABC):
+class Processor(KeepsArguments, nn.Module, ABC):
     """One step of message passing over a batch of graphs of equal size.
 
     Attributes:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from nar.files import replacing, replacing_text
+
 Scores = Mapping[tuple[str, int], Mapping[str, float]]
 """By algorithm and size: the score of each output and under ``"score"`` their mean."""
 
@@ -28,7 +30,7 @@ def print_table(scores: Scores, title: str) -> None:
 
 def write_csv(scores: Scores, path: Path) -> None:
     """Write one line for each algorithm, size and output, and for their mean, which is called ``score``."""
-    with path.open("w", newline="") as file:
+    with replacing_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(["algorithm", "num_nodes", "output", "score"])
         for (algorithm, num_nodes), by_output in scores.items():
@@ -55,4 +57,5 @@ def draw_scores(scores: Scores, path: Path) -> None:
     axes.set_ylim(-0.03 * top, 1.03 * top)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)

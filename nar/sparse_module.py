@@ -4,7 +4,6 @@ Source: Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorith
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from nar.errors import UserError
 from nar.processor import SparseProcessor
+from nar.saving import KnowsItself, matched_by_name
 from nar.sparse_batch import SparseBatch
 from nar.sparse_model import SparseEncodeProcessDecode, SparseHintMode, SparsePredictions
 from nar.sparse_scores import counts, losses, scores
@@ -21,7 +21,7 @@ from nar.specs import Spec
 Key = tuple[str, int]  # an algorithm and a size
 
 
-class SparseReasoner(LightningModule):
+class SparseReasoner(KnowsItself, LightningModule):
     """A :class:`~nar.sparse_model.SparseEncodeProcessDecode` model that learns to execute algorithms on sparse graphs.
 
     Logs the loss of every probe by name, the accuracy of every output, that of whole graphs, and ``val/score``, the
@@ -34,6 +34,8 @@ class SparseReasoner(LightningModule):
         hint_mode: Whether hints are fed back and predicted, or not used.
     """
 
+    kind = "sparse"
+
     def __init__(
         self,
         specs: Mapping[str, Spec],
@@ -45,8 +47,6 @@ class SparseReasoner(LightningModule):
         if learning_rate <= 0:
             raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
         self.specs = specs
-        self.config: Mapping[str, Any] | None = None
-        """As of :class:`nar.module.Reasoner`."""
         self.learning_rate = learning_rate
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)
         self.counts: dict[Key, dict[str, Tensor]] = {}
@@ -55,7 +55,7 @@ class SparseReasoner(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """AdamW."""
-        return AdamW(self.parameters(), lr=self.learning_rate)
+        return matched_by_name(AdamW(self.named_parameters(), lr=self.learning_rate))
 
     def forward(self, batch: SparseBatch, *, with_hints: bool = True) -> SparsePredictions:
         """Logits of outputs, and of hints if asked for."""

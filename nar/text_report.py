@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nar.files import check_file
+from nar.files import check_file, replacing, replacing_text
 
 METRICS = ("parse", "shape", "clrs", "exact")
 KEY = ("model", "algorithm", "num_nodes")
@@ -91,12 +91,13 @@ def _rows(scores: TextScores, train_sizes: Mapping[str, Sequence[int]]) -> list[
 def write_text_markdown(scores: TextScores, train_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
     """Write the same rows as a table in Markdown."""
     lines = [HEADINGS, ["---"] * 4 + ["---:"] * 5, *_rows(scores, train_sizes)]
-    path.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    with replacing_text(path) as file:
+        file.writelines(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write_text_csv(scores: TextScores, path: Path) -> None:
     """Write one line for each model, algorithm and size."""
-    with path.open("w", newline="") as file:
+    with replacing_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for key, of_key in scores.items():
@@ -147,7 +148,8 @@ def draw_text_scores(scores: TextScores, train_sizes: Mapping[str, Sequence[int]
     figure.supylabel("CLRS score", fontsize="medium")
     num_in_a_row = len(lines) + len(marks) if num_columns > 2 else 3
     figure.legend(handles=[*lines, *marks], loc="outside upper center", ncols=num_in_a_row)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _draw_panel(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nar.border import is_watched
+from nar.configuration import KeepsArguments
 from nar.linear import is_plain
 from nar.precision import at_least_float32
 from nar.processors.adaptive_temperature import adaptive_temperature, masked_softmax
@@ -26,7 +27,7 @@ from nar.processors.tropical import max_plus
 Adaptive = Literal["never", "evaluation", "always"]
 
 
-class Reduction(nn.Module, ABC):
+class Reduction(KeepsArguments, nn.Module, ABC):
     """Makes one message of all that a node hears, entry by entry or not."""
 
     @abstractmethod

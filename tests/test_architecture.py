@@ -16,12 +16,13 @@ FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 COMMANDS = ("nar.cli", "nar.text_commands")
 # A module of `nar` itself imports modules of the lines above its own; what runs commands imports what it likes.
 LAYERS = [
-    ["files", "sources"],
+    ["errors", "sources"],
+    ["files"],
     [
         "__init__",
         "affine",
         "border",
-        "errors",
+        "configuration",
         "gpu",
         "numba_cache",
         "parallel",
@@ -30,7 +31,7 @@ LAYERS = [
         "specs",
         "text_report",
     ],
-    ["kernels", "linear", "noise", "pointers_reference", "scatter", "tokenizer_files"],
+    ["kernels", "linear", "noise", "pointers_reference", "saving", "scatter", "tokenizer_files"],
     ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
     ["pickles", "pointers"],
     ["decoders"],
@@ -38,13 +39,14 @@ LAYERS = [
     ["graphs", "haiku", "latents", "losses", "metrics", "sparse_scores"],
     ["latent_studies", "module", "sparse_module"],
     ["checkpoint", "latent_plots"],
-    ["callbacks", "latent_report"],
+    ["callbacks", "latent_report", "runs"],
 ]
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
     "nar.processors": [
         "nar.affine",
         "nar.border",
+        "nar.configuration",
         "nar.errors",
         "nar.gpu",
         "nar.kernels",
@@ -66,6 +68,7 @@ MAY_IMPORT = {
     "nar.datasets": [
         "nar.specs",
         "nar.batch",
+        "nar.configuration",
         "nar.errors",
         "nar.files",
         "nar.numba_cache",
@@ -83,6 +86,7 @@ IMPORTERS = {
         "nar.cli",
         "nar.callbacks",
         "nar.checkpoint",
+        "nar.runs",
         "nar.datasets.datamodule",
         "nar.datasets.streaming",
         "nar.hybrid.module",

@@ -66,7 +66,7 @@ def test_it_can_be_saved_again_where_it_is(tmp_path: Path) -> None:
 def test_a_reasoner_of_a_checkpoint_is_kept(tmp_path: Path) -> None:
     made = reasoner()
     with open(tmp_path / "reasoner.ckpt", "wb") as file:
-        write_checkpoint(file, made, {"model": made.config["model"], "data": {}})
+        write_checkpoint(file, made)
     model = opened(TransNAR(language_model(), load_reasoner(tmp_path / "reasoner.ckpt")))
     assert_loaded_is_equal(model, tmp_path / "model")
 

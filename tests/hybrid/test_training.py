@@ -53,7 +53,7 @@ def save_reasoner(path: Path, algorithms: Sequence[str] = ALGORITHMS) -> None:
     for algorithm in set(ALGORITHMS) - set(algorithms):
         del made.model.heads[algorithm]
     with path.open("wb") as file:
-        write_checkpoint(file, made, {"model": made.config["model"], "data": {}})
+        write_checkpoint(file, made)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nar.checkpoint import config_of, load_reasoner, read_checkpoint, replacing, write_checkpoint
+from nar.checkpoint import config_of, load_reasoner, read_checkpoint, write_checkpoint
 from nar.datasets.recipe import recipe_spec
 from nar.errors import UserError
+from nar.files import replacing
 from nar.haiku import Params, haiku_names, read_pickle, to_haiku, write_pickle
 from nar.model import EncodeProcessDecode
 from nar.processors import TripletGMPNN
@@ -286,7 +287,7 @@ def test_a_full_disk_is_told_from_other_errors(run: Run, params: Params) -> None
 
     run(*FROM, *BOTH)
     with pytest.raises(OSError, match="No space left on device"):
-        write_checkpoint(Full(), load_reasoner("model.ckpt"), {})
+        write_checkpoint(Full(), load_reasoner("model.ckpt"))
 
 
 def test_dm_clrs_is_not_imported(params: Params, tmp_path: Path) -> None:

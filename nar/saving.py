@@ -1,0 +1,220 @@
+"""What checkpoints hold of a model besides its weights: what it is made of, and how it was trained."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nar.configuration import KeepsArguments, change, changes, plain
+from nar.errors import UserError
+from nar.specs import Location, Probe, Spec, Stage, Type
+
+Kind = Literal["dense", "sparse", "text"]
+CONFIG = "nar_config"
+RUN = "nar_run"
+
+
+class KnowsItself(KeepsArguments):
+    """Base of models for Lightning whose checkpoints tell what the model is made of, whoever trains it.
+
+    Attributes:
+        kind: Of the model.
+        not_in_config: Arguments that are not among those of the model: others say what they are.
+        made_from: The plain values that it was made from, if it was.
+    """
+
+    kind: ClassVar[Kind]
+    not_in_config: ClassVar[tuple[str, ...]] = ("specs",)
+    made_from: Mapping[str, Any] | None = None
+
+    def when_made(self) -> None:
+        """Let Lightning's loggers know the arguments."""
+        module: Any = self
+        module.save_hyperparameters(self.model_config())
+
+    def model_config(self) -> dict[str, Any]:
+        """The arguments of the model as plain values."""
+        arguments = {name: plain(x) for name, x in vars(self)["_made"].arguments.items()}
+        arguments |= (self.made_from or {}).get("model", {})
+        return {name: x for name, x in arguments.items() if name not in self.not_in_config}
+
+    def described(self) -> dict[str, Any]:
+        """What is to be known besides the arguments of the model: the probes of its algorithms."""
+        module: Any = self
+        return {"specs": plain_specs(module.specs)}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it is made of as plain values, and what has become of that since it was made."""
+        module: Any = self
+        frozen = [name for name, x in module.named_parameters() if not x.requires_grad]
+        since = {"changed": changes(module), "dtypes": _dtypes(module.state_dict()), "frozen": frozen}
+        return {
+            "model": self.model_config(),
+            **self.described(),
+            "kind": self.kind,
+            **{name: value for name, value in since.items() if value},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the model and the data are made of, and the settings of training."""
+        trainer = getattr(self, "_trainer", None)
+        config = {**self.config, "data": self.data_config()}
+        checkpoint[CONFIG] = config
+        checkpoint["hyper_parameters"] = {
+            **config["model"],
+            "specs": {  # in which Lightning's parser reads choices by their Python names
+                algorithm: {name: [*(choice.upper() for choice in probe[:3]), probe[3]] for name, probe in spec.items()}
+                for algorithm, spec in config.get("specs", {}).items()
+            },
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        }
+        if trainer is not None:
+            checkpoint[RUN] = run_settings(trainer)
+
+    def data_config(self, data: Any = None) -> dict[str, Any]:
+        """The arguments of the data as plain values; of data of another kind, the algorithms alone.
+
+        Args:
+            data: Those that it is trained with if not given.
+        """
+        trainer = getattr(self, "_trainer", None)
+        data = trainer.datamodule if data is None and trainer is not None else data
+        if not isinstance(data, KeepsArguments):
+            return {"algorithms": self.algorithm_names()}
+        arguments = {name: plain(x) for name, x in vars(data)["_made"].arguments.items()}
+        arguments |= getattr(data, "made_from", {}).get("data", {})
+        return {**arguments, "algorithms": plain(vars(data).get("algorithms", self.algorithm_names()))}
+
+    def algorithm_names(self) -> list[str]:
+        """Those of the algorithms that it knows."""
+        module: Any = self
+        return list(module.specs)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Be what the saved model had become; its precision is the trainer's if there is one."""
+        if CONFIG in checkpoint:
+            since = {**checkpoint[CONFIG], **({} if getattr(self, "_trainer", None) is None else {"dtypes": {}})}
+            become(self, since)
+
+
+def become(module: Any, config: Mapping[str, Any]) -> None:
+    """Change a model that was made of a configuration to what the saved one was.
+
+    Raises:
+        ValueError: If it has no place for something.
+    """
+    change(module, config.get("changed", {}))
+    entries, dtypes = module.state_dict(keep_vars=True), config.get("dtypes", {})
+    if isinstance(dtypes, str) and _is_floating(dtypes):
+        module.to(getattr(torch, dtypes))
+        dtypes = {}
+    for name, dtype in dtypes.items():
+        if name not in entries or not _is_floating(dtype):
+            raise ValueError(f"there is no {name} to be of {dtype}")
+        entries[name].data = entries[name].data.to(getattr(torch, dtype))
+    for name in config.get("frozen", ()):
+        if name not in entries:
+            raise ValueError(f"there is no {name} to keep as it is")
+        entries[name].requires_grad_(False)
+
+
+def _dtypes(state: Mapping[str, Tensor]) -> str | dict[str, str]:
+    """By which the entries that are not in float32 are; the one of all if they are equal."""
+    dtypes = {name: str(x.dtype).removeprefix("torch.") for name, x in state.items() if x.is_floating_point()}
+    others = {name: dtype for name, dtype in dtypes.items() if dtype != "float32"}
+    kinds = set(dtypes.values())
+    return kinds.pop() if others and len(kinds) == 1 else others
+
+
+def plain_specs(specs: Mapping[str, Spec]) -> dict[str, dict[str, list[Any]]]:
+    """Specs as lists of texts and numbers."""
+    return {
+        algorithm: {name: [*map(str, probe[:3]), probe.num_classes] for name, probe in spec.items()}
+        for algorithm, spec in specs.items()
+    }
+
+
+def specs_of(given: Any) -> dict[str, dict[str, Probe]]:
+    """The specs of which :func:`plain_specs` made lists.
+
+    Raises:
+        ValueError: If they are of another form.
+    """
+    specs: dict[str, dict[str, Probe]] = {}
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(f"expected the probes of each algorithm by name, given {given!r:.80}")
+    for algorithm, spec in given.items():
+        if not isinstance(spec, Mapping):
+            raise ValueError(f"expected the probes of {algorithm} by name, given {spec!r:.80}")
+        specs[algorithm] = {}
+        for name, probe in spec.items():
+            try:
+                stage, location, kind, number = probe
+                specs[algorithm][name] = Probe(Stage(stage), Location(location), Type(kind), number)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"expected a stage, a location, a type and a number as {algorithm}'s {name}, given {probe!r:.80}"
+                ) from error
+    return specs
+
+
+def run_settings(trainer: Any) -> dict[str, Any]:
+    """The settings of a trainer that have a part in what a step does, and the seed, as plain values."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    clipping = trainer.gradient_clip_algorithm
+    return {
+        "seed_everything": None if seed is None else int(seed),
+        "precision": str(trainer.precision),
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "gradient_clip_algorithm": None if clipping is None else str(getattr(clipping, "value", clipping)),
+        "overfit_batches": trainer.overfit_batches,
+        "world_size": trainer.world_size,
+    }
+
+
+def matched_by_name(optimizer: Optimizer) -> Optimizer:
+    """The optimiser of named parameters, which gives each its own part of a state that is loaded, in any order."""
+    optimizer.register_load_state_dict_pre_hook(_in_own_order)
+    return optimizer
+
+
+def _in_own_order(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """The state with its parameters in the order of the optimiser's.
+
+    Raises:
+        UserError: If it is not of these parameters.
+    """
+    groups = []
+    for own, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        names = own["param_names"]
+        saved_names = saved.get("param_names", names)  # it was saved without: in this order, as far as can be told
+        if set(names) != set(saved_names) or len(saved["params"]) != len(names):
+            raise UserError(f"expected a state of the optimiser for {_listed(names)}, given for {_listed(saved_names)}")
+        index = dict(zip(saved_names, saved["params"], strict=True))
+        for name, parameter in zip(names, own["params"], strict=True):
+            _check_state(name, parameter, state["state"].get(index[name], {}))
+        groups.append({**saved, "params": [index[name] for name in names], "param_names": names})
+    return {**state, "param_groups": groups}
+
+
+def _check_state(name: str, parameter: Tensor, moments: Mapping[str, Any]) -> None:
+    for kind, value in moments.items():
+        if isinstance(value, Tensor) and value.dim() > 0 and value.shape != parameter.shape:
+            raise UserError(
+                f"expected {kind} of {name} in the optimiser's state to be {list(parameter.shape)}, "
+                f"given {list(value.shape)}"
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return f"{len(list(names))} parameters ({', '.join(list(names)[:2])}, …)"
+
+
+def _is_floating(dtype: str) -> bool:
+    kind = getattr(torch, dtype, None)
+    return isinstance(kind, torch.dtype) and kind.is_floating_point
