@@ -266,11 +266,8 @@ class TransNAR(nn.Module):
         attention, those that need nothing but PyTorch.
 
         Raises:
-            ValueError: If the reasoner is not one of :func:`nar.checkpoint.load_reasoner`, so that it cannot be told
-                what it is made of; or the language model could not be made again.
+            ValueError: If the language model could not be made again.
         """
-        if self.reasoner is not None and self.reasoner_config is None:
-            raise ValueError("expected a reasoner that load_reasoner has read, given one that was made otherwise")
         config = {"transnar": self.settings, "reasoner": self.reasoner_config}
         write_folder(Path(folder), self, self.language_model, config)
 

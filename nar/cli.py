@@ -322,7 +322,7 @@ class CLI(LightningCLI):
             if name in asked and old is not None and asked[name] != old:
                 flag = name if name == "seed_everything" else f"trainer.{'devices' if name == 'world_size' else name}"
                 raise UserError(
-                    f"{self.config_init.fit.ckpt_path} was made with {flag} {old}, but the configuration asks for "
+                    f"{self.config.fit.ckpt_path} was made with {flag} {old}, but the configuration asks for "
                     f"{asked[name]}"
                 )
 
@@ -438,9 +438,9 @@ class CLI(LightningCLI):
 
     def check_resumption(self) -> None:
         """Raise a :class:`UserError` if the checkpoint to go on from has other weights or was made by other steps."""
-        if self.config_init.fit.ckpt_path is not None:
+        if self.config.fit.ckpt_path is not None:
             self._compare_run()
-            load_weights(self.model, self.checkpoint["state_dict"], self.config_init.fit.ckpt_path)
+            load_weights(self.model, self.checkpoint["state_dict"], self.config.fit.ckpt_path)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command."""
@@ -468,12 +468,8 @@ class CLI(LightningCLI):
             is_signal = isinstance(error, SIGTERMException)
             if not (is_signal or isinstance(error.__context__, KeyboardInterrupt)) or not self.trainer.is_global_zero:
                 raise
-            (stop,) = (callback for callback in self.trainer.callbacks if isinstance(callback, StopOnSignal))
-            number = signal.Signals(stop.signal or (signal.SIGTERM if is_signal else signal.SIGINT))
-            saved = "; go on by --ckpt_path last" if is_signal and self.lock is not None else ""
-            print(f"nar: ended by {number.name} after step {self.trainer.global_step}{saved}", file=sys.stderr)
-            raise SystemExit(128 + number) from None
-        except UserError:
+            self._say_what_ended_it(signal.SIGTERM if is_signal else signal.SIGINT, is_saved=is_signal)
+        except (UserError, OSError):
             raise
         except Exception as error:
             if not self.trainer._checkpoint_connector._loaded_checkpoint:
@@ -481,9 +477,20 @@ class CLI(LightningCLI):
             reason = " ".join(f"{type(error).__name__}: {error}".split())[
                 :400
             ]  # what a damaged state leads to has no end
-            raise UserError(f"no training can go on from {self.config_init.fit.ckpt_path}: {reason}") from error
+            raise UserError(f"no training can go on from {self.config.fit.ckpt_path}: {reason}") from error
+        else:
+            self._say_what_ended_it(None, is_saved=True)
         finally:
             self._release_lock()
+
+    def _say_what_ended_it(self, otherwise: signal.Signals | None, *, is_saved: bool) -> None:
+        """Raise a SystemExit with the status of the signal that came, or of another if none was noticed."""
+        (stop,) = (callback for callback in self.trainer.callbacks if isinstance(callback, StopOnSignal))
+        number = otherwise if stop.signal is None else signal.Signals(stop.signal)
+        if number is not None and self.trainer.is_global_zero:
+            advice = "; go on by --ckpt_path last" if is_saved and self.lock is not None else ""
+            print(f"nar: ended by {number.name} after step {self.trainer.global_step}{advice}", file=sys.stderr)
+            raise SystemExit(128 + number) from None
 
     def _release_lock(self) -> None:
         if self.lock is not None:
@@ -559,7 +566,7 @@ class CLI(LightningCLI):
 
     def load_weights(self) -> None:
         """Give the model the weights of the checkpoint, in its own precision, and what else was changed in it."""
-        path = self.config_init[self.command].ckpt_path
+        path = self.config[self.command].ckpt_path
         with made_of(path):
             become(self.model, {"changed": config_of(self.checkpoint).get("changed", {})})
         load_weights(self.model, self.checkpoint["state_dict"], path)
@@ -714,8 +721,10 @@ def label(algorithm: str | dict[str, Any]) -> str:
 
 def is_named(checkpoint: Mapping[str, Any]) -> bool:
     """Whether the optimiser's state tells whose each part is."""
-    states = checkpoint["optimizer_states"]
-    return all("param_names" in group for state in states for group in state["param_groups"])
+    with suppress(KeyError, TypeError):
+        states = checkpoint["optimizer_states"]
+        return all("param_names" in group for state in states for group in state["param_groups"])
+    return True  # what is wrong with it is said where training goes on
 
 
 def of_training(setting: Any) -> Any:

@@ -97,11 +97,7 @@ def _arguments_by_attributes(value: Any) -> dict[str, Any] | None:
 
     Of a module of another library some may be left out: what then is another gives other weights, which are refused.
     """
-    if (
-        isinstance(value, type)
-        or type(value).__init__ is object.__init__
-        or callable(getattr(value, "__array__", None))
-    ):
+    if type(value).__module__ == "builtins" or isinstance(value, type) or hasattr(value, "__array__"):
         return None
     try:
         parameters = inspect.signature(type(value)).parameters

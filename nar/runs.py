@@ -62,14 +62,40 @@ def checkpoints(root: Path, given: list[Callback]) -> list[Callback]:
     """The callbacks that save the best and the last checkpoint, but for what one of the user's does."""
     where: dict[str, Any] = {"dirpath": root, "enable_version_counter": False}
     ours = [
-        ModelCheckpoint(monitor="val/score", mode="max", filename="best", **where),
+        BestCheckpoint(monitor="val/score", mode="max", filename="best", **where),
         LastCheckpoint(filename="last", **where),
     ]
     theirs = {callback.state_key for callback in given}
     return [callback for callback in ours if callback.state_key not in theirs]
 
 
-class LastCheckpoint(ModelCheckpoint):
+class _OfFolder(ModelCheckpoint):
+    """What is kept in a run's folder, and goes with it when the folder is moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the files of the folder for those of its former place."""
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: here(state_dict[name]) for name in paths if name in state_dict}
+        scores = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+class BestCheckpoint(_OfFolder):
+    """Saves what is better than all before."""
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's class, by which checkpoints have its state."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+
+class LastCheckpoint(_OfFolder):
     """Saves after every validation, and the steps since the last one when training ends, or a signal ends it."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -89,7 +115,8 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class StopOnSignal(Callback):
-    """Ends training when SIGINT or SIGTERM comes: after the step, or within a validation after the batch.
+    """Ends training when SIGINT or SIGTERM comes: after the step, or within a validation, but for the last, after the
+    batch.
 
     A run that goes on from there validates again from the first batch. A second SIGINT ends the program at once. Of
     several processes each ends after the same step. What Lightning does when SLURM says that a job will be started
@@ -137,7 +164,7 @@ class StopOnSignal(Callback):
             return
         if trainer.world_size > 1 and trainer.global_step % AGREED_EVERY:
             return
-        if self._is_true_anywhere(trainer, self.signal is not None):
+        if self._is_true_anywhere(trainer, self.signal is not None) and not self._is_last_step(trainer):
             self.is_agreed = True
             self._end(trainer, True)
         if self.requeue is not None and self._is_true_anywhere(trainer, self.is_to_requeue):
@@ -157,7 +184,7 @@ class StopOnSignal(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """End if a signal came."""
-        if self.signal is not None and trainer.world_size == 1:
+        if self.signal is not None and trainer.world_size == 1 and not self._is_last_step(trainer):
             self._end(trainer, True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -196,6 +223,11 @@ class StopOnSignal(Callback):
     @staticmethod
     def _is_true_anywhere(trainer: Trainer, value: bool) -> bool:
         return value if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(value, all=False))
+
+    @staticmethod
+    def _is_last_step(trainer: Trainer) -> bool:
+        """Whether no run would go on from here, and validate."""
+        return 0 < trainer.max_steps <= trainer.global_step
 
     @staticmethod
     def _validates_next(trainer: Trainer) -> bool:

@@ -20,6 +20,7 @@ from nar.hybrid.cross_attention import CrossAttention
 from nar.hybrid.language_model import without_adapters
 from nar.module import Reasoner
 from nar.processors import MPNN
+from nar.processors.reductions import Softmax
 
 TEXTS = torch.tensor([[PAD, PAD, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])
 MASK = (TEXTS != PAD).long()
@@ -327,11 +328,9 @@ def test_adapters_inside_of_a_language_model_are_refused(tmp_path: Path) -> None
         TransNAR(model).save_pretrained(tmp_path)
 
 
-def test_a_reasoner_of_unknown_making_is_refused(tmp_path: Path) -> None:
-    made = reasoner()
-    model = TransNAR(language_model(), Reasoner(made.specs, MPNN(8)))
-    with pytest.raises(ValueError, match=r"expected a reasoner that load_reasoner has read, given one"):
-        model.save_pretrained(tmp_path)
+def test_a_reasoner_that_was_made_by_its_class_is_kept(tmp_path: Path) -> None:
+    made = Reasoner(reasoner().specs, MPNN(8, reduction=Softmax(2.0))).eval()
+    assert_loaded_is_equal(opened(TransNAR(language_model(), made)), tmp_path)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
 def test_a_checkpoint_of_a_reasoner_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"state_dict": {}, "nar_config": {"model": {}, "data": {}, "kind": "dense"}}, tmp_path / "best.ckpt")
+    config = {"model": {}, "data": {}, "specs": {"bfs": {}}, "kind": "dense"}
+    torch.save({"state_dict": {"weight": torch.ones(1)}, "nar_config": config}, tmp_path / "best.ckpt")
     with pytest.raises(SystemExit):
         run(monkeypatch, "--ckpt_path", tmp_path / "best.ckpt")
     assert "is a checkpoint of a reasoner alone: expected one with a language model" in capsys.readouterr().err

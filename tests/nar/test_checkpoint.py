@@ -121,7 +121,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a missing module": (lambda c: put(c, "missing.PGN", *PROCESSOR, "class_path"), "missing.PGN"),
     "no processor of that name": (lambda c: put(c, "nar.processors.GNP", *PROCESSOR, "class_path"), ".GNP"),
     "a class of another kind": (lambda c: put(c, "pathlib.Path", *PROCESSOR, "class_path"), "pathlib.Path"),
-    "a change of nothing": (lambda c: put(c, {"model.x.y": 3}, "nar_config", "changed"), "there is no model.x to have y"),
+    "a change of nothing": (lambda c: put(c, {"model.x.y": 3}, "nar_config", "changed"), "no model.x to have y"),
     "frozen nothing": (lambda c: put(c, ["x"], "nar_config", "frozen"), "there is no x"),
     "an unknown dtype": (lambda c: put(c, "float3", "nar_config", "dtypes"), "cannot be made"),
 }  # fmt: skip

@@ -64,7 +64,8 @@ def test_what_is_no_file_is_refused_and_not_waited_for(
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
     """A checkpoint of this library, as far as it is looked at here."""
-    torch.save({"nar_config": {}, "weights": torch.zeros(1000)}, tmp_path / "sound.ckpt")
+    config: dict[str, Any] = {"model": {}, "data": {}, "specs": {}}
+    torch.save({"nar_config": config, "state_dict": {"weight": torch.zeros(1000)}}, tmp_path / "sound.ckpt")
     return tmp_path / "sound.ckpt"
 
 
@@ -130,4 +131,4 @@ def test_an_archive_that_is_more_than_its_file_is_refused_before_it_is_read(
 def test_an_archive_of_torch_is_none_of_these(sound: Path) -> None:
     for path in (sound, changed(sound)):
         check_archive(path)
-        assert len(read_checkpoint(path)["weights"]) == 1000
+        assert len(read_checkpoint(path)["state_dict"]["weight"]) == 1000

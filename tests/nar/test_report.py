@@ -9,6 +9,11 @@ from matplotlib.figure import Figure
 from nar.report import draw_scores
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def axis_of(score: float, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
     """Where the axis of scores begins and ends if there are two algorithms, one of this score."""
     figures: list[Figure] = []

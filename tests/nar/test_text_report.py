@@ -75,6 +75,11 @@ def test_the_table_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypat
     assert row == ["strongly_connected_components", "12", "hybrid", *["1.000"] * 4]
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def drawn(scores: Any, monkeypatch: pytest.MonkeyPatch) -> Figure:
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **settings: figures.append(figure))

@@ -1,4 +1,4 @@
-"""Processes that write one checkpoint again and again, each killed at some moment; run with a folder and a way to write.
+"""Processes that write one checkpoint again and again, each killed at some moment; run with a folder.
 
 Prints, of each kill, what the file then holds: the number of its version, or that it is damaged.
 """
