@@ -28,6 +28,9 @@ MOST_NODES = 2**15 - 1
 LARGEST = 1e100
 """Number to draw, of which products and sums still are numbers."""
 
+MOST_IN_A_BATCH, MOST_WORKERS = 10**6, 1024
+"""More take all the memory there is before anything is refused."""
+
 LIMITS: Mapping[str, tuple[float, float]] = {
     "eps": (0, 1),
     "k": (1, math.inf),
@@ -133,6 +136,12 @@ def check_whole(name: str, value: Any, *, at_least: int) -> None:
     """Raise a :class:`UserError` if it is no whole number of that size."""
     if not is_whole(value) or value < at_least:
         raise UserError(f"expected {name} to be a whole number of at least {at_least}, given {shown(value)}")
+
+
+def check_between(name: str, value: float, least: float, most: float) -> None:
+    """Raise a :class:`UserError` if it is less or more."""
+    if not least <= value <= most:
+        raise UserError(f"expected {name} {f'≥ {least}' if value < least else f'≤ {most}'}, given {value}")
 
 
 def check_probability(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from nar.batch import Batch
 from nar.datasets.algorithm import Algorithm, check_algorithm
-from nar.datasets.arguments import check_named, check_sizes, is_whole, shown
+from nar.datasets.arguments import MOST_IN_A_BATCH, check_named, check_sizes, is_whole, shown
 from nar.datasets.cache import Cache, CacheError
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead, progress_bar
@@ -22,8 +22,8 @@ from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
 from nar.specs import Spec
 
-MOST = {"chunk_length": 2**15}
-"""Slices of a window: more take long to be drawn."""
+MOST = {"chunk_length": 2**15, "batch_size": MOST_IN_A_BATCH, "eval_batch_size": MOST_IN_A_BATCH, "num_workers": 1024}
+"""Of longer windows and of larger batches the first takes long to be drawn, and workers take all the memory."""
 
 
 class CLRS30(StreamingData):

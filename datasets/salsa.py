@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch_geometric.data import Batch
 
-from nar.datasets.arguments import check_known, check_named, check_seed, check_sizes, check_whole
+from nar.datasets.arguments import (
+    MOST_IN_A_BATCH,
+    check_between,
+    check_known,
+    check_named,
+    check_seed,
+    check_sizes,
+    check_whole,
+)
 from nar.datasets.sparse import SPARSE_TASKS, SparseTask
 from nar.datasets.streaming import StreamingData
 from nar.errors import UserError
@@ -72,6 +80,7 @@ class SALSA(StreamingData):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("num_val", num_val)):
             check_whole(name, value, at_least=1)
+            check_between(name, value, 1, MOST_IN_A_BATCH)
         check_seed(self.seed)
         self.train_tasks()
         self.test_tasks()

@@ -17,7 +17,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from nar.batch import NOT_SCORED, TextBatch
-from nar.datasets.arguments import check_known, check_seed, check_sizes, check_whole
+from nar.datasets.arguments import (
+    MOST_IN_A_BATCH,
+    MOST_WORKERS,
+    check_between,
+    check_known,
+    check_seed,
+    check_sizes,
+    check_whole,
+)
 from nar.datasets.clrs30 import ALGORITHMS
 from nar.datasets.compilation import compile_ahead
 from nar.datasets.samplers import check_size
@@ -90,7 +98,10 @@ class CLRSText(StreamingData):
         self.seed = 0 if seed is None else seed
         for name, value in (("eval_batch_size", eval_batch_size), ("num_val", num_val), ("num_test", num_test)):
             check_whole(name, value, at_least=1)
+            check_between(name, value, 1, MOST_IN_A_BATCH)
         check_whole("num_workers", num_workers, at_least=0)
+        check_between("num_workers", num_workers, 0, MOST_WORKERS)
+        check_between("batch_size", batch_size, 1, MOST_IN_A_BATCH)
         check_seed(self.seed)
         for algorithm in self.algorithms:
             for num_nodes in self.test_lengths:

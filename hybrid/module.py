@@ -36,6 +36,7 @@ from nar.hybrid.language_model import (
 )
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.transnar import Positions, TransNAR
+from nar.limits import check_learning_rate, check_steps
 from nar.module import Reasoner, is_distributed
 from nar.saving import KnowsItself, matched_by_name
 from nar.sparse_module import SparseReasoner
@@ -103,11 +104,14 @@ class LanguageReasoner(KnowsItself, LightningModule):
         loss_on: Literal["answer", "all"] = "answer",
     ) -> None:
         super().__init__()
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        check_learning_rate(learning_rate)
         for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"expected {name} of 0 or more, given {value}")
+        check_steps("steps_per_block", steps_per_block)
+        for name, number in (("num_heads", num_heads), ("max_position", max_position)):
+            if number is not None and number < 1:
+                raise ValueError(f"expected {name} ≥ 1, given {number}")
         if loss_on not in ("answer", "all"):
             raise ValueError(f"expected loss_on 'answer' or 'all', given {loss_on!r}")
         if not language_model:

@@ -13,15 +13,17 @@ import ctypes
 import gc
 import inspect
 import json
+import math
 import signal
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal
 
 import torch
@@ -31,11 +33,13 @@ from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import save
+from torch.overrides import TorchFunctionMode
 
 import nar.processors
 from nar.checkpoint import (
@@ -51,13 +55,17 @@ from nar.checkpoint import (
 )
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
+from nar.datasets.memory import num_free_bytes
 from nar.datasets.symmetries import BELLMAN_FORD, SYMMETRIES, study
-from nar.errors import UserError
+from nar.errors import UserError, meant
 from nar.files import lock_folder, release, replacing
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.latent_report import write_latents
 from nar.latents import first_of_each
 from nar.module import Reasoner
+from nar.noise import Noise
+from nar.processor import Processor, SparseProcessor
+from nar.refusals import CLASS, line_of, reason, translated, with_flag, with_setting
 from nar.report import draw_scores, print_table, write_csv
 from nar.runs import (
     StopOnSignal,
@@ -69,6 +77,7 @@ from nar.runs import (
     write_whole_files,
 )
 from nar.saving import Kind, become, run_settings
+from nar.settings import check_config, check_seed, check_trainer, check_values, check_yaml
 from nar.sparse_module import SparseReasoner
 
 RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
@@ -119,7 +128,13 @@ SPARSE_PROCESSOR = {
     },
 }
 NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
-UNTELLING = ("Does not validate", "Expected a <class 'str'>", "Expected a <class 'list'>", "Not a valid", "a ")
+BYTES_OF_A_NUMBER = 4
+COPIES_IN_TRAINING = 4  # of every parameter: its gradient and Adam's two moments besides
+ONCE_BEGUN = ("advance", "_evaluation_step", "_predict_step")
+"""Functions of Lightning's loops by which a batch goes."""
+GROUPS = ("model", "data", "trainer")
+MOST_PROCESSES = 8
+"""On a CPU, if it has not more cores."""
 FREE_IN_EVALUATION = (
     "hint_feedback",
     "learning_rate",
@@ -150,23 +165,51 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a :class:`UserError` in place of printing usage and leaving."""
-        line = reason(message)
-        if "import path" in line and "model.processor" in line:
-            known = ", ".join(
-                name for name in nar.processors.__all__ if isinstance(getattr(nar.processors, name), type)
-            )
-            line += f" (known processors: {known}; or the import path of a subclass of nar.processor.Processor)"
-        raise UserError(line) from ex
+        raise UserError(translated(message)) from ex
 
 
-def reason(message: str) -> str:
-    """An error of the parser as one line; of a union's refusals, of which there is one for each of its types, the one
-    that tells what is wrong.
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn whatever is raised into a :class:`UserError`: nothing has been made yet but of what a user gave."""
+    try:
+        yield
+    except (UserError, MisconfigurationException):
+        raise
+    except SystemExit as error:
+        if origin(error) in ("argparse", "sys"):  # after --help and the like
+            raise
+        raise UserError(f"{origin(error)} ends the program when it is imported or called") from error
+    except RecursionError as error:
+        raise UserError("expected settings on fewer levels, given some that are nested too deeply") from error
+    except Exception as error:
+        raise UserError(reason(error)) from error
+
+
+class Room(TorchFunctionMode):
+    """Refuses, while a model is made, more tensors than there is room for: the system would end the program later.
+
+    Args:
+        copies: How many of each there will be: gradients and what an optimizer keeps are as large.
     """
-    line = " ".join(message.split())
-    key, of_union, refusals = line.partition(" Does not validate against any of the Union subtypes ")
-    telling = [part for part in refusals.split(" - ")[1:] if not part.startswith(UNTELLING)]
-    return f"{key} {telling[0].partition(' Given value')[0]}" if of_union and telling else line
+
+    def __init__(self, copies: int) -> None:
+        super().__init__()
+        self.copies = copies
+        self.num_free = num_free_bytes()
+        self.num_bytes = 0
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """What a function of torch returns, if there is room for what it makes."""
+        kwargs = kwargs or {}
+        if function in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand):
+            size = kwargs.get("size", args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
+            self.num_bytes += self.copies * BYTES_OF_A_NUMBER * math.prod(size)
+            if self.num_bytes > self.num_free:
+                gib = [f"{number / 2**30:.4g} GiB" for number in (self.num_bytes, self.num_free)]
+                raise UserError(f"the model would take {gib[0]} or more, and {gib[1]} are free: make it smaller")
+        return function(*args, **kwargs)
 
 
 def check_algorithms(given: Any) -> None:
@@ -197,7 +240,17 @@ class CLI(LightningCLI):
     runs = Path("runs")
     free_in_evaluation: tuple[str, ...] = FREE_IN_EVALUATION
     kept_data: tuple[str, ...] = ("train_sizes", "batch_size", "chunk_length", "seed")
+    program = "nar"
     lock: FileLock | None = None
+
+    def __init__(self, args: Sequence[str], *more: Any, **kwargs: Any) -> None:
+        self.given_args = list(args)
+        super().__init__(*more, **kwargs)
+
+    def is_asked_for(self, command: str) -> bool:
+        """Whether the parser of a command needs its arguments, which takes longer than all else in parsing."""
+        first = "".join(self.given_args[:1])
+        return first == command or first.startswith("-")  # before a command there may be a configuration of any
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The default processor, and the specs of the data for the model."""
@@ -205,9 +258,32 @@ class CLI(LightningCLI):
         parser.first_arguments = ("--model.processor", "TripletGMPNN")
         parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """The parser of a command of Lightning's."""
+        if self.is_asked_for(subcommand):
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        return Parser(**kwargs)
+
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Lightning's, which are methods of its trainer, ``convert``, and ``data``, which has some of its own."""
         super()._add_subcommands(parser, **kwargs)
+        commands = parser._subcommands_action
+        assert commands is not None
+        parsers: dict[str, tuple[Callable[[], LightningArgumentParser], str]] = {
+            "convert": (self._convert_parser, "Turn weights of dm-clrs into a checkpoint, or back."),
+            "latents": (self._latents_parser, "Analyse the latent space of a model."),
+            "ask": (Parser, "Show what a language model answers, and where it is wrong."),
+        }
+        for command, (make, text) in parsers.items():
+            self._subcommand_parsers[command] = make() if self.is_asked_for(command) else Parser()
+            commands.add_subcommand(command, self._subcommand_parsers[command], help=text)
+        data = Parser(description="List, verify or clear the cache of validation and test splits, or fill it ahead.")
+        self._subcommand_parsers["data"] = data
+        commands.add_subcommand("data", data, help="List, verify or clear the cache of splits, or fill it ahead.")
+        if self.is_asked_for("data"):
+            self._add_actions(data)
+
+    def _convert_parser(self) -> LightningArgumentParser:
         convert = self.init_parser(**CONVERT)
         self._add_arguments(convert)
         convert.add_argument("--from-haiku", type=str | None, help="The file to read, which dm-clrs saved.")
@@ -216,10 +292,9 @@ class CLI(LightningCLI):
         convert.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read, with --to-haiku.")
         # Whatever else the YAML of a run may hold.
         convert.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"], "ckpt_path"})
-        self._subcommand_parsers["convert"] = convert
-        commands = parser._subcommands_action
-        assert commands is not None
-        commands.add_subcommand("convert", convert, help="Turn weights of dm-clrs into a checkpoint, or back.")
+        return convert
+
+    def _latents_parser(self) -> LightningArgumentParser:
         latents = self.init_parser(**LATENTS)
         self._add_arguments(latents)
         latents.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read.")
@@ -233,12 +308,10 @@ class CLI(LightningCLI):
         latents.add_argument(
             "--num_extra_steps", type=NonNegativeInt, default=16, help="To take after the longest's end."
         )
-        self._subcommand_parsers["latents"] = latents
-        commands.add_subcommand("latents", latents, help="Analyse the latent space of a model.")
-        commands.add_subcommand("ask", Parser(), help="Show what a language model answers, and where it is wrong.")
-        data = Parser(description="List, verify or clear the cache of validation and test splits, or fill it ahead.")
-        self._subcommand_parsers["data"] = data
-        commands.add_subcommand("data", data, help="List, verify or clear the cache of splits, or fill it ahead.")
+        return latents
+
+    def _add_actions(self, data: LightningArgumentParser) -> None:
+        """What ``nar data`` can do."""
         actions = data.add_subcommands(dest="action")
         for action, text in DATA.items():
             others = (
@@ -247,23 +320,28 @@ class CLI(LightningCLI):
             actor = Parser(description=text)
             actor.add_class_arguments(CLRS30, "data", skip=others)
             actions.add_subcommand(action, actor, help=text)
+            self._subcommand_parsers[f"data {action}"] = actor
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; where a checkpoint is named, again with its configuration as the defaults."""
-        super().parse_arguments(parser, args)
+        self.config = self._parsed(parser)
         self.command = self.config["subcommand"]
         given = self.config[self.command]
         if self.command == "data":
-            check_algorithms(given[given.action].data.get("algorithms", []))
+            with refusing():
+                check_algorithms(given[given.action].data.get("algorithms", []))
             return
-        check_algorithms(given.data.algorithms)
+        with refusing():
+            check_algorithms(given.data.algorithms)
         if self.command == "convert":
             check_conversion(given)
         if self.command == "fit" and given.get("ckpt_path") is None and (path := requeued(self._root())) is not None:
             given.ckpt_path = str(path)
         if given.get("ckpt_path") is None:
             if self.command not in ("fit", "convert"):
-                raise UserError(f"nar {self.command} needs a checkpoint: --ckpt_path runs/quickstart/best.ckpt")
+                raise UserError(
+                    f"{self.program} {self.command} needs a checkpoint: --ckpt_path {self.runs}/quickstart/best.ckpt"
+                )
             return
         path = given.ckpt_path
         if path == "last":
@@ -288,9 +366,44 @@ class CLI(LightningCLI):
             raise UserError(f"{path} has settings that are none: {' '.join(str(error).split())[:400]}") from error
         if self.command == "fit":
             subparser.set_defaults(self._settings_to_keep())
-        super().parse_arguments(parser, args)
+        self.config = self._parsed(parser)
         self.config[self.command].ckpt_path = path
         self._compare(path, as_written)
+
+    def _parsed(self, parser: LightningArgumentParser) -> Namespace:
+        """The configuration that the command line gives, if what can be told without making anything is right."""
+        try:
+            with refusing():
+                config = parser.parse_args(self.given_args)
+        except UserError as error:
+            parameters = {name for kind in (Processor, Noise, Algorithm) for name in parameters_below(kind)}
+            message = with_flag(str(error), self._flags(), parameters)
+            if message.startswith(f"--model.processor: expected {CLASS}"):
+                names, given = self._known_processors(), message.rpartition("given ")[2]
+                own = "or the import path of a subclass of nar.processor.Processor"
+                message += f"{meant(given, names)} (known processors: {', '.join(names)}; {own})"
+            raise UserError(message) from error
+        given = config[config.subcommand]
+        check_values(given.as_dict())
+        with refusing():
+            check_nulls("", given.as_dict())
+        if "seed_everything" in given:
+            check_seed(given.seed_everything)
+        if "trainer" in given:
+            check_trainer(given.trainer)
+        return config
+
+    def _flags(self) -> set[str]:
+        """Those of the command, with their dashes."""
+        parser = self._subcommand_parsers.get(" ".join(self.given_args[:2])) or self._subcommand_parsers.get(
+            "".join(self.given_args[:1])
+        )
+        return set() if parser is None else {*parser._option_string_actions}
+
+    def _known_processors(self) -> list[str]:
+        """The short names of processors that the model can have."""
+        named = [getattr(nar.processors, name) for name in nar.processors.__all__]
+        return [kind.__name__ for kind in named if isinstance(kind, type)]
 
     def _compare(self, path: str, written: dict[str, Any]) -> None:
         """Raise a :class:`UserError` if what was asked for is not what the checkpoint has."""
@@ -371,7 +484,7 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
-        try:
+        with refusing(), Room(COPIES_IN_TRAINING if self.command == "fit" else 1):
             if self.command in WITHOUT_TRAINER:
                 given = self.parser.instantiate_classes(self.config)[self.command]
                 self.model, self.datamodule = given.model, given.data
@@ -382,8 +495,6 @@ class CLI(LightningCLI):
             else:
                 super().instantiate_classes()
                 self._tell_what_they_are_made_from()
-        except (ValueError, MisconfigurationException) as error:
-            raise UserError(" ".join(str(error).split())) from error
 
     def _tell_what_they_are_made_from(self) -> None:
         self.model.made_from = self.datamodule.made_from = self._plain_config()
@@ -419,7 +530,15 @@ class CLI(LightningCLI):
         if config.trainer.barebones:
             kwargs |= {"logger": None, "log_every_n_steps": 0, "enable_checkpointing": False}
             extra = [callback for callback in extra if not isinstance(callback, ProgressBar)]
-        trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
+        try:
+            trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *extra])
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(with_setting(reason(error), config.trainer.as_dict())) from error
+        most = max(MOST_PROCESSES, os.cpu_count() or 1)
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+            raise UserError(f"expected --trainer.devices of at most {most} on the CPU, given {trainer.num_devices}")
         if saves and trainer.is_global_zero:  # the other processes of a run write nothing
             self.lock = lock_folder(root)
             try:
@@ -453,7 +572,12 @@ class CLI(LightningCLI):
         elif subcommand == "fit":
             self.train()
         else:
-            super()._run_subcommand(subcommand)
+            try:
+                super()._run_subcommand(subcommand)
+            except Exception as error:
+                if isinstance(error, UserError) or not is_of_settings(error):
+                    raise
+                raise UserError(with_setting(reason(error), self.config[self.command].trainer.as_dict())) from error
 
     def train(self) -> None:
         """Train.
@@ -609,6 +733,7 @@ class SalsaCLI(CLI):
 
     kind = "sparse"
     runs = Path("runs/salsa")
+    program = "nar salsa"
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -624,6 +749,10 @@ class SalsaCLI(CLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Lightning's."""
         LightningCLI._add_subcommands(self, parser, **kwargs)
+
+    def _known_processors(self) -> list[str]:
+        """The short names of processors that the model can have."""
+        return [kind.__name__ for kind in SparseProcessor.__subclasses__() if kind.__module__.startswith("nar.")]
 
 
 class TextCLI(CLI):
@@ -710,6 +839,55 @@ class TextCLI(CLI):
             commands.report_test(self.model, self.datamodule, Path(self.trainer.default_root_dir), self.baseline)
 
 
+def is_of_settings(error: BaseException) -> bool:
+    """Whether Lightning refuses something, or what it was given does before a batch is there and code of ours runs."""
+    calls = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame, _ in walk_tb(error.__traceback__)]
+    ours = any(module.startswith("nar.") and module != __name__ for module, _ in calls)
+    has_begun = any(function in ONCE_BEGUN for _, function in calls)
+    return origin(error).startswith("lightning.") or not (ours or has_begun)
+
+
+def origin(error: BaseException) -> str:
+    """The module that raised it."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    name: str = frame.f_globals.get("__name__", "")
+    return name
+
+
+def check_nulls(name: str, given: Any) -> None:
+    """Raise a :class:`UserError` if the argument of a class is null and cannot be: the parser takes it for not given.
+
+    Args:
+        name: Of the setting, as a flag has it without its dashes.
+        given: Its value as plain values.
+    """
+    if isinstance(given, list):
+        for value in given:
+            check_nulls(name, value)
+    if not isinstance(given, dict):
+        return
+    if "class_path" not in given:
+        for key, value in given.items():
+            check_nulls(f"{name}.{key}".lstrip("."), value)
+        return
+    path, _, of_class = given["class_path"].rpartition(".")
+    arguments = given.get("init_args", {})
+    for argument, value in arguments.items():
+        check_nulls(f"{name}.{argument}", value)
+        if value is None:
+            parser = Parser()
+            kind = getattr(import_module(path), of_class)
+            parser.add_class_arguments(kind, name, skip={*arguments} - {argument}, sub_configs=True)
+            parser.parse_args([f"--{name}.{argument}", "null"])
+
+
+def parameters_below(kind: type) -> Iterator[str]:
+    """The names of the parameters of all subclasses."""
+    for below in kind.__subclasses__():
+        yield from inspect.signature(below).parameters
+        yield from parameters_below(below)
+
+
 def label(algorithm: str | dict[str, Any]) -> str:
     """A name as it is, a class as its instance is written in Python."""
     if not isinstance(algorithm, dict):
@@ -785,6 +963,16 @@ def salsa_classes() -> tuple[type[CLI], type[LightningModule], type[LightningDat
     return SalsaCLI, SparseReasoner, salsa.SALSA
 
 
+def check_configs(args: Sequence[str]) -> None:
+    """Raise a :class:`UserError` if what is given as YAML is none, or no settings by name."""
+    check_yaml(args)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    with suppress(argparse.ArgumentError):
+        for config in parser.parse_known_args(args)[0].config:
+            check_config(config, GROUPS)
+
+
 def is_of_text(args: Sequence[str]) -> bool:
     """Whether a command line is about a language model: by its flags, its configuration or its checkpoint."""
     command, *rest = args or [""]
@@ -795,10 +983,10 @@ def is_of_text(args: Sequence[str]) -> bool:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     parser.add_argument("--ckpt_path")
-    with suppress(argparse.ArgumentError, OSError, ValueError, AttributeError, yaml.YAMLError):
+    with suppress(argparse.ArgumentError, OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         given, _ = parser.parse_known_args(rest)
         for path in given.config:
-            config = yaml.safe_load(Path(path).read_text())
+            config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
             if "language_model" in config.get(command, config).get("model", {}):
                 return True
         if given.ckpt_path not in (None, "last"):
@@ -849,14 +1037,17 @@ def main() -> None:
         command_line: type[CLI] = CLI
         model: type[LightningModule] = Reasoner
         data: type[LightningDataModule] = CLRS30
-        if sys.argv[1:2] == ["ask"]:
-            return ask(sys.argv[2:])
-        if sys.argv[1:2] == ["salsa"]:
+        args = sys.argv[1:]
+        if args[:1] == ["ask"]:
+            return ask(args[1:])
+        check_configs(args)
+        if args[:1] == ["salsa"]:
             command_line, model, data = salsa_classes()
-            del sys.argv[1]  # the rest is Lightning's
-        elif is_of_text(sys.argv[1:]):
+            del args[0]  # the rest is Lightning's
+        elif is_of_text(args):
             command_line, model, data = text_classes()
         command_line(
+            args,
             model,
             data,
             parser_class=Parser,
@@ -869,8 +1060,7 @@ def main() -> None:
         print("nar: ended by SIGINT", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except (UserError, MisconfigurationException, OSError) as error:
-        message = str(error).strip().splitlines()[-1]  # of an error in a data worker all but this is its traceback
-        print(f"nar: error: {message.removeprefix('nar.errors.UserError: ')}", file=sys.stderr)
+        print(line_of(error), file=sys.stderr)
         raise SystemExit(2) from None
     finally:
         gc.unfreeze()  # or libraries would complain, when Python ends, that some of theirs is left

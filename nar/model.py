@@ -17,6 +17,7 @@ from torch.nn import functional
 from nar.batch import Features, size_of
 from nar.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.encoders import Encoder, Encoding, dense
+from nar.limits import check_steps
 from nar.linear import Linear, as_tensor, beside
 from nar.noise import Noise
 from nar.processor import Processor
@@ -101,17 +102,14 @@ class EncodeProcessDecode(nn.Module):
         latent_noise: Noise | None = None,
     ) -> None:
         super().__init__()
-        for name, part in (
-            ("hint_teacher_forcing", hint_teacher_forcing),
-            ("dropout", dropout),
-            ("latent_decay", latent_decay),
-        ):
+        for name, part in (("hint_teacher_forcing", hint_teacher_forcing), ("latent_decay", latent_decay)):
             if not 0 <= part <= 1:
                 raise ValueError(f"expected a {name} between 0 and 1, given {part}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"expected a dropout of at least 0 and below 1, given {dropout}")
         if latent_decay_to not in get_args(DecayTo):
             raise ValueError(f"expected latent_decay_to 'zero' or 'mean', given {latent_decay_to!r}")
-        if num_processor_steps < 1:
-            raise ValueError(f"expected num_processor_steps ≥ 1, given {num_processor_steps}")
+        check_steps("num_processor_steps", num_processor_steps)
         self.processor = processor
         self.encodes_hints = hint_mode == "encoded_decoded"
         self.hint_teacher_forcing = hint_teacher_forcing

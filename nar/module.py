@@ -22,6 +22,7 @@ from nar.batch import Batch
 from nar.decoders import noise_of
 from nar.errors import UserError
 from nar.graphs import Recorder, WithGradients
+from nar.limits import check_learning_rate
 from nar.losses import losses, num_scored
 from nar.metrics import counts, definite, scores
 from nar.model import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
@@ -81,14 +82,13 @@ class Reasoner(KnowsItself, LightningModule):
         penalties: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        if learning_rate <= 0:
-            raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        check_learning_rate(learning_rate)
         self.penalties = dict(penalties or {})
         for name, weight in self.penalties.items():
             if name not in processor.penalty_names:
                 known = " or ".join(map(repr, processor.penalty_names)) or "none"
                 raise ValueError(f"expected a penalty of {type(processor).__name__}, {known}, given {name!r}")
-            if weight < 0:
+            if not 0 <= weight < math.inf:
                 raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
         self.learning_rate = learning_rate

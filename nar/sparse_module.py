@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from nar.errors import UserError
+from nar.limits import check_learning_rate
 from nar.processor import SparseProcessor
 from nar.saving import KnowsItself, matched_by_name
 from nar.sparse_batch import SparseBatch
@@ -44,8 +45,7 @@ class SparseReasoner(KnowsItself, LightningModule):
         hint_mode: SparseHintMode = "encoded_decoded",
     ) -> None:
         super().__init__()
-        if learning_rate <= 0:
-            raise ValueError(f"expected a learning_rate above 0, given {learning_rate}")
+        check_learning_rate(learning_rate)
         self.specs = specs
         self.learning_rate = learning_rate
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)

@@ -5,7 +5,6 @@ import inspect
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from nar.border import check_index, check_shapes
 from nar.linear import Channels, as_tensor
@@ -30,6 +29,8 @@ class ConvProcessor(SparseProcessor):
 
     def __init__(self, conv: nn.Module, hidden_dim: int = 128, *, normalised: bool = False) -> None:
         super().__init__()
+        if hidden_dim < 1:
+            raise ValueError(f"expected hidden_dim ≥ 1, given {hidden_dim}")
         taken = inspect.signature(conv.forward).parameters
         if "edge_index" not in taken:
             raise ValueError(f"expected a conv whose forward takes edge_index, given one that takes {', '.join(taken)}")
@@ -39,17 +40,27 @@ class ConvProcessor(SparseProcessor):
         self.takes_edges = "edge_attr" in taken and getattr(conv, "edge_dim", 1) is not None
         self.takes_graphs = "graph_attr" in taken and getattr(conv, "graph_dim", 1) is not None
         self.norm = nn.Sequential(nn.ReLU(), nn.LayerNorm(hidden_dim)) if normalised else nn.Identity()
-        if any(map(is_lazy, conv.parameters())):
-            self.draw_widths()
+        self.draw_widths()
 
+    @torch.no_grad()
     def draw_widths(self) -> None:
-        """Let the conv take its widths, which are left to its first call, from a node that hears itself."""
-        was_training, nothing = self.conv.training, torch.zeros(1, self.hidden_dim)
+        """Do a step on one node that hears itself: a conv may take its widths, which are left to its first call.
+
+        Raises:
+            ValueError: If the conv cannot do it.
+        """
+        own = next(self.conv.parameters(), torch.empty(0))
+        was_training, fts = self.conv.training, torch.zeros(1, self.hidden_dim, dtype=own.dtype, device=own.device)
+        loop = torch.zeros(2, 1, dtype=torch.int64, device=own.device)
         self.conv.eval()
-        with torch.no_grad():
-            loop = torch.zeros(2, 1, dtype=torch.int64)
-            self.along_edges(nothing, nothing, nothing, loop, loop[0], nothing)
-        self.conv.train(was_training)
+        try:
+            self.along_edges(fts, fts, fts, loop, loop[0], fts)
+        except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+            width = self.hidden_dim
+            expected = f"a conv that makes {width} channels (hidden_dim) of {2 * width}"
+            raise ValueError(f"expected {expected}, given {self.conv}, which fails: {error}") from error
+        finally:
+            self.conv.train(was_training)
 
     def forward(
         self,

@@ -72,7 +72,7 @@ def test_without_an_algorithm_it_is_the_first_of_the_model(
         (["--ckpt_path", "{}", "--algorithm", "dfs"], "expected an algorithm of the reasoner (bfs, insertion_sort,"),
         (["--ckpt_path", "{}", "--algorithm", "bogosort"], "unknown algorithm bogosort; known are"),
         (["--ckpt_path", "{}", "--num_nodes", "30"], "expected at most 512 tokens, the language model's context"),
-        (["--ckpt_path", "{}", "--number", "0"], 'Parser key "number": '),
+        (["--ckpt_path", "{}", "--number", "0"], "--number: expected a whole number above 0, given 0"),
         (["--ckpt_path", "no.ckpt"], "no checkpoint at no.ckpt"),
         ([], "nar ask needs a checkpoint: --ckpt_path runs/transnar/best.ckpt"),
     ],

@@ -237,7 +237,7 @@ def test_a_checkpoint_of_an_algorithm_whose_module_is_gone_is_loaded_all_the_sam
     monkeypatch.setitem(sys.modules, "own_algorithm", None)
     assert list(load_reasoner("run/best.ckpt").specs) == ["Components"]
     error = error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt")
-    assert error.startswith(f"nar: error: Parser key \"data.algorithms\": Problem with given class_path '{OWN}'")
+    assert error.startswith(f"nar: error: --data.algorithms: Problem with given class_path '{OWN}'")
 
 
 def test_settings_that_are_no_plain_values_are_kept_as_text(
@@ -536,6 +536,63 @@ def test_bad_settings_are_refused_in_one_line(
     args: list[str], expected: str, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in error_of(run, capsys, "fit", *small, *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["fit", "--data.algorithms", "bfs,dfs"], "(did you mean [bfs,dfs]?)"),
+        (["fit", "--data.algorithms", "djikstra"], "did you mean dijkstra?"),
+        (["fit", "--data.test_sizes", "64"], "--data.test_sizes: expected a list, such as [64], given 64"),
+        (
+            ["fit", "--data.algorithm", "bfs"],
+            "unrecognized arguments: --data.algorithm (did you mean --data.algorithms?)",
+        ),
+        (["fit", "--model.procesor", "PGN"], "--model.procesor PGN (did you mean --model.processor?)"),
+        (["fit", "--model.processor.hiden_dim", "4"], "Option 'hiden_dim' is not accepted (did you mean hidden_dim?)"),
+        (["fit", "--model.processor", "TripletMPNN"], "given TripletMPNN (did you mean TripletGMPNN?)"),
+        (
+            ["fit", "--model.hint_feedback", "sofft"],
+            "expected soft, hard or hard_on_eval, given sofft (did you mean soft?)",
+        ),
+        (["fit", "--trainer.logger", "WandbLogger"], "WandbLogger needs wandb: pip install wandb"),
+        (["fit", "--trainer.max_steps", "many"], "--trainer.max_steps: expected a whole number, given many"),
+        (["fit", "--trainer.devices", "-1", "--trainer.accelerator", "cpu"], "given --trainer.devices -1"),
+        (["test", "best.ckpt"], "unrecognized arguments: best.ckpt (did you mean --ckpt_path best.ckpt?)"),
+        (["fit", "my.yaml"], "unrecognized arguments: my.yaml (did you mean --config my.yaml?)"),
+        (["tset"], "given tset (did you mean test?)"),
+        (["data", "lst"], "given lst (did you mean list?)"),
+        (["salsa", "fit", "--data.algorithms", "dijkstr"], "did you mean dijkstra?"),
+        (["salsa", "test"], "nar salsa test needs a checkpoint: --ckpt_path"),
+        (
+            ["salsa", "fit", "--model.processor.hidden_dim", "7"],
+            "expected a conv that makes 7 channels (hidden_dim) of 14",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_refusal_says_what_may_have_been_meant(
+    args: list[str], expected: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(run, capsys, *args)
+
+
+def test_a_model_that_does_not_fit_into_memory_is_not_begun(
+    run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(run, capsys, "fit", *small, "--model.processor.hidden_dim", "1000000")
+    assert re.fullmatch(r"nar: error: the model would take [\d.e+]+ GiB or more, and [\d.]+ GiB are free: .*", error)
+
+
+def test_what_goes_wrong_within_a_step_keeps_its_traceback(
+    run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(Reasoner, "training_step", broken)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        run("fit", *small)
 
 
 def test_more_nodes_than_a_memory_holds_are_refused_in_one_line(

@@ -1,0 +1,18 @@
+"""How large some settings can be beyond which training would overflow, or would not come to an end."""
+
+MOST_LEARNING_RATE = 1000.0
+MOST_STEPS = 1000
+"""Of a processor between two hints, or two blocks of a language model."""
+
+
+def check_learning_rate(value: float) -> None:
+    """Raise a :class:`ValueError` unless an optimizer can have it."""
+    if not 0 < value <= MOST_LEARNING_RATE:
+        limit = f"of at most {MOST_LEARNING_RATE:g}" if value > 0 else "above 0"
+        raise ValueError(f"expected a learning_rate {limit}, given {value}")
+
+
+def check_steps(name: str, number: int) -> None:
+    """Raise a :class:`ValueError` unless a processor can take so many steps in a row."""
+    if not 1 <= number <= MOST_STEPS:
+        raise ValueError(f"expected {name} {'≥ 1' if number < 1 else f'≤ {MOST_STEPS}'}, given {number}")
