@@ -73,8 +73,9 @@ def check_index(operation: str, name: str, index: Tensor, size: int) -> Tensor:
 def is_watched(*tensors: Tensor | None) -> bool:
     """Whether something but autograd's backward pass is to see the operations on some tensors.
 
-    That is a compiler or an exporter, a transform of ``torch.func``, a dispatch mode such as a counter of operations,
-    forward-mode differentiation, or a tensor that stands for another. Compiled code would hide the operations, or find no numbers: the plain formula is for these.
+    That is a compiler, an exporter or a tracer, a transform of ``torch.func``, a dispatch mode such as a counter of
+    operations, forward-mode differentiation, or a tensor that stands for another. Compiled code would hide the
+    operations from it, or find no numbers: the plain formula is for these.
     """
     return (
         torch.compiler.is_compiling()

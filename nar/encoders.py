@@ -94,12 +94,12 @@ class Encoder(nn.Module):
             self.linears[name] = nn.ModuleList(Linear(num_channels, hidden_dim, std=std) for _ in range(num_linears))
 
     def forward(self, values: Mapping[str, Tensor], base: Encoding) -> Encoding:
-        """`base` with the probes added; `values` by name, in the shape of :func:`dense` and possibly soft."""
+        """`base` with the probes added, in its dtype; `values` by name, in the shape of :func:`dense`, perhaps soft."""
         channels: dict[Location, list[Tensor]] = {location: [] for location in Location}
         linears: dict[Location, list[Linear]] = {location: [] for location in Location}
         adj = base.adj
         for name, probe in self.spec.items():
-            value = values[name]
+            value = values[name].to(base.graph_fts.dtype)
             location, parts = _channels(probe, value)
             channels[location] += parts
             linears[location] += self.linears[name]  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ def plain_edge_logits(
     first_bias: Tensor | None = None,
     states_weight: Tensor | None = None,
 ) -> Tensor:
-    """``w · max(source_j, target_i + We x_ij + Ws ReLU(Wf data_ij + bf))``, or ``… + data_ij`` without Wf, bf and Ws."""
+    """``w · max(source_j, target_i + We x_ij + Ws ReLU(Wf data_ij + bf))``; without Ws the data as they are."""
     second = target[:, :, None] + linear(x, x_weight)
     if data is not None and states_weight is not None:
         data = linear(linear(data, first_weight, first_bias).relu(), states_weight)

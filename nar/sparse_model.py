@@ -143,7 +143,8 @@ class SparseEncoder(nn.Module):
         if not names:
             return next(self.parameters()).new_zeros(number, self.hidden_dim)
         linears: list[Any] = [self.linears[name] for name in names]
-        channels = [values[name].reshape(number, self.spec[name].num_classes or 1) for name in names]
+        dtype = next(self.parameters()).dtype
+        channels = [values[name].to(dtype).reshape(number, self.spec[name].num_classes or 1) for name in names]
         if not all(is_plain(linear, Linear) for linear in linears):
             return torch.stack([linear(x) for linear, x in zip(linears, channels, strict=True)]).sum(dim=0)
         weight = torch.cat([linear.weight for linear in linears], dim=1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.linear import Channels, Linear, beside
+from nar.precision import alike, at_least_float32
 from nar.processor import Processor, aligned
 from nar.processors import laws
 from nar.processors.max_message import UNHEARD
@@ -193,21 +194,28 @@ class Asynchronous(Processor):
                 return torch.maximum(one, other)
             case "sum":
                 return one + other
-        return self.temperature * torch.logaddexp(one / self.temperature, other / self.temperature)
+        unit, dtype = self.unit(one.dtype), one.dtype
+        one, other = alike(one, other)
+        smooth = self.temperature * torch.logaddexp(one / self.temperature, other / self.temperature)
+        # The sum of two units would be more than one.
+        return torch.where(one <= unit, other, torch.where(other <= unit, one, smooth)).to(dtype)
 
     def reduce(self, messages: Tensor, heard: Tensor) -> Tensor:
         """⊕ over the senders that are heard, [B, R, D], from messages [B, S, R, D] and `heard` [B, S, R].
 
         For a node that hears nobody it is the unit of ⊕.
         """
-        messages = messages.masked_fill(~heard[..., None], self.unit(messages.dtype))
+        unit = self.unit(messages.dtype)
+        if messages.shape[1] == 0:
+            return messages.sum(dim=1)
         match self.reduction:
             case "max":
-                return messages.amax(dim=1)
+                return messages.masked_fill(~heard[..., None], unit).amax(dim=1)
             case "sum":
-                return messages.sum(dim=1)
-        smooth = self.temperature * (messages / self.temperature).logsumexp(dim=1)
-        return torch.where(heard.any(dim=1)[..., None], smooth, self.unit(messages.dtype))
+                return messages.masked_fill(~heard[..., None], unit).sum(dim=1)
+        terms = at_least_float32(messages) / self.temperature
+        smooth = self.temperature * terms.masked_fill(~heard[..., None], -torch.inf).logsumexp(dim=1)
+        return torch.where(heard.any(dim=1)[..., None], smooth, unit).to(messages.dtype)
 
     def update(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
         """φ, [..., D], from s and m [..., D] and x [..., H]."""

@@ -82,11 +82,14 @@ class MemNet(Processor):
         if num_nodes > self.memory_size - 1:
             raise UserError(f"expected num_nodes ≤ memory_size - 1 = {self.memory_size - 1}, given {num_nodes}")
         questions = torch.cat([self.words(node_fts), self.words(graph_fts)[:, None]], dim=1)
-        stories = self.words(edge_fts)
+        stories, is_lost = self.words(edge_fts), edge_fts.isnan().any(dim=-1)
         if self.senders == "neighbours":
-            stories = stories.masked_fill(~adj.bool()[..., None], 0)
+            stories, is_lost = stories.masked_fill(~adj.bool()[..., None], 0), is_lost & adj.bool()
         answers = self.answers(questions, pad(stories, (0, 0, 0, 1, 0, 1)))
-        return answers[:, :-1] + answers[:, -1:], None
+        # What is not a number is no word: what depends on it is not a number either.
+        is_lost = is_lost.any(dim=2) | node_fts.isnan().any(dim=-1) | graph_fts.isnan().any(dim=-1)[:, None]
+        states = answers[:, :-1] + answers[:, -1:]
+        return states.masked_fill(is_lost[..., None], torch.nan), None
 
     def words(self, features: Tensor) -> Tensor:
         """The words that features stand for: truncated, counted from the end if negative, [..., H] in [0, H).
@@ -94,7 +97,8 @@ class MemNet(Processor):
         Truncated features out of [-H, H) become its ends; the reference makes them NaN.
         """
         h = self.hidden_dim
-        bounded = features.clamp(-2 * h, 2 * h)  # all of it fits an integer; half precision may round h itself
+        # All of it fits an integer; half precision may round h itself.
+        bounded = features.nan_to_num(0, 2 * h, -2 * h).clamp(-2 * h, 2 * h)
         return bounded.int().clamp(-h, h - 1) % h
 
     def answers(self, questions: Tensor, stories: Tensor) -> Tensor:

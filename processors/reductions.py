@@ -180,6 +180,8 @@ class LSTM(Reduction):
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
         """See :meth:`Reduction.forward`."""
         num_graphs, num_senders, num_receivers, width = messages.shape
+        if num_senders == 0:
+            return messages.sum(dim=1)
         read = heard(messages, is_heard)
         number = messages.new_full((num_graphs, num_receivers), num_senders, dtype=torch.long)
         if is_heard is not None:  # those that are heard come first, and the state after them is taken

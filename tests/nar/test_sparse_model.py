@@ -219,3 +219,14 @@ def test_without_pytorch_geometric_the_command_says_what_to_install(
     with pytest.raises(SystemExit, match="2"):
         run("salsa", "fit")
     assert 'pip install "nar[pyg]"' in capsys.readouterr().err
+
+
+@every_task
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_reasoner_learns_in_any_precision(task: str, dtype: torch.dtype) -> None:
+    model, batch, made = reasoner(task), batch_of(samples(task), range(3)), []
+    for precision in (torch.float64, dtype):
+        by_probe = losses(SPARSE_TASKS[task].spec, model.to(precision)(batch), batch)
+        made.append(torch.stack(list(by_probe.values())).sum().double())
+    made[1].backward()
+    torch.testing.assert_close(made[1], made[0], rtol=0.05, atol=0)

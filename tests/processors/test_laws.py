@@ -119,6 +119,25 @@ def test_layers_that_break_a_law_are_found(level: int, kind: dict[str, Any], dty
     assert error(layer, 1, random_inputs(8, dtype=dtype)) < 1e-4
 
 
+@every_level
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *EXACT[:3],
+        *ROUNDED,
+        {"reduction": "logsumexp", "temperature": 5e3, "arguments": "received", "message": "tropical linear"},
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_laws_hold_where_a_node_hears_nobody(kind: dict[str, Any], level: int, dtype: torch.dtype) -> None:
+    layer, inputs = randomised(Asynchronous(4, **kind)).to(dtype), random_inputs(4)
+    inputs.adj[:, :, 0] = False
+    inputs.adj[0] = False
+    inputs = Inputs(*(x.to(dtype) if x.is_floating_point() else x for x in inputs))
+    rounding = torch.finfo(dtype).eps * max(10, kind.get("temperature", 0))
+    assert error(layer, level, inputs) <= (0 if kind in EXACT else 10 * rounding)
+
+
 @pytest.mark.parametrize("fault", ["order", "groups"])
 def test_a_reduction_that_is_no_commutative_monoid_is_found(fault: str) -> None:
     assert error(Unordered(fault).double(), 1) > 0.05
