@@ -53,8 +53,8 @@ def assert_works(model: TransNAR, exact: TransNAR) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("cast", CASTS)
-@pytest.mark.parametrize("frozen", [True, False])
-def test_a_hybrid_works_when_it_is_cast(family: str, cast: str, frozen: bool) -> None:
+def test_a_hybrid_works_when_it_is_cast(family: str, cast: str) -> None:
+    frozen = family != "llama"
     exact = hybrid(family, freeze_reasoner=frozen)
     assert_works(CASTS[cast](hybrid(family, freeze_reasoner=frozen)), exact)
 
