@@ -35,7 +35,7 @@ from nar.specs import Location, Probe, Spec, Stage, Type, at_stage
 try:
     from torch_geometric.data import Data
 except ModuleNotFoundError as error:
-    raise ImportError('nar.datasets.sparse needs PyTorch Geometric: pip install "nar[pyg]"') from error
+    raise ImportError('nar.datasets.sparse needs PyTorch Geometric: pip install "torch-geometric>=2.8"') from error
 
 MOST_NODES = 2**15  # the random graphs on more of them are drawn for minutes
 MOST_SAMPLES = 2**32  # their numbers are words of the seeds that they are drawn from

@@ -15,7 +15,7 @@ try:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 except ModuleNotFoundError as error:
-    raise ImportError('nar.datasets.tokenizer needs transformers: pip install "nar[text]"') from error
+    raise ImportError('nar.datasets.tokenizer needs transformers: pip install "transformers>=5.24,<6"') from error
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 CHARACTERS = "0123456789.-+e[]() ,:|\n"

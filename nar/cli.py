@@ -1003,7 +1003,9 @@ def text_classes() -> tuple[type[CLI], type[LightningModule], type[LightningData
     try:
         module, data = import_module("nar.hybrid.module"), import_module("nar.datasets.text_datamodule")
     except ImportError as error:
-        raise UserError(f'a language model needs transformers: pip install "nar[text]" ({error})') from error
+        raise UserError(
+            f'a language model needs transformers: pip install "transformers>=5.24,<6" ({error})'
+        ) from error
     return TextCLI, module.LanguageReasoner, data.CLRSText
 
 

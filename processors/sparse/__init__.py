@@ -3,7 +3,7 @@
 try:
     import torch_geometric  # noqa: F401
 except ModuleNotFoundError as error:
-    raise ImportError('nar.processors.sparse needs PyTorch Geometric: pip install "nar[pyg]"') from error
+    raise ImportError('nar.processors.sparse needs PyTorch Geometric: pip install "torch-geometric>=2.8"') from error
 
 from nar.processors.sparse.aggregations import AdaptiveSoftmaxAggregation, LSTMAggregation, MaxAggregation
 from nar.processors.sparse.conv_processor import ConvProcessor

@@ -477,7 +477,9 @@ def test_without_transformers_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, "nar.hybrid.module")
-    assert 'a language model needs transformers: pip install "nar[text]"' in error_of(run, capsys, "fit", *tiny)
+    assert 'a language model needs transformers: pip install "transformers>=5.24,<6"' in error_of(
+        run, capsys, "fit", *tiny
+    )
 
 
 def test_training_a_reasoner_needs_no_language_model(tmp_path: Path) -> None:
