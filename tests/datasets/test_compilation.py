@@ -150,7 +150,7 @@ def test_splits_are_compiled_before_processes_are_forked(tmp_path: Path, monkeyp
     algorithm, function, _ = new()
     noted: list[int] = []
 
-    def pool(num_processes: int) -> None:
+    def pool(num_processes: int, **settings: Any) -> None:
         noted.append(len(function.signatures))
         raise InterruptedError
 
