@@ -43,7 +43,7 @@ WRONG: list[Any] = [
     {},
     {"": 1},
 ]
-NUMBER = 10
+NUMBER = 6
 CODE = {"AutoConfig": "harm.Config", "AutoModelForCausalLM": "harm.Model", "AutoTokenizer": ["harm.Own", "harm.Own"]}
 
 
@@ -171,7 +171,7 @@ def damaged_weights(path: Path, seed: int) -> Iterator[bytes]:
     for length in [0, 4, 8, header - 1, header, *generator.sample(range(len(content)), 5)]:
         yield content[:length]
     yield content + b"\0"
-    for at in [*range(8), *generator.sample(range(8, header), 20), *generator.sample(range(header, len(content)), 10)]:
+    for at in [*range(8), *generator.sample(range(8, header), 10), *generator.sample(range(header, len(content)), 5)]:
         flipped = bytearray(content)
         flipped[at] ^= 1 << generator.randrange(8)
         yield bytes(flipped)
@@ -398,7 +398,7 @@ def test_a_checkpoint_without_some_of_it_is_refused(checkpoint: dict[str, Any], 
     for name in ("language_model", "reasoner", "tokenizer"):
         parts = {key: value for key, value in config["parts"].items() if key != name}
         assert refusal_of({**checkpoint, "nar_config": {**config, "parts": parts}}, tmp_path) is not None
-    for name in list(checkpoint["state_dict"])[::9]:
+    for name in list(checkpoint["state_dict"])[::25]:
         weights = {key: value for key, value in checkpoint["state_dict"].items() if key != name}
         assert refusal_of({**checkpoint, "state_dict": weights}, tmp_path) is not None
     assert refusal_of({**checkpoint, "nar_config": {**config, "parts": None}}, tmp_path) is not None
