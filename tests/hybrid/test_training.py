@@ -217,6 +217,17 @@ def test_two_processes_train_a_reasoner_too(tiny: list[str], tmp_path: Path) -> 
     subprocess.run([NAR, "fit", *args, *DDP], cwd=tmp_path, check=True, capture_output=True)
 
 
+def test_a_checkpoint_gives_the_hybrid_in_the_precision_of_its_run(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    run("fit", *tiny, "--trainer.precision", "bf16-true")
+    model, _ = load_transnar("run/last.ckpt")
+    saved = weights(tmp_path / "run" / "last.ckpt")
+    for name, value in model.state_dict().items():
+        assert value.dtype == saved[f"model.{name}"].dtype, name
+        assert torch.equal(value, saved[f"model.{name}"]), name
+    rotary = [value for name, value in model.named_buffers() if name.endswith("inv_freq")]
+    assert {value.dtype for value in [*rotary, *model.cross_attention.parameters()]} == {torch.bfloat16}
+
+
 def test_gradients_of_several_batches_make_a_step(run: Run, tiny: list[str], tmp_path: Path) -> None:
     run("fit", *tiny, "--trainer.accumulate_grad_batches", "3")
     checkpoint = read_checkpoint(tmp_path / "run" / "last.ckpt")
@@ -498,7 +509,7 @@ finally:
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"learning_rate": float("nan")}, "expected a learning_rate above 0, given nan"),
-    ({"learning_rate": float("inf")}, "expected a learning_rate above 0, given inf"),
+    ({"learning_rate": float("inf")}, "expected a learning_rate of at most 1000, given inf"),
     ({"weight_decay": float("nan")}, "expected weight_decay of 0 or more, given nan"),
     ({"warmup_steps": -1}, "expected warmup_steps of 0 or more, given -1"),
     ({"loss_on": "prompt"}, "expected loss_on 'answer' or 'all', given 'prompt'"),
