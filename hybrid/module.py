@@ -166,7 +166,7 @@ class LanguageReasoner(KnowsItself, LightningModule):
         return list(self.algorithms)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *_: Any, **kwargs: Any) -> "LanguageReasoner":  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, *_: Any, **kwargs: Any) -> "LanguageReasoner":
         """The model of a checkpoint with its weights; the tokenizer is the checkpoint's.
 
         Args:

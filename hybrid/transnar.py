@@ -289,13 +289,14 @@ class TransNAR(nn.Module):
                 reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
                 return cls(made_of(parts), reasoner, **config["transnar"])
 
-            model = made_in_memory(make, partial(check_weights, folder=folder))
+            model: TransNAR = made_in_memory(make, partial(check_weights, folder=folder))
             read_weights(model, folder)
             if "frozen" in config:
                 restore_frozen(model, config["frozen"])
         if dtype is not None:
             model.to(dtype)
-        return model.eval()
+        model.eval()
+        return model
 
     @contextmanager
     def _reading(
