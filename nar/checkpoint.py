@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from nar.configuration import made
-from nar.errors import UserError
+from nar.errors import UserError, one_line
 from nar.files import check_archive, replacing
 from nar.module import Reasoner
 from nar.noise import Noise
@@ -112,11 +112,7 @@ def made_of(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a class may raise anything, given what it does not expect
-        raise UserError(f"the model of {path} cannot be made: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:400]
+        raise UserError(f"the model of {path} cannot be made: {one_line(error)}") from error
 
 
 def make_reasoner(config: Mapping[str, Any]) -> Reasoner | SparseReasoner:

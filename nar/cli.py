@@ -53,11 +53,12 @@ from nar.checkpoint import (
     run_of,
     write_checkpoint,
 )
+from nar.configuration import check_plain
 from nar.datasets import ALGORITHMS, CLRS30, Algorithm, upkeep
 from nar.datasets.datamodule import generate_splits
 from nar.datasets.memory import num_free_bytes
 from nar.datasets.symmetries import BELLMAN_FORD, SYMMETRIES, study
-from nar.errors import UserError, meant
+from nar.errors import UserError, meant, one_line
 from nar.files import lock_folder, release, replacing
 from nar.haiku import from_haiku, read_pickle, to_haiku, write_pickle
 from nar.latent_report import write_latents
@@ -359,11 +360,12 @@ class CLI(LightningCLI):
         assert isinstance(subparser, Parser)
         subparser.first_arguments = ()
         try:
+            check_plain({group: written[group] for group in ("model", "data")})
             for group in ("model", "data"):
                 subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
             as_written = self._plain(subparser.parse_args([]))
         except Exception as error:  # whatever a parser makes of what is no setting
-            raise UserError(f"{path} has settings that are none: {' '.join(str(error).split())[:400]}") from error
+            raise UserError(f"{path} was made with settings that are refused: {one_line(error)}") from error
         if self.command == "fit":
             subparser.set_defaults(self._settings_to_keep())
         self.config = self._parsed(parser)
@@ -598,9 +600,8 @@ class CLI(LightningCLI):
         except Exception as error:
             if not self.trainer._checkpoint_connector._loaded_checkpoint:
                 raise
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[
-                :400
-            ]  # what a damaged state leads to has no end
+            # What a damaged state leads to has no end.
+            reason = f"{type(error).__name__}: {one_line(error)}"
             raise UserError(f"no training can go on from {self.config.fit.ckpt_path}: {reason}") from error
         else:
             self._say_what_ended_it(None, is_saved=True)

@@ -158,13 +158,18 @@ def made(value: Any, kind: Any) -> Any:
     Raises:
         ValueError: If there is something in it that is no plain value, or it is of no such kind.
     """
-    for name, unknown in _unknown(value, ""):
-        raise ValueError(f"{name.removeprefix('.')} was given as {unknown}, which no checkpoint holds")
+    check_plain(value)
     from jsonargparse import ArgumentParser  # here: to draw trajectories it is not needed
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--made", type=kind)
     return parser.instantiate(parser.parse_object({"made": value})).made
+
+
+def check_plain(value: Any) -> None:
+    """Raise a ValueError that names what in a value of :func:`plain` could not be written, if anything."""
+    for name, unknown in _unknown(value, ""):
+        raise ValueError(f"{name.removeprefix('.')} was given as {unknown}, which no checkpoint holds")
 
 
 def _unknown(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -19,3 +19,8 @@ def meant(given: str, known: Iterable[str]) -> str:
     """What to put after a message about a name: which known one may be meant; nothing if none is like it."""
     close = get_close_matches(given[:LONGEST_MISSPELT], [name for name in known if name != given], n=1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, or its kind if it says nothing, as one line that is not too long to read."""
+    return " ".join((str(error) or type(error).__name__).split())[:400]

@@ -86,8 +86,8 @@ class KnowsItself(KeepsArguments):
         if not isinstance(data, KeepsArguments):
             return {"algorithms": self.algorithm_names()}
         arguments = {name: plain(x) for name, x in vars(data)["_made"].arguments.items()}
-        arguments |= getattr(data, "made_from", {}).get("data", {})
-        return {**arguments, "algorithms": plain(vars(data).get("algorithms", self.algorithm_names()))}
+        own = {"algorithms": plain(vars(data).get("algorithms", self.algorithm_names()))}
+        return {**arguments, **own, **getattr(data, "made_from", {}).get("data", {})}
 
     def algorithm_names(self) -> list[str]:
         """Those of the algorithms that it knows."""

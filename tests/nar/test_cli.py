@@ -237,7 +237,8 @@ def test_a_checkpoint_of_an_algorithm_whose_module_is_gone_is_loaded_all_the_sam
     monkeypatch.setitem(sys.modules, "own_algorithm", None)
     assert list(load_reasoner("run/best.ckpt").specs) == ["Components"]
     error = error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt")
-    assert error.startswith(f"nar: error: --data.algorithms: Problem with given class_path '{OWN}'")
+    assert error.startswith("nar: error: run/best.ckpt was made with settings that are refused: --data.algorithms: ")
+    assert f"Problem with given class_path '{OWN}'" in error
 
 
 def test_settings_that_are_no_plain_values_are_kept_as_text(
