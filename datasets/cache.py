@@ -54,8 +54,12 @@ class Cache:
             raise UserError(f"expected the name of a folder as cache, given {shown(folder)}")
         try:
             self.folder = Path(folder).expanduser()
-        except RuntimeError as error:  # there is no home
-            raise UserError(f"cannot use the cache folder {folder}: {error}; name one with --data.cache_dir") from error
+        except RuntimeError as error:
+            own, *inner = Path(folder).parts
+            if own != "~":
+                raise UserError(f"cannot use the cache folder {folder}: {error}") from error
+            # Who has no home, as in some containers, has a folder among the temporary ones.
+            self.folder = Path(tempfile.gettempdir(), f"nar-{getattr(os, 'getuid', int)()}", *inner)
         self._unsaved: dict[Path, Feedback[NumpyArray]] = {}  # what could not be written
 
     def path(self, key: Mapping[str, Any]) -> Path:

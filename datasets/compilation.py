@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from numba.core.event import Event, Listener, install_listener
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from nar.datasets.algorithm import Algorithm
@@ -40,9 +41,13 @@ def compile_ahead(draws: Iterable[tuple[str | Algorithm, int]]) -> None:
 
 
 def progress_bar() -> Progress:
-    """A bar with a text, how many of how many are done, and for how long it has been going on."""
-    text = TextColumn("{task.description}")
-    return Progress(SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    """A bar with a text, how many of how many are done, and for how long it has been going on.
+
+    It is disabled where the output is no terminal: what is done is then printed in lines.
+    """
+    text, console = TextColumn("{task.description}"), Console()
+    columns = SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 class _Starter(Listener):
@@ -50,10 +55,15 @@ class _Starter(Listener):
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self.told = ""
 
     def on_start(self, event: Event) -> None:
         """Show the bar, if it is not shown yet."""
         self.progress.start()
+        text = self.progress.tasks[0].description
+        if self.progress.disable and text != self.told:
+            print(text, flush=True)
+            self.told = text
 
     def on_end(self, event: Event) -> None:
         """Nothing: other functions may follow."""

@@ -1,6 +1,7 @@
 """CLRS-30 for Lightning."""
 
 import pickle
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -24,6 +25,8 @@ from nar.specs import Spec
 
 MOST = {"chunk_length": 2**15, "batch_size": MOST_IN_A_BATCH, "eval_batch_size": MOST_IN_A_BATCH, "num_workers": 1024}
 """Of longer windows and of larger batches the first takes long to be drawn, and workers take all the memory."""
+SECONDS_BETWEEN_LINES = 10
+"""In a log, where no bar can be shown."""
 
 
 class CLRS30(StreamingData):
@@ -109,9 +112,10 @@ class CLRS30(StreamingData):
             ("seed", self.seed, 0),
             ("chunk_length", 2 if self.chunk_length is None else self.chunk_length, 2),
         ):
-            if not is_whole(value) or not least <= value <= MOST.get(name, value):
-                most = f" and ≤ {MOST[name]}" if name in MOST else ""
-                raise UserError(f"expected {name} ≥ {least}{most}, given {shown(value)}")
+            if not is_whole(value) or value < least:
+                raise UserError(f"expected {name} ≥ {least}, given {shown(value)}")
+            if value > MOST.get(name, value):
+                raise UserError(f"expected {name} ≤ {MOST[name]}, given {shown(value)}")
 
     @property
     def specs(self) -> dict[str, Spec]:
@@ -209,10 +213,17 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
     with progress_bar() as progress:
         task = progress.add_task("generating splits", total=len(missing))
 
+        last = time.monotonic()
+
         def show(split: Split) -> None:
+            nonlocal last
             kind = "test" if split.is_test else "validation"
-            progress.update(task, description=f"generated {kind} split of {split.name}, n = {split.num_nodes}")
+            text = f"generated {kind} split of {split.name}, n = {split.num_nodes}"
+            progress.update(task, description=text)
             progress.advance(task)
+            if progress.disable and (progress.finished or time.monotonic() - last > SECONDS_BETWEEN_LINES):
+                last = time.monotonic()
+                print(f"{text}: {progress.tasks[task].completed:g} of {len(missing)}", flush=True)
 
         if num_processes == 0:
             for split in missing:

@@ -12,7 +12,9 @@ import argparse
 import ctypes
 import gc
 import inspect
+import io
 import json
+import logging
 import math
 import signal
 import sys
@@ -66,6 +68,7 @@ from nar.latents import first_of_each
 from nar.module import Reasoner
 from nar.noise import Noise
 from nar.processor import Processor, SparseProcessor
+from nar.progress import ProgressLines, is_no_noise
 from nar.refusals import CLASS, line_of, reason, translated, with_flag, with_setting
 from nar.report import draw_scores, print_table, write_csv
 from nar.runs import (
@@ -520,7 +523,12 @@ class CLI(LightningCLI):
         callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         extra: list[Callback] = []
         if config.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            extra.append(TQDMProgressBar(refresh_rate=10))  # a GPU is waited for; Rich's would count epochs
+            if sys.stdout.isatty():
+                extra.append(TQDMProgressBar(refresh_rate=10))  # a GPU is waited for; Rich's would count epochs
+            else:
+                summary = config.trainer.enable_model_summary is not False
+                extra.append(ProgressLines(counts_parameters=summary and self.command == "fit"))
+                kwargs["enable_model_summary"] = False
         if self.command != "fit":
             kwargs["enable_checkpointing"] = False
         else:
@@ -571,11 +579,12 @@ class CLI(LightningCLI):
             self.latents()
         elif subcommand == "data":
             self.keep_data(self.config[self.command].action)
-        elif subcommand == "fit":
-            self.train()
         else:
             try:
-                super()._run_subcommand(subcommand)
+                if subcommand == "fit":
+                    self.train()
+                else:
+                    super()._run_subcommand(subcommand)
             except Exception as error:
                 if isinstance(error, UserError) or not is_of_settings(error):
                     raise
@@ -1033,6 +1042,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
     warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # a frozen reasoner
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_noise)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for what the encoding of the terminal has not
     keep_freed_memory()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package

@@ -25,7 +25,10 @@ def print_table(scores: Scores, title: str) -> None:
     for (algorithm, num_nodes), by_output in scores.items():
         parts = ", ".join(f"{name} {value:.4f}" for name, value in by_output.items() if name != "score")
         table.add_row(algorithm, str(num_nodes), f"{by_output['score']:.4f}", parts)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # no line is broken that another program may read
+    console.print(table)
 
 
 def write_csv(scores: Scores, path: Path) -> None:

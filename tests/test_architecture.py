@@ -50,7 +50,7 @@ LAYERS = [
     ["graphs", "haiku", "latents", "losses", "metrics", "sparse_scores"],
     ["latent_studies", "module", "sparse_module"],
     ["checkpoint", "latent_plots"],
-    ["callbacks", "latent_report", "runs"],
+    ["callbacks", "latent_report", "progress", "runs"],
 ]
 # What the other packages import of the library, besides themselves.
 MAY_IMPORT = {
@@ -97,6 +97,7 @@ IMPORTERS = {
         "nar.cli",
         "nar.callbacks",
         "nar.checkpoint",
+        "nar.progress",
         "nar.runs",
         "nar.datasets.datamodule",
         "nar.datasets.streaming",

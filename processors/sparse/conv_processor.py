@@ -55,7 +55,7 @@ class ConvProcessor(SparseProcessor):
         self.conv.eval()
         try:
             self.along_edges(fts, fts, fts, loop, loop[0], fts)
-        except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
             width = self.hidden_dim
             expected = f"a conv that makes {width} channels (hidden_dim) of {2 * width}"
             raise ValueError(f"expected {expected}, given {self.conv}, which fails: {error}") from error

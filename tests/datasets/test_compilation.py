@@ -99,6 +99,7 @@ def test_a_failure_ends_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
     bar = compilation.progress_bar()
+    bar.disable = False
     monkeypatch.setattr(compilation, "progress_bar", lambda: bar)
     monkeypatch.setattr(compilation, "sample", failing)
     with pytest.raises(KeyboardInterrupt):

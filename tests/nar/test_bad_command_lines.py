@@ -15,7 +15,7 @@ SECONDS = 30
 """After which a command is taken to hang."""
 OF_A_PARSER = ("Traceback", "Union", "<class", "Namespace(", "jsonargparse", "typing.", "Parser key", "object at 0x")
 """What no user has asked to see."""
-TELLING = ("expected", "given", "unrecognized", "unknown")
+TELLING = ("expected", "Expected", "invalid", "given", "unrecognized", "unknown")
 
 LONG = "x" * 10_000
 HUGE = str(10**25)
@@ -306,7 +306,7 @@ def convert(rng: random.Random, small: list[str]) -> list[str]:
 
 def data(rng: random.Random, small: list[str]) -> list[str]:
     action = rng.choice(["list", "verify", "clear", "generate"])
-    wrong = [["--data.cache_dir", rng.choice(["", " ", "a\udcff"])], ["--data.batch_size", "3"], wrong_flag(rng, DATA)]
+    wrong = [["--data.cache_dir", rng.choice(["", "a\udcff"])], ["--data.batch_size", "3"], wrong_flag(rng, DATA)]
     wrong += [[misspelt(rng, action)], [action], ["--config", "model.yaml"]]
     if action == "generate":
         wrong += [wrong_setting(rng, DATA) for _ in range(8)]

@@ -1,13 +1,19 @@
 import csv
 import inspect
+import io
 import json
 import os
+import pwd
 import re
 import signal
 import subprocess
 import sys
+import tempfile
+import termios
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
+import nar.cli
 import nar.module
 from nar.batch import Batch
 from nar.checkpoint import config_of, load_reasoner, read_checkpoint
@@ -27,6 +34,7 @@ from nar.datasets.splits import TrainStream
 from nar.module import Reasoner
 from nar.noise import Uniform
 from nar.processors import PGN
+from nar.progress import ProgressLines
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "scripts" / "configs"
 CONFIGS = sorted(
@@ -34,6 +42,9 @@ CONFIGS = sorted(
 )
 SUPPORT = Path(__file__).parents[1] / "support"
 NAR = Path(sys.executable).with_name("nar")
+
+QUIET = ("--trainer.enable_progress_bar", "--trainer.enable_model_summary", "false")
+"""What is not shown of short runs."""
 
 Run = Callable[..., None]
 
@@ -464,6 +475,78 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     error = error_of(run, capsys, "fit", *small)
     assert "bfs's probe pi_h is nan after step 2" in error
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 2
+
+
+def test_a_log_has_lines_in_place_of_bars(run: Run, small: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    settings = [part for part in small if part not in QUIET]
+    run("fit", *settings, "--data.algorithms", "minimum")
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[5]")
+    printed = "".join(capfd.readouterr())
+    lines = printed.splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert [line.split(",")[0] for line in steps] == ["step 2 of 4", "step 4 of 4"]
+    assert all(re.search(r", loss \d[\d.]*, val/score \d[\d.]*, \d[\d.e+]* steps per second$", line) for line in steps)
+    assert "generated validation split of minimum, n = 5: 1 of 1" in lines
+    assert any(re.fullmatch(r"training [\d,]+ parameters", line) for line in lines)
+    assert not any(part in printed for part in ("\r", "\x1b", "FLOPs", "TPU", "litlogger", "litmodels", "it/s"))
+
+
+def test_a_terminal_has_a_bar(run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [part for part in small if part not in QUIET]
+    shown: list[bytes] = []
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, 80))
+
+    def read() -> None:
+        with suppress(OSError):  # when the other end is closed
+            while part := os.read(leader, 4096):
+                shown.append(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        run("fit", *settings, "--data.algorithms", "minimum", "--trainer.max_steps", "20")
+        monkeypatch.undo()
+    reader.join()
+    text = b"".join(shown).decode()
+    assert "\r" in text.replace("\r\n", "")
+    assert "it/s" in text
+    assert "step 20 of 20" not in text
+
+
+def test_long_silences_of_a_log_are_broken_by_lines(
+    run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nar.cli, "ProgressLines", lambda **_: ProgressLines(seconds=0))
+    settings = [part for part in small if part not in QUIET]
+    run("fit", *settings)
+    steps = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [*dict.fromkeys(steps)] == [f"step {number} of 4" for number in (1, 2, 3, 4)]
+
+
+def test_what_the_encoding_of_the_output_has_not_is_escaped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+    run("data", "list", "--data.cache_dir", str(tmp_path / "größe"))
+    sys.stdout.flush()
+    assert output.getvalue().decode().endswith("gr\\xf6\\xdfe: 0 files, 0.00 MB\n")
+
+
+def test_who_has_no_home_has_a_cache_among_temporary_files(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    run("data", "list")
+    expected = Path(tempfile.gettempdir()) / f"nar-{os.getuid()}" / ".cache" / "nar"
+    assert capsys.readouterr().out.startswith(f"{expected}: ")
+    assert "~nobody" in error_of(run, capsys, "data", "list", "--data.cache_dir", "~nobody-of-this-name/cache")
 
 
 def error_of(run: Run, capsys: pytest.CaptureFixture[str], *args: str) -> str:
