@@ -89,7 +89,7 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
         and not module._backward_pre_hooks
         and not module._backward_hooks
         and "forward" not in module.__dict__
-        and not _has_any_global_hook()
+        and not _has_any_global_hook()  # type: ignore[no-untyped-call]
         and all(x is None or type(x) in (nn.Parameter, Tensor) for x in module._parameters.values())
     )
 

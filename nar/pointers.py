@@ -71,7 +71,8 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     if is_plain:
         return plain_product_logits(source, target, weight)
     if not source.is_cpu:  # one target at a time: without gradients no [B, M, N, H] is ever held
-        return torch.cat([plain_product_logits(source, one, weight) for one in target.split(1, dim=1)], dim=-1)
+        parts = torch.split(target, 1, dim=1)
+        return torch.cat([plain_product_logits(source, one, weight) for one in parts], dim=-1)
     given = (x.contiguous() for x in alike(source, target, weight))
     logits: Tensor = ProductLogits.apply(*given)  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)

@@ -19,7 +19,7 @@ def plain_edge_logits(
 ) -> Tensor:
     """``w · max(source_j, target_i + We x_ij + Ws ReLU(Wf data_ij + bf))``; without Ws the data as they are."""
     second = target[:, :, None] + linear(x, x_weight)
-    if data is not None and states_weight is not None:
+    if data is not None and first_weight is not None and states_weight is not None:
         data = linear(linear(data, first_weight, first_bias).relu(), states_weight)
     return torch.maximum(source[:, None], second if data is None else second + data) @ weight
 

@@ -99,5 +99,5 @@ def attend(logits: Tensor, value: Tensor, heard: Tensor) -> Tensor:
     lowest = torch.finfo(logits.dtype).min
     weights = logits.masked_fill(~heard.bool()[..., None], lowest).softmax(dim=2)
     num_heads = logits.shape[-1]
-    parts = value.unflatten(-1, (num_heads, value.shape[-1] // num_heads))
+    parts = value.reshape(*value.shape[:-1], num_heads, value.shape[-1] // num_heads)
     return torch.einsum("bija,bjaf->biaf", weights, parts).flatten(2)

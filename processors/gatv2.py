@@ -103,9 +103,9 @@ class GATv2D2(nn.Module):
         Raises:
             ValueError: If there are not four views.
         """
-        views = (len(node_fts), len(edge_fts), len(graph_fts))
-        if views != (D2_ORDER,) * 3:
-            raise ValueError(f"expected {D2_ORDER} views in node_fts, edge_fts and graph_fts, given {views}")
+        number = (len(node_fts), len(edge_fts), len(graph_fts))
+        if number != (D2_ORDER,) * 3:
+            raise ValueError(f"expected {D2_ORDER} views in node_fts, edge_fts and graph_fts, given {number}")
         of_views = zip(node_fts, edge_fts, graph_fts, strict=True)
         views = [aligned(self, *of_view, adj, hidden) for of_view in of_views]
 
