@@ -202,7 +202,7 @@ def _check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     kind = kind_of(config)
     if kind not in KINDS:
         raise UserError(f"{path} is of a model of the kind {kind!r:.80}: expected one of {', '.join(KINDS)}")
-    parts = {"model": dict, "data": dict, **({"parts": dict} if kind == "text" else {"specs": dict})}
+    parts: dict[str, type] = {"model": dict, "data": dict, **({"parts": dict} if kind == "text" else {"specs": dict})}
     parts |= {name: form for name, form in {"changed": dict, "frozen": list}.items() if name in config}
     for name, form in parts.items():
         if not isinstance(config.get(name), form):

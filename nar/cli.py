@@ -339,8 +339,8 @@ class CLI(LightningCLI):
             check_algorithms(given.data.algorithms)
         if self.command == "convert":
             check_conversion(given)
-        if self.command == "fit" and given.get("ckpt_path") is None and (path := requeued(self._root())) is not None:
-            given.ckpt_path = str(path)
+        if self.command == "fit" and given.get("ckpt_path") is None and (saved := requeued(self._root())) is not None:
+            given.ckpt_path = str(saved)
         if given.get("ckpt_path") is None:
             if self.command not in ("fit", "convert"):
                 raise UserError(
@@ -619,7 +619,8 @@ class CLI(LightningCLI):
 
     def _say_what_ended_it(self, otherwise: signal.Signals | None, *, is_saved: bool) -> None:
         """Raise a SystemExit with the status of the signal that came, or of another if none was noticed."""
-        (stop,) = (callback for callback in self.trainer.callbacks if isinstance(callback, StopOnSignal))
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        (stop,) = (callback for callback in callbacks if isinstance(callback, StopOnSignal))
         number = otherwise if stop.signal is None else signal.Signals(stop.signal)
         if number is not None and self.trainer.is_global_zero:
             advice = "; go on by --ckpt_path last" if is_saved and self.lock is not None else ""
@@ -893,6 +894,7 @@ def check_nulls(name: str, given: Any) -> None:
 
 def parameters_below(kind: type) -> Iterator[str]:
     """The names of the parameters of all subclasses."""
+    below: type
     for below in kind.__subclasses__():
         yield from inspect.signature(below).parameters
         yield from parameters_below(below)

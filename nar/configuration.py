@@ -33,7 +33,7 @@ class KeepsArguments:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            cls.__init__ = _keeping(cls.__init__)  # type: ignore[misc]
+            cls.__init__ = _keeping(cls.__init__)  # type: ignore[method-assign]
 
     def when_made(self) -> None:
         """What is to be done after the constructor, if anything."""

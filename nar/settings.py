@@ -85,7 +85,7 @@ def check_text(text: str, name: str) -> None:
                 case yaml.AliasEvent():
                     if anchor in (of for of, _ in opened):
                         raise UserError(f"expected YAML that does not refer to itself, given {name}: *{anchor}")
-                    anchor, size = None, sizes.get(anchor, 1)
+                    anchor, size = None, sizes.get(str(anchor), 1)
                 case yaml.ScalarEvent():
                     size = 1
                 case yaml.CollectionStartEvent():
