@@ -32,9 +32,9 @@ SECONDS_BETWEEN_LINES = 10
 class CLRS30(StreamingData):
     """Training, validation and test data of CLRS-30 algorithms, drawn by the recipe of Ibarz et al. (2022).
 
-    Training never repeats a trajectory. Validation is at the largest training size; tests are at every
-    one of `test_sizes`, 64 being the official one. At every size string matchers have 5/4 as many nodes, as in the
-    published data: their haystack is as long as the size, and their needle a quarter of it. So their official test
+    Training never repeats a trajectory. Validation is at the largest training size, or at `val_size`; tests are at
+    every one of `test_sizes`, 64 being the official one. At every size string matchers have 5/4 as many nodes, as in
+    the published data: their haystack is as long as the size, and their needle a quarter of it. So their official test
     split, that of ``n = 64``, has 80 nodes, by which it is named wherever scores are.
 
     Args:
@@ -52,6 +52,8 @@ class CLRS30(StreamingData):
         source: What draws the trajectories of CLRS-30, which are the same: this library, or (slower) dm-clrs.
         test_graphs: A family of graphs to test on, such as ``watts_strogatz``, in place of dm-clrs's.
         test_graph_args: The family's parameters.
+        val_size: Number of nodes in validation (of string matchers 5/4 of it), if not that of the largest in training:
+            the larger they are, the more of the errors that tests will find are seen when the best weights are chosen.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class CLRS30(StreamingData):
         source: Source = "nar",
         test_graphs: str | None = None,
         test_graph_args: dict[str, int | float] | None = None,
+        val_size: int | None = None,
     ) -> None:
         super().__init__()
         given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
@@ -75,6 +78,7 @@ class CLRS30(StreamingData):
         self.algorithms: list[str | Algorithm] = list(ALGORITHMS) if is_all else given
         self.sizes = check_sizes("train_sizes", train_sizes)
         self.test_sizes = check_sizes("test_sizes", test_sizes)
+        self.val_size = val_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -99,7 +103,7 @@ class CLRS30(StreamingData):
             raise UserError(f"expected test_graphs, the family of test_graph_args, given {self.test_graph_args} alone")
         for algorithm in self.algorithms:
             test_sizes = [num_nodes_at(algorithm, size) for size in self.test_sizes]
-            for size in (*train_sizes(algorithm, self.sizes), *test_sizes):
+            for size in (*train_sizes(algorithm, self.sizes), self._val_size_of(algorithm), *test_sizes):
                 check_size(algorithm, size)
             if self.test_graphs is not None:
                 for size in test_sizes:  # one, so that what is wrong with the family is said before anything runs
@@ -124,11 +128,15 @@ class CLRS30(StreamingData):
 
     @property
     def val_splits(self) -> list[Split]:
-        """One for each algorithm, at its largest training size."""
+        """One for each algorithm."""
         return [
-            Split(algorithm, max(train_sizes(algorithm, self.sizes)), is_test=False, source=self.source)
+            Split(algorithm, self._val_size_of(algorithm), is_test=False, source=self.source)
             for algorithm in self.algorithms
         ]
+
+    def _val_size_of(self, algorithm: str | Algorithm) -> int:
+        """The size of `algorithm` in validation."""
+        return max(train_sizes(algorithm, self.sizes if self.val_size is None else [self.val_size]))
 
     @property
     def test_splits(self) -> list[Split]:

@@ -1,5 +1,6 @@
-"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert``, ``ask``, ``data``, and
-``nar salsa fit``, ``validate`` and ``test``; the first three also for a language model that reads a reasoner's states.
+"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert``, ``ask``, ``sweep``,
+``data``, and ``nar salsa fit``, ``validate`` and ``test``; the first three also for a language model that reads a
+reasoner's states.
 """
 
 import os
@@ -36,14 +37,17 @@ from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import save
+from torch.optim.lr_scheduler import LRScheduler
 from torch.overrides import TorchFunctionMode
 
+import nar.callbacks  # whose classes, and those of the schedules, can then be named without their modules
 import nar.processors
+import nar.schedules
 from nar.checkpoint import (
     TO_GO_ON,
     config_of,
@@ -145,6 +149,7 @@ FREE_IN_EVALUATION = (
     "hint_teacher_forcing",
     "dropout",
     "latent_noise",
+    "lr_scheduler",
     "penalties",
 )
 KEPT_OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
@@ -243,7 +248,7 @@ class CLI(LightningCLI):
     kind: Kind = "dense"
     runs = Path("runs")
     free_in_evaluation: tuple[str, ...] = FREE_IN_EVALUATION
-    kept_data: tuple[str, ...] = ("train_sizes", "batch_size", "chunk_length", "seed")
+    kept_data: tuple[str, ...] = ("train_sizes", "batch_size", "chunk_length", "seed", "val_size")
     program = "nar"
     lock: FileLock | None = None
 
@@ -257,10 +262,12 @@ class CLI(LightningCLI):
         return first == command or first.startswith("-")  # before a command there may be a configuration of any
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The default processor, and the specs of the data for the model."""
+        """The default processor, the specs of the data for the model, and what changes the learning rate."""
         assert isinstance(parser, Parser)
         parser.first_arguments = ("--model.processor", "TripletGMPNN")
         parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
+        parser.add_lr_scheduler_args((LRScheduler,))
+        parser.link_arguments("lr_scheduler", "model.lr_scheduler", as_plain)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """The parser of a command of Lightning's."""
@@ -277,6 +284,7 @@ class CLI(LightningCLI):
             "convert": (self._convert_parser, "Turn weights of dm-clrs into a checkpoint, or back."),
             "latents": (self._latents_parser, "Analyse the latent space of a model."),
             "ask": (Parser, "Show what a language model answers, and where it is wrong."),
+            "sweep": (Parser, "Train and test many models, and put their scores in a table."),
         }
         for command, (make, text) in parsers.items():
             self._subcommand_parsers[command] = make() if self.is_asked_for(command) else Parser()
@@ -364,8 +372,11 @@ class CLI(LightningCLI):
         subparser.first_arguments = ()
         try:
             check_plain({group: written[group] for group in ("model", "data")})
-            for group in ("model", "data"):
-                subparser.set_defaults({f"{group}.{name}": value for name, value in written[group].items()})
+            defaults = {
+                f"{group}.{name}": value for group in ("model", "data") for name, value in written[group].items()
+            }
+            scheduler = defaults.pop("model.lr_scheduler", None)  # has a name of its own on the command line
+            subparser.set_defaults({**defaults, **({"lr_scheduler": scheduler} if scheduler else {})})
             as_written = self._plain(subparser.parse_args([]))
         except Exception as error:  # whatever a parser makes of what is no setting
             raise UserError(f"{path} was made with settings that are refused: {one_line(error)}") from error
@@ -387,6 +398,8 @@ class CLI(LightningCLI):
                 names, given = self._known_processors(), message.rpartition("given ")[2]
                 own = "or the import path of a subclass of nar.processor.Processor"
                 message += f"{meant(given, names)} (known processors: {', '.join(names)}; {own})"
+            if message.startswith(f"--lr_scheduler: expected {CLASS}"):
+                message += " (known are those of nar.schedules and torch.optim.lr_scheduler)"
             raise UserError(message) from error
         given = config[config.subcommand]
         check_values(given.as_dict())
@@ -454,7 +467,10 @@ class CLI(LightningCLI):
     def _plain(self, config: Namespace) -> dict[str, Any]:
         """The same of a configuration of this command."""
         text = self._parser(self.command).dump(config, format="json", skip_none=False, skip_validation=True)
-        plain = {group: json.loads(text)[group] for group in ("model", "data")}
+        content = json.loads(text)
+        plain = {group: content[group] for group in ("model", "data")}
+        if "lr_scheduler" in content:
+            plain["model"]["lr_scheduler"] = content["lr_scheduler"]
         given = plain["data"]["algorithms"]
         given = given if isinstance(given, list) else [given]
         plain["data"]["algorithms"] = list(ALGORITHMS) if given == ["all"] else given
@@ -486,6 +502,8 @@ class CLI(LightningCLI):
             del config["trainer"]  # or the loggers and callbacks in it would be instantiated
         else:
             config.trainer.default_root_dir = str(self._root())
+            if config.model.get("lr_scheduler") is not None:
+                config.model.lr_scheduler = until(config.trainer.max_steps, config.model.lr_scheduler)
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
@@ -533,6 +551,12 @@ class CLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         else:
             extra.append(StopOnSignal())
+            averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
+            if config.ckpt_path is not None and "averaging_state" in self.checkpoint and not averages:
+                raise UserError(
+                    f"{config.ckpt_path} was made with averaged weights: expected the same trainer.callbacks, given "
+                    "none that averages them"
+                )
         saves = self.command == "fit" and not config.trainer.fast_dev_run and not config.trainer.barebones
         saves = saves and config.trainer.enable_checkpointing is not False
         if saves:
@@ -752,10 +776,10 @@ class SalsaCLI(CLI):
         return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The default processor, and the specs of the data for the model."""
+        """The default processor, the specs of the data for the model, and what changes the learning rate."""
+        super().add_arguments_to_parser(parser)
         assert isinstance(parser, Parser)
         parser.first_arguments = ("--model.processor", json.dumps(SPARSE_PROCESSOR))
-        parser.link_arguments("data.specs", "model.specs", apply_on="instantiate")
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Lightning's."""
@@ -888,7 +912,8 @@ def check_nulls(name: str, given: Any) -> None:
         if value is None:
             parser = Parser()
             kind = getattr(import_module(path), of_class)
-            parser.add_class_arguments(kind, name, skip={*arguments} - {argument}, sub_configs=True)
+            others = {*arguments, *inspect.signature(kind).parameters} - {argument}  # some are given by others
+            parser.add_class_arguments(kind, name, skip=others, sub_configs=True)
             parser.parse_args([f"--{name}.{argument}", "null"])
 
 
@@ -898,6 +923,57 @@ def parameters_below(kind: type) -> Iterator[str]:
     for below in kind.__subclasses__():
         yield from inspect.signature(below).parameters
         yield from parameters_below(below)
+
+
+def as_plain(given: Namespace | None) -> dict[str, Any] | None:
+    """What is configured of a class as plain values."""
+    return None if given is None else given.as_dict()
+
+
+def until(max_steps: int, lr_scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler that may be told the number of all steps, and has not been, with that number."""
+    arguments = dict(lr_scheduler.get("init_args", {}))
+    if "total_steps" in arguments and arguments["total_steps"] is None:
+        arguments["total_steps"] = max_steps
+    return {"class_path": lr_scheduler["class_path"], "init_args": arguments}
+
+
+class Rehearsal(CLI):
+    """Does with the arguments of a command what comes before anything is trained."""
+
+    def instantiate_classes(self) -> None:
+        """Instantiate the model and the data, but nothing of the trainer, which may open files."""
+        self.max_steps = self.config[self.command].trainer.max_steps
+        self.algorithms = self._plain_config()["data"]["algorithms"]
+        del self.config[self.command]["trainer"]
+        with refusing(), Room(COPIES_IN_TRAINING):
+            self.parser.instantiate_classes(self.config)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Train nothing."""
+
+
+def rehearse(flags: Sequence[str]) -> dict[str, Any]:
+    """The algorithms and the number of training steps of ``nar fit`` with these flags.
+
+    Raises:
+        UserError: If it would not take them.
+    """
+    args = ["fit", *flags]
+    check_configs(args)
+    if is_of_text(args):
+        raise UserError("nar sweep trains reasoners of dense graphs: expected no language model")
+    rehearsal = Rehearsal(args, Reasoner, CLRS30, **COMMON)
+    return {"algorithms": rehearsal.algorithms, "max_steps": rehearsal.max_steps}
+
+
+COMMON: dict[str, Any] = {  # of all command lines
+    "parser_class": Parser,
+    "trainer_defaults": RECIPE,
+    "seed_everything_default": 42,
+    "save_config_kwargs": {"overwrite": True},
+    "auto_configure_optimizers": False,
+}
 
 
 def label(algorithm: str | dict[str, Any]) -> str:
@@ -1058,22 +1134,15 @@ def main() -> None:
         args = sys.argv[1:]
         if args[:1] == ["ask"]:
             return ask(args[1:])
+        if args[:1] == ["sweep"]:
+            raise SystemExit(import_module("nar.sweep_command").sweep(args[1:], rehearse))
         check_configs(args)
         if args[:1] == ["salsa"]:
             command_line, model, data = salsa_classes()
             del args[0]  # the rest is Lightning's
         elif is_of_text(args):
             command_line, model, data = text_classes()
-        command_line(
-            args,
-            model,
-            data,
-            parser_class=Parser,
-            trainer_defaults=RECIPE,
-            seed_everything_default=42,
-            save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
-        )
+        command_line(args, model, data, **COMMON)
     except KeyboardInterrupt:
         print("nar: ended by SIGINT", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.func import functional_call
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from nar import parallel
 from nar.affine import gathered_gradients
@@ -30,6 +30,7 @@ from nar.noise import Noise
 from nar.parallel import side_by_side
 from nar.processor import Processor
 from nar.saving import KnowsItself, matched_by_name
+from nar.schedules import with_scheduler
 from nar.specs import Spec, Stage, Type, at_stage
 
 Key = tuple[str, int]  # an algorithm and a size
@@ -61,6 +62,8 @@ class Reasoner(KnowsItself, LightningModule):
         latent_noise: What becomes of node states after the processor: one of :mod:`nar.noise`, or the import path of a
             subclass of :class:`nar.noise.Noise`; None for nothing.
         penalties: Weights of those penalties of the processor, by name, that are added to the loss.
+        lr_scheduler: What changes the learning rate after every step: the ``class_path`` of a scheduler such as
+            :class:`nar.schedules.WarmupCosine`, and its ``init_args``; None for nothing.
     """
 
     kind = "dense"
@@ -80,6 +83,7 @@ class Reasoner(KnowsItself, LightningModule):
         latent_decay_to: DecayTo = "zero",
         latent_noise: Noise | None = None,
         penalties: Mapping[str, float] | None = None,
+        lr_scheduler: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_learning_rate(learning_rate)
@@ -92,6 +96,7 @@ class Reasoner(KnowsItself, LightningModule):
                 raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         self.specs = specs
         self.learning_rate = learning_rate
+        self.lr_scheduler = lr_scheduler
         self.model = EncodeProcessDecode(
             specs,
             processor,
@@ -118,9 +123,10 @@ class Reasoner(KnowsItself, LightningModule):
         if isinstance(self.trainer.strategy, DDPStrategy):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
-    def configure_optimizers(self) -> Optimizer:
-        """Adam."""
-        return matched_by_name(Adam(self.named_parameters(), lr=self.learning_rate))
+    def configure_optimizers(self) -> Any:
+        """Adam, and what changes its learning rate."""
+        adam = matched_by_name(Adam(self.named_parameters(), lr=self.learning_rate))
+        return with_scheduler(adam, self.lr_scheduler)
 
     def forward(self, batch: Batch, *, with_hints: bool = True) -> Predictions:
         """Logits of outputs, and of hints if asked for."""

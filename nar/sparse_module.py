@@ -4,16 +4,18 @@ Source: Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorith
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from nar.errors import UserError
 from nar.limits import check_learning_rate
 from nar.processor import SparseProcessor
 from nar.saving import KnowsItself, matched_by_name
+from nar.schedules import with_scheduler
 from nar.sparse_batch import SparseBatch
 from nar.sparse_model import SparseEncodeProcessDecode, SparseHintMode, SparsePredictions
 from nar.sparse_scores import counts, losses, scores
@@ -33,6 +35,7 @@ class SparseReasoner(KnowsItself, LightningModule):
         processor: The graph network, such as ``nar.processors.sparse.ConvProcessor`` with a convolution.
         learning_rate: Of AdamW.
         hint_mode: Whether hints are fed back and predicted, or not used.
+        lr_scheduler: As of :class:`nar.module.Reasoner`.
     """
 
     kind = "sparse"
@@ -43,19 +46,22 @@ class SparseReasoner(KnowsItself, LightningModule):
         processor: SparseProcessor,
         learning_rate: float = 1e-3,
         hint_mode: SparseHintMode = "encoded_decoded",
+        lr_scheduler: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_learning_rate(learning_rate)
         self.specs = specs
         self.learning_rate = learning_rate
+        self.lr_scheduler = lr_scheduler
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)
         self.counts: dict[Key, dict[str, Tensor]] = {}
         self.scores: dict[Key, dict[str, float]] = {}
         """The scores of the last validation or test, by output and under ``"score"`` their mean."""
 
-    def configure_optimizers(self) -> Optimizer:
-        """AdamW."""
-        return matched_by_name(AdamW(self.named_parameters(), lr=self.learning_rate))
+    def configure_optimizers(self) -> Any:
+        """AdamW, and what changes its learning rate."""
+        adam = matched_by_name(AdamW(self.named_parameters(), lr=self.learning_rate))
+        return with_scheduler(adam, self.lr_scheduler)
 
     def forward(self, batch: SparseBatch, *, with_hints: bool = True) -> SparsePredictions:
         """Logits of outputs, and of hints if asked for."""

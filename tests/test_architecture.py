@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 
-COMMANDS = ("nar.cli", "nar.text_commands")
+COMMANDS = ("nar.cli", "nar.sweep_command", "nar.text_commands")
 # A module of `nar` itself imports modules of the lines above its own; what runs commands imports what it likes.
 LAYERS = [
     ["errors", "sources"],
@@ -28,6 +28,7 @@ LAYERS = [
         "numba_cache",
         "parallel",
         "precision",
+        "published",
         "report",
         "specs",
         "text_report",
@@ -40,12 +41,14 @@ LAYERS = [
         "refusals",
         "saving",
         "scatter",
+        "schedules",
         "settings",
+        "sweep_run",
         "tokenizer_files",
     ],
     ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
-    ["pickles", "pointers"],
-    ["decoders"],
+    ["pickles", "pointers", "sweep"],
+    ["decoders", "sweep_report"],
     ["model", "sparse_model"],
     ["graphs", "haiku", "latents", "losses", "metrics", "sparse_scores"],
     ["latent_studies", "module", "sparse_module"],

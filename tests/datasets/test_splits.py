@@ -23,6 +23,7 @@ from nar.datasets.recipe import apply_recipe, recipe_spec, train_sampler_args
 from nar.datasets.splits import Split, SplitBatches, TrainStream, draw
 from nar.datasets.trace import DTYPES
 from nar.datasets.upkeep import data_files
+from nar.errors import UserError
 from nar.specs import Type
 
 # One with plain outputs, with a permutation, with a mask over two strings, with many samples.
@@ -375,7 +376,7 @@ def test_a_batch_is_moved_to_a_device_with_all_that_it_has(chunk_length: int | N
 WORKERS = """
 from itertools import islice
 from torch import Tensor
-from nar.datasets import splits
+from nar.datasets import CLRS30, splits
 
 def keys(num_workers, start, chunk_length=None):
     stream = splits.TrainStream(["minimum"], [4, 5], 2, seed=0, start=start, chunk_length=chunk_length)
@@ -443,3 +444,23 @@ def is_running(process: Path) -> bool:
         return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "val_size", "expected"),
+    [("bfs", None, 16), ("bfs", 32, 32), ("bfs", 8, 8), ("kmp_matcher", None, 20), ("kmp_matcher", 32, 40)],
+)
+def test_validation_is_at_the_size_that_is_asked_for_or_at_the_largest_in_training(
+    algorithm: str, val_size: int | None, expected: int, tmp_path: Path
+) -> None:
+    data = CLRS30(algorithm, val_size=val_size, cache_dir=str(tmp_path), num_workers=0)
+    data.prepare_data()
+    batch = next(iter(data.val_dataloader()))
+    assert batch.num_nodes == expected
+    assert batch.feedback.features.inputs["pos"].shape[1] == expected
+    assert [path.name for path in tmp_path.rglob("*") if "test" in path.name] == []
+
+
+def test_a_size_of_validation_that_is_too_small_for_an_algorithm_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1"):
+        CLRS30("quicksort", val_size=1, cache_dir=str(tmp_path))

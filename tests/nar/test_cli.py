@@ -435,6 +435,7 @@ def test_two_processes_train_one_model_and_score_every_trajectory_once(
     # At the second validation split there is one batch: both processes must have a part of it.
     several = ["--data.algorithms", "[bfs,activity_selector]", *small, "--data.eval_batch_size", "64"]
     ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    ddp += ["--trainer.callbacks", "AveragedWeights", "--lr_scheduler", "WarmupCosine"]  # of which each has its own
     subprocess.run([NAR, "fit", *several, *ddp], cwd=tmp_path, check=True, capture_output=True)
     with_two = tmp_path / "run" / "logs" / "version_0" / "metrics.csv"
     # Losses are means over batches, which are others when two processes share a split; scores are pooled.
@@ -749,6 +750,7 @@ def test_a_checkpoint_for_other_settings_of_an_algorithm_is_refused(
         ("fit", "model.learning_rate", "0.5"),
         ("fit", "data.batch_size", "7"),
         ("fit", "data.chunk_length", "7"),
+        ("fit", "data.val_size", "7"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(

@@ -1,0 +1,265 @@
+"""One run of a campaign: ``nar fit`` and ``nar test`` in processes of their own, which go on from where they were."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from nar.errors import UserError
+from nar.files import replacing_text
+
+PROGRAM = "from nar.cli import main\nmain()"
+"""What is run with the arguments of a command."""
+# Comes before: a run has its lock as long as it lasts, and is told to end when its standard input does, which is when
+# who started it has ended: a campaign that is killed leaves nobody behind who trains in its folders.
+START = """
+import os, signal, sys
+from threading import Thread
+from filelock import FileLock, Timeout
+
+def end_after_input():
+    os.read(0, 1)
+    signal.raise_signal(signal.SIGTERM)
+
+_, patience, lock, *sys.argv = sys.argv
+lock = FileLock(lock)
+try:
+    lock.acquire(timeout=float(patience))
+except Timeout:
+    raise SystemExit(f"nar: error: another process is at work in {os.path.dirname(lock.lock_file)}")
+Thread(target=end_after_input, daemon=True).start()
+"""
+POLL = 0.5  # seconds between two looks at a process
+GRACE = 120.0  # seconds in which a process that is told to end may save
+STARTUP = 40.0  # seconds that a test takes besides its forward passes, at most
+
+
+@dataclass
+class Reached:
+    """What a run has reached, as ``run.json`` in its folder has it.
+
+    Attributes:
+        steps: Of training.
+        seconds: Of training, over all processes that had a part in it.
+        is_finished: Whether training has come to its end.
+        scores: By the size of tests.
+        tested: The training step of the checkpoint that has these scores.
+        started: When a process began to train that is training still, or was killed.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    is_finished: bool = False
+    scores: dict[int, float] = field(default_factory=dict)
+    tested: int = 0
+    started: float | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Reached":
+        """What the run in a folder has reached: nothing, if there is none."""
+        path = folder / "run.json"
+        if not path.exists():
+            return cls()
+        try:
+            content = json.loads(path.read_text())
+            return cls(**{**content, "scores": {int(size): score for size, score in content["scores"].items()}})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path} is damaged: remove it, and what is in its folder is tested again") from error
+
+    def write(self, folder: Path) -> None:
+        """Keep it in the folder of the run."""
+        replace(folder / "run.json", json.dumps(asdict(self), indent=1))
+
+
+def train_and_test(
+    folder: Path,
+    flags: Sequence[str],
+    sizes: Sequence[int],
+    *,
+    deadline: float = math.inf,
+    test_steps: float = 0.0,
+    stop: Path | None = None,
+    num_threads: int = 1,
+    cwd: Path | None = None,
+) -> Reached:
+    """What a run has reached after it went on from where it was, and the best checkpoint was tested.
+
+    Args:
+        folder: Of the run.
+        flags: Of ``nar fit``.
+        sizes: Of tests.
+        deadline: When it has to have ended, in seconds since 1970: it is stopped before, so that it can be tested.
+        test_steps: How many training steps take about as long as the tests.
+        stop: A file: once it is there, training is stopped, and nothing is tested.
+        num_threads: Of the processes, unless the environment has ``OMP_NUM_THREADS``.
+        cwd: Where the commands run; here, if not given.
+
+    Raises:
+        UserError: If training or a test fails, or another process is at work in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = Commands(folder, {"OMP_NUM_THREADS": str(num_threads), **os.environ}, stop, cwd)
+    reached = Reached.read(folder)
+    if not reached.is_finished:
+        _train(commands, reached, flags, deadline, test_steps)
+    if not commands.is_stopped():
+        _test(commands, reached, sizes, deadline)
+    return reached
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Runs commands of ``nar`` for one run.
+
+    Attributes:
+        folder: Of the run, where ``printed.txt`` has what they print.
+        environment: Of their processes.
+        stop: A file: once it is there, they are told to end.
+        cwd: Where they run.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+    stop: Path | None
+    cwd: Path | None
+
+    def is_stopped(self) -> bool:
+        """Whether all are to end."""
+        return self.stop is not None and self.stop.exists()
+
+    def run(self, command: str, flags: Sequence[str], is_late: Callable[[], bool]) -> bool:
+        """Whether a command came to its end, and was not told to end before, as it is when it is late.
+
+        Raises:
+            UserError: If it failed.
+        """
+        nar = Path(sys.executable).with_name("nar")  # by which more processes would be started
+        own = (str(GRACE), str(self.folder / "run.lock"), str(nar), command)
+        with (self.folder / "printed.txt").open("a+") as printed:
+            begin = printed.seek(0, os.SEEK_END)
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", START + PROGRAM, *own, *flags],
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=printed,
+                cwd=self.cwd,
+                env=self.environment,
+                start_new_session=True,  # Ctrl-C is for the campaign alone, which tells its runs
+            )
+            try:
+                is_told = self._wait(process, is_late)
+            finally:
+                _end(process)
+            printed.seek(begin)
+            if process.returncode and not is_told:
+                raise UserError(f"nar {command} {reason(process.returncode, printed.read())}")
+        return not is_told
+
+    def _wait(self, process: "subprocess.Popen[bytes]", is_late: Callable[[], bool]) -> bool:
+        """Wait until a process ends; whether it is to be told to."""
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(POLL)
+                return False
+            if self.is_stopped() or is_late():
+                return True
+
+
+def _train(commands: Commands, reached: Reached, flags: Sequence[str], deadline: float, test_steps: float) -> None:
+    """Train until the end, or until there is time left for the tests alone."""
+    folder, last = commands.folder, commands.folder / "last.ckpt"
+    if reached.started is not None:  # of a process that was killed it is known until when it saved
+        reached.seconds += max(0.0, last.stat().st_mtime - reached.started) if last.exists() else 0.0
+    before, begin = reached.seconds, time.time()
+
+    def is_late() -> bool:
+        rate = reached.seconds / reached.steps if reached.steps else 0.0
+        return time.time() > deadline - STARTUP - test_steps * rate
+
+    def look() -> bool:
+        reached.steps, reached.seconds = steps_of(last) or reached.steps, before + time.time() - begin
+        return is_late()
+
+    if is_late() or commands.is_stopped():
+        return
+    reached.started = begin
+    reached.write(folder)
+    own = ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(folder)]
+    try:
+        own += ["--ckpt_path", "last"] if last.exists() else []
+        reached.is_finished = commands.run("fit", [*flags, *own], look)
+    finally:
+        look()
+        reached.started = None
+        reached.write(folder)
+
+
+def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: float) -> None:
+    """Test the best checkpoint at the sizes at which it has not been, unless that takes too long."""
+    best = commands.folder / "best.ckpt"
+    if steps_of(best) != reached.tested:
+        reached.scores, reached.tested = {}, steps_of(best)
+    missing = sorted({*sizes} - {*reached.scores})
+    if not best.exists() or not missing or time.time() > deadline:
+        return
+    *_, config = sorted(commands.folder.glob("logs/version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    flags = ["--config", str(config), "--ckpt_path", str(best), "--data.test_sizes", json.dumps(missing)]
+    flags += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
+    if commands.run("test", flags, lambda: time.time() > deadline):
+        with (commands.folder / "ood.csv").open(newline="") as file:
+            found = {
+                int(row["num_nodes"]): float(row["score"]) for row in csv.DictReader(file) if row["output"] == "score"
+            }
+        # In the order of sizes: string matchers are tested on 5/4 as many nodes as the size says.
+        reached.scores |= dict(zip(missing, (found[size] for size in sorted(found)), strict=True))
+        reached.write(commands.folder)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Have a process end: it may save what it has."""
+    with process:  # its standard input is closed at the end
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        process.kill()
+
+
+def reason(status: int, printed: str) -> str:
+    """Why a command failed, in one line, by its status and what it printed."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"was ended by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    errors = [line.partition("nar: error: ")[2] for line in lines if line.startswith("nar: error: ")]
+    return f"failed: {(errors or lines or [f'status {status}'])[-1]}"
+
+
+def steps_of(checkpoint: Path) -> int:
+    """How many training steps a checkpoint is of; 0 if there is none that can be read."""
+    try:
+        return _steps_of(checkpoint, checkpoint.stat().st_mtime_ns)
+    except Exception:  # what a file that is damaged, or not yet whole, makes the unpickler raise has no end
+        return 0
+
+
+@lru_cache(maxsize=256)
+def _steps_of(checkpoint: Path, time_of_change: int) -> int:
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return int(content["global_step"])
+
+
+def replace(path: Path, text: str) -> None:
+    """Have a text in a file, which is never there by half."""
+    with replacing_text(path) as file:
+        file.write(text)
