@@ -1,6 +1,7 @@
 """Averages of weights: their values, where they are used, and that training goes on as it would without."""
 
 import copy
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,16 +138,36 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
     monkeypatch.setattr(Reasoner, method, failing)
 
 
+def is_terminated_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
+    """Have a run be told to end in that method of the reasoner after so many steps, once."""
+    original = getattr(Reasoner, method)
+
+    def told(self: Reasoner, *args: Any) -> Any:
+        if self.trainer.global_step == step:
+            monkeypatch.setattr(Reasoner, method, original)
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *args)
+
+    monkeypatch.setattr(Reasoner, method, told)
+
+
+@pytest.mark.parametrize("end", [fails_at, is_terminated_at])
 @pytest.mark.parametrize("method", ["training_step", "validation_step"])
 def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
-    method: str, run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    end: Callable[..., None],
+    method: str,
+    run: Run,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours = ["--config", str(CONFIGS / "clrs30_averaged.yaml"), *small, "--trainer.max_steps", "8"]
-    ours += ["--trainer.limit_val_batches", "1", "--data.val_size", "6", "--lr_scheduler.warmup_steps", "3"]
+    ours += ["--data.val_size", "6", "--lr_scheduler.warmup_steps", "3"]
     run("fit", *ours, "--trainer.default_root_dir", "whole")
-    fails_at(monkeypatch, method, 6)
-    with pytest.raises(KilledError):
+    end(monkeypatch, method, 6)
+    with pytest.raises((KilledError, SystemExit)) as stop:
         run("fit", *ours)
+    assert isinstance(stop.value, KilledError) or stop.value.code == 143
     run("fit", *ours, "--ckpt_path", "last")
     for name in ("best", "last"):
         one, other = (tmp_path / folder / f"{name}.ckpt" for folder in ("run", "whole"))

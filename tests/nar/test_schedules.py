@@ -118,7 +118,7 @@ def test_a_run_goes_on_with_the_schedule_it_was_made_with_alone(
             run("fit", *small, "--ckpt_path", "last", "--lr_scheduler", *other)
         error = capsys.readouterr().err
         assert "last.ckpt was made with model.lr_scheduler" in error
-        assert f"asks for {{'class_path': '{'nar' if 'W' in other[0] else 'torch'}" in error
+        assert f"{other[0]}', 'init_args': {{'{other[1].rpartition('.')[2]}': {other[2]}" in error
 
 
 def test_a_schedule_that_there_is_not_is_refused_in_one_line(
