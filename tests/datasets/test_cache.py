@@ -358,7 +358,7 @@ def test_numbers_that_numpy_has_not_are_generated_again(dtype: torch.dtype, tmp_
 def test_a_folder_under_the_name_of_a_file_is_gone_on_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Cache(tmp_path).path(KEY).mkdir()
     assert bits(Cache(tmp_path).get(KEY, feedback)) == bits(feedback())
-    assert "it is there already and is no file" in caplog.records[-1].getMessage()
+    assert "Is a directory" in caplog.records[-1].getMessage()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
