@@ -21,6 +21,7 @@ from nar.errors import UserError
 LEFT_OVER = 3600.0
 """Seconds after which a file that nobody has finished is taken for one of a writer that was killed."""
 
+_IS_FOLDER = 0x10  # the attribute of MS-DOS
 _TEMPORARY = "{name}{token}.tmp"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def check_archive(path: str | Path) -> None:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("compressed")
+        if any(member.external_attr & _IS_FOLDER for member in members):
+            raise ValueError("folders, of whose content torch reads nothing")
         if sum(member.file_size for member in members) > os.path.getsize(path):
             raise ValueError("members that are larger than the file")
         pickles = [member for member in members if member.filename.endswith("data.pkl")]

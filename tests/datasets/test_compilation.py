@@ -58,7 +58,7 @@ def new() -> New:
 
 def test_what_is_compiled_for_the_first_time_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     compile_ahead([(new().algorithm, 4)])
-    assert "compiled" in capsys.readouterr().out
+    assert "compiling Largest" in capsys.readouterr().out
 
 
 def test_what_has_been_compiled_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
