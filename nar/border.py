@@ -32,16 +32,19 @@ def check_shapes(operation: str, **operands: Operand) -> dict[str, int]:
         if tensor is None:
             continue
         names, shape = axes.split(), tensor.shape
-        if len(names) != len(shape) or any(
-            sizes.setdefault(axis, size) != size for axis, size in zip(names, shape, strict=True)
-        ):
+        fits = len(names) == len(shape)
+        for axis, size in zip(names, shape, strict=False):
+            if sizes.setdefault(axis, size) != size:
+                fits = False
+        if not fits:
             expected = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in names)
             raise ValueError(f"{operation}: expected {name} [{expected}], given {list(shape)}")
-        if tensor.dtype not in dtypes if dtypes else not tensor.is_floating_point():
+        if tensor.dtype is not dtypes[0] if dtypes else not tensor.is_floating_point():
             expected = str(dtypes[0]) if dtypes else "a floating-point type"
             raise TypeError(f"{operation}: expected {name} of {expected}, given {tensor.dtype}")
-        device = tensor.device if device is None else device
-        if tensor.device != device:
+        if device is None:
+            device = tensor.device
+        elif tensor.device != device:
             raise TypeError(f"{operation}: expected {name} on {device}, given one on {tensor.device}")
     return sizes
 

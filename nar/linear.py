@@ -15,6 +15,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from nar.affine import affine
 
+PLAIN_TENSORS = (nn.Parameter, Tensor)
 Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
 
@@ -82,16 +83,17 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
         module: The module.
         kind: The class that it has to be of, and not a subclass.
     """
-    return (
-        type(module) is kind
-        and not module._forward_pre_hooks
-        and not module._forward_hooks
-        and not module._backward_pre_hooks
-        and not module._backward_hooks
-        and "forward" not in module.__dict__
-        and not _has_any_global_hook()  # type: ignore[no-untyped-call]
-        and all(x is None or type(x) in (nn.Parameter, Tensor) for x in module._parameters.values())
-    )
+    return type(module) is kind and _is_as_defined(module) and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+
+
+def _is_as_defined(module: nn.Module) -> bool:
+    """Whether nothing was hung on a module or put in the place of its `forward` or of its weights."""
+    if module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks:
+        return False
+    for parameter in module._parameters.values():
+        if parameter is not None and type(parameter) not in PLAIN_TENSORS:
+            return False
+    return "forward" not in module.__dict__
 
 
 def two_layers(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
@@ -101,31 +103,37 @@ def two_layers(module: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor] | Non
     """
     kinds = (nn.ReLU, Linear, nn.ReLU, Linear)
     layers: list[Any] = list(module._modules.values())
-    if not is_plain(module, nn.Sequential) or len(layers) != len(kinds):
-        return None
-    if not all(map(is_plain, layers, kinds)):
+    if len(layers) != len(kinds) or not is_plain(module, nn.Sequential) or not all(map(is_plain, layers, kinds)):
         return None
     _, first, _, second = layers
-    width = first.weight.shape[1]
-    if not first.weight.shape == second.weight.shape == (width, width):
+    weight_1, weight_2 = first.weight, second.weight
+    if not weight_1.shape == weight_2.shape == weight_1.shape[::-1]:
         return None
-    return first.weight, first.bias_or_zeros(), second.weight, second.bias_or_zeros()
+    return weight_1, first.bias_or_zeros(), weight_2, second.bias_or_zeros()
 
 
-def may_be_given_channels(module: nn.Module, package: str | None = None) -> bool:
+def may_be_given_channels(module: nn.Module) -> bool:
     """Whether features may go through a module's layers as :class:`Channels`, which others would not understand.
 
     Every module in it has to be plain and of a class of torch's, of the library's or of the package that the module is
     from; see :func:`is_plain`.
     """
-    kind = type(module)
-    home, package = kind.__module__, package or kind.__module__.partition(".")[0]
-    is_known = home.startswith("torch.nn.modules.") or home.partition(".")[0] in ("nar", package)
-    return (
-        is_known
-        and is_plain(module, Linear if isinstance(module, nn.Linear) else kind)
-        and all(may_be_given_channels(part, package) for part in module._modules.values() if part is not None)
-    )
+    package = type(module).__module__.partition(".")[0]
+    return _are_known(module, package) and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+
+
+def _are_known(module: nn.Module, package: str) -> bool:
+    """Whether a module and all within it are as they were defined, and of classes that :func:`_is_known`."""
+    if not _is_as_defined(module) or not _is_known(type(module), package):
+        return False
+    return all(part is None or _are_known(part, package) for part in module._modules.values())
+
+
+def _is_known(kind: type[nn.Module], package: str) -> bool:
+    """Whether a class is one of torch's, of the library's or of a package, and no other linear layer than ours."""
+    if issubclass(kind, nn.Linear):
+        return kind is Linear
+    return kind.__module__.startswith(("nar.", "torch.nn.modules.", f"{package}.")) or kind.__module__ == package
 
 
 class Parts(NamedTuple):
