@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from nar.batch import Batch
-from nar.latent_plots import draw_pca
 from nar.latents import collect
 from nar.module import Reasoner
 
@@ -44,6 +43,8 @@ class LatentPCA(Callback):
         assert isinstance(pl_module, Reasoner)
         folder = Path(trainer.default_root_dir) / "latents"
         folder.mkdir(parents=True, exist_ok=True)
+        from nar.latent_plots import draw_pca  # here, as matplotlib takes long to be imported
+
         for algorithm, batch in self.batches.items():
             title = f"{algorithm}, n = {batch.num_nodes}, after {step} training steps"
             draw_pca(collect(pl_module.model, [batch]), title, folder / f"pca_{algorithm}_{step}.png")

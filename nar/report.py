@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +42,8 @@ def write_csv(scores: Scores, path: Path) -> None:
 
 def draw_scores(scores: Scores, path: Path) -> None:
     """Draw score against size, a line for each algorithm; the axis ends at 1, or at the largest error of a scalar."""
+    from matplotlib.figure import Figure  # here, as most commands draw nothing
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     algorithms = list(dict.fromkeys(algorithm for algorithm, _ in scores))

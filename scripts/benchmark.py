@@ -45,7 +45,7 @@ def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Training steps of this library."""
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli import keep_freed_memory, prepare_training
+    from nar.commands import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN
@@ -67,7 +67,7 @@ def nar_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Forward passes of this library."""
     import torch
 
-    from nar.cli import keep_freed_memory
+    from nar.commands import keep_freed_memory
     from nar.datasets import CLRS30
     from nar.module import Reasoner
     from nar.processors import TripletGMPNN

@@ -35,7 +35,7 @@ def with_nar(seed: int) -> None:
     import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli import keep_freed_memory, prepare_training
+    from nar.commands import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
     from nar.metrics import counts, scores
     from nar.module import Reasoner

@@ -23,7 +23,7 @@ def forward(algorithm: str, num_nodes: int) -> None:
     import torch
 
     from nar.batch import to_tensors
-    from nar.cli import keep_freed_memory
+    from nar.commands import keep_freed_memory
     from nar.datasets import sample
     from nar.datasets.recipe import apply_recipe, recipe_spec
     from nar.model import EncodeProcessDecode

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lightning_utilities.core import imports
+from lightning_utilities.core.imports import RequirementCache
+
+from nar.optional import taken_for_missing
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 
-COMMANDS = ("nar.cli", "nar.sweep_command", "nar.text_commands")
+COMMANDS = ("nar.cli", "nar.commands", "nar.data_command", "nar.parsing", "nar.sweep_command", "nar.text_commands")
 # A module of `nar` itself imports modules of the lines above its own; what runs commands imports what it likes.
 LAYERS = [
     ["errors", "sources"],
@@ -26,6 +30,7 @@ LAYERS = [
         "gpu",
         "limits",
         "numba_cache",
+        "optional",
         "parallel",
         "precision",
         "published",
@@ -97,9 +102,9 @@ IMPORTERS = {
     "lightning": [
         "nar.module",
         "nar.sparse_module",
-        "nar.cli",
         "nar.callbacks",
         "nar.checkpoint",
+        "nar.commands",
         "nar.progress",
         "nar.runs",
         "nar.datasets.datamodule",
@@ -210,8 +215,8 @@ def test_a_module_imports_only_what_it_may(module: str) -> None:
         ("nar.hybrid.transnar", "from nar.cli import main"),
         ("nar.hybrid.transnar", "import lightning"),
         ("nar.model", "from transformers import AutoModel"),
-        ("nar.cli", "from .module import Reasoner"),
-        ("nar.cli", "import clrs"),
+        ("nar.commands", "from .module import Reasoner"),
+        ("nar.commands", "import clrs"),
         ("nar.datasets.clrs30", "def specs():\n    from clrs import SPECS\n    return SPECS"),
         ("nar.datasets.recipe", "import importlib\nclrs = importlib.import_module('clrs')"),
         ("nar.datasets.recipe", "from importlib import import_module\nclrs = import_module('clrs._src')"),
@@ -229,7 +234,7 @@ def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nar.cli", "import lightning, nar.processors\nfrom nar.datasets import CLRS30"),
+        ("nar.commands", "import lightning, nar.processors\nfrom nar.datasets import CLRS30"),
         ("nar.module", "from lightning.pytorch import LightningModule\nfrom nar import model"),
         ("nar.processors.pgn", "from nar.processors.triplets import Triplets\nfrom nar.processor import Processor"),
         ("nar.processors.sparse.pgn_conv", "import torch_geometric.nn\nfrom nar.processors.gat import leaky_relu"),
@@ -260,15 +265,57 @@ def test_no_test_runs_with_the_repository_on_its_path() -> None:
 
 
 def test_importing_the_library_loads_neither_dm_clrs_nor_what_it_needs(tmp_path: Path) -> None:
-    code = "import sys, nar.cli, nar.datasets; print([m for m in ('clrs', 'jax', 'tensorflow') if m in sys.modules])"
+    code = (
+        "import sys, nar.commands, nar.datasets; print([m for m in ('clrs', 'jax', 'tensorflow') if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_processors_need_no_pytorch_geometric_unless_the_sparse_ones_are_asked_for(tmp_path: Path) -> None:
-    code = "import sys, nar.cli, nar.processors; print('torch_geometric' in sys.modules)"
+    code = "import sys, nar.commands, nar.processors; print('torch_geometric' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("args", "modules"),
+    [
+        (["--help"], ["torch", "numba", "numpy", "lightning", "jsonargparse"]),
+        (["tset"], ["torch", "numba", "numpy", "lightning", "jsonargparse"]),
+        (["data", "list"], ["lightning", "torchmetrics", "transformers", "matplotlib", "triton", "torch._dynamo"]),
+        (["test"], ["transformers", "matplotlib", "scipy.signal", "torch_geometric", "tensorflow"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_a_command_imports_nothing_large_that_it_does_not_need(
+    args: list[str], modules: list[str], tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+from contextlib import suppress
+from nar.cli import main
+sys.argv = ["nar", *{args}]
+with suppress(SystemExit):
+    main()
+print([module for module in {modules} if module in sys.modules])
+"""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_was_taken_for_missing_is_there_afterwards() -> None:
+    asked, unasked = RequirementCache("numpy"), RequirementCache("numpy>=1")
+    with taken_for_missing("numpy"):
+        assert not asked
+        assert not imports.package_available("numpy")
+        assert RequirementCache("torch")
+        assert imports.package_available("torch")
+    assert asked
+    assert unasked
+    assert imports.package_available("numpy")
 
 
 def test_drawing_trajectories_and_texts_needs_none_of_what_only_others_need(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-import nar.cli
+import nar.commands
 import nar.module
 from nar.batch import Batch
 from nar.checkpoint import config_of, load_reasoner, read_checkpoint
@@ -519,7 +519,7 @@ def test_a_terminal_has_a_bar(run: Run, small: list[str], monkeypatch: pytest.Mo
 def test_long_silences_of_a_log_are_broken_by_lines(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(nar.cli, "ProgressLines", lambda **_: ProgressLines(seconds=0))
+    monkeypatch.setattr(nar.commands, "ProgressLines", lambda **_: ProgressLines(seconds=0))
     settings = [part for part in small if part not in QUIET]
     run("fit", *settings)
     steps = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]

@@ -215,7 +215,7 @@ def test_without_pytorch_geometric_the_command_says_what_to_install(
     def refuse(name: str) -> None:
         raise ImportError('nar.datasets.sparse needs PyTorch Geometric: pip install "torch-geometric>=2.8"')
 
-    monkeypatch.setattr("nar.cli.import_module", refuse)
+    monkeypatch.setattr("nar.commands.import_module", refuse)
     with pytest.raises(SystemExit, match="2"):
         run("salsa", "fit")
     assert 'pip install "torch-geometric>=2.8"' in capsys.readouterr().err

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fake_nar import install, steps_in_text
 
-import nar.cli
+import nar.commands
 from nar import sweep
 from nar.checkpoint import read_checkpoint
 from nar.datasets import ALGORITHMS
@@ -189,7 +189,7 @@ def test_failed_runs_are_named_and_the_status_says_so(
     fake: None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = {"algorithms": ["fails", "bfs", "is_killed"], "max_steps": 10}
-    monkeypatch.setattr(nar.cli, "rehearse", lambda flags: known)
+    monkeypatch.setattr(nar.commands, "rehearse", lambda flags: known)
     assert status_of(run, "--trainer.max_steps", "10", "--sizes", "16", "--out", "out") == 1
     printed = capsys.readouterr()
     assert "nar: default/fails/seed0 failed: nar fit failed: it fails" in printed.err
@@ -203,7 +203,7 @@ def test_failed_runs_are_named_and_the_status_says_so(
 def test_a_signal_stops_the_campaign_which_goes_on_with_the_same_command(
     number: signal.Signals, fake: None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nar.cli, "rehearse", lambda flags: {"algorithms": ["bfs", "dfs"], "max_steps": 200})
+    monkeypatch.setattr(nar.commands, "rehearse", lambda flags: {"algorithms": ["bfs", "dfs"], "max_steps": 200})
     args = ["--trainer.max_steps", "200", "--sizes", "16", "--out"]
     assert status_of(run, *args, "whole") == 0
     saved = tmp_path / "out" / "default" / "dfs" / "seed0" / "last.ckpt"
@@ -233,7 +233,7 @@ def read_scores(path: Path) -> list[tuple[str, ...]]:
 
 def test_all_are_the_30_algorithms(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["nar"])
-    rehearsed = nar.cli.rehearse(["--config", str(CONFIGS / "clrs30.yaml"), "--data.algorithms", "all"])
+    rehearsed = nar.commands.rehearse(["--config", str(CONFIGS / "clrs30.yaml"), "--data.algorithms", "all"])
     assert rehearsed == {"algorithms": list(ALGORITHMS), "max_steps": 10_000}
 
 
@@ -242,17 +242,17 @@ def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_t
 ) -> None:
     monkeypatch.setattr("sys.argv", ["nar"])
     made: list[dict[str, Any]] = []
-    original = nar.cli.Rehearsal._run_subcommand
+    original = nar.commands.Rehearsal._run_subcommand
 
-    def keep(self: nar.cli.Rehearsal, subcommand: str) -> None:
+    def keep(self: nar.commands.Rehearsal, subcommand: str) -> None:
         made.append(self._plain_config()["model"])
         original(self, subcommand)
 
-    monkeypatch.setattr(nar.cli.Rehearsal, "_run_subcommand", keep)
+    monkeypatch.setattr(nar.commands.Rehearsal, "_run_subcommand", keep)
     base = ["--config", str(CONFIGS / "layers.yaml")]
     variants = sorted((CONFIGS / "variants").glob("*.yaml"))
     for more in ([], *(["--config", str(path)] for path in variants)):
-        nar.cli.rehearse([*base, *more])
+        nar.commands.rehearse([*base, *more])
     assert len(variants) == 9
     assert all(model["processor"]["init_args"]["hidden_dim"] == 32 for model in made)
     assert all(made.count(model) == 1 for model in made)
