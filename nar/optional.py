@@ -17,23 +17,28 @@ def taken_for_missing(*packages: str) -> Iterator[None]:
     draws something, is told the truth. In this process torchmetrics then has no metrics that need them. `import` itself
     is left alone.
     """
+    module: Any = imports
+    kind: Any = imports.RequirementCache
     answered: list[Any] = []
-    is_met, is_there = imports.RequirementCache._check_available, imports.package_available
+    hidden = {*packages}
+    is_met, is_there = kind._check_available, module.package_available
 
     def check(requirement: Any) -> None:
         name = re.split(r"[^\w-]", requirement.requirement or requirement.module)[0]
-        if name in packages and not hasattr(requirement, "available"):
+        if name in hidden and not hasattr(requirement, "available"):
             requirement.available, requirement.message = False, f"{name} is taken for missing"
             answered.append(requirement)
         else:
             is_met(requirement)
 
-    imports.RequirementCache._check_available = check  # type: ignore[method-assign]
-    imports.package_available = lambda name: name not in packages and is_there(name)
+    def check_package(name: str) -> bool:
+        return name not in hidden and bool(is_there(name))
+
+    kind._check_available, module.package_available = check, check_package
     try:
         yield
     finally:
-        imports.RequirementCache._check_available = is_met  # type: ignore[method-assign]
-        imports.package_available = is_there
+        kind._check_available, module.package_available = is_met, is_there
+        hidden.clear()  # for who has kept one of these functions
         for requirement in answered:
             del requirement.available

@@ -61,7 +61,7 @@ def check_algorithms(given: Any) -> None:
             parser.parse_object({"data": {"algorithms": given}})
 
 
-def parameters_below(kind: type) -> Iterator[str]:
+def parameters_below(kind: type[Any]) -> Iterator[str]:
     """The names of the parameters of all subclasses."""
     for below in kind.__subclasses__():
         yield from inspect.signature(below).parameters

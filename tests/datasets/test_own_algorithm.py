@@ -28,10 +28,10 @@ from own_algorithm import (
 from torch.utils.data import DataLoader
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets import CLRS30, Algorithm, Trace, datamodule, record, sample
+from nar.datasets import CLRS30, Algorithm, Trace, generation, record, sample
 from nar.datasets.cache import Cache
-from nar.datasets.datamodule import generate_splits
 from nar.datasets.fingerprint import code_of
+from nar.datasets.generation import generate_splits
 from nar.datasets.recipe import recipe_spec
 from nar.datasets.splits import Split, SplitBatches, TrainStream
 from nar.errors import UserError
@@ -746,7 +746,7 @@ class Pickling(ThreadPoolExecutor):
 def test_splits_are_generated_from_what_is_sent_to_other_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datamodule, "ProcessPoolExecutor", Pickling)
+    monkeypatch.setattr(generation, "ProcessPoolExecutor", Pickling)
     splits = [Split(Components(), size, is_test=True) for size in (4, 5)]
     generate_splits(splits, cache := Cache(tmp_path), num_processes=1)
     assert all(split.is_in(cache) for split in splits)

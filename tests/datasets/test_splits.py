@@ -17,8 +17,8 @@ from nar.batch import Batch, Feedback, NumpyArray
 from nar.datasets import CLRS30, sample, splits
 from nar.datasets.cache import Cache
 from nar.datasets.clrs30 import STRING_MATCHERS
-from nar.datasets.datamodule import generate_splits
 from nar.datasets.dm_clrs import sample_from_dm_clrs
+from nar.datasets.generation import generate_splits
 from nar.datasets.recipe import apply_recipe, recipe_spec, train_sampler_args
 from nar.datasets.splits import Split, SplitBatches, TrainStream, draw
 from nar.datasets.trace import DTYPES
@@ -404,7 +404,7 @@ import os, signal, time
 from threading import Thread
 import psutil
 from nar.datasets.cache import Cache
-from nar.datasets.datamodule import generate_splits
+from nar.datasets.generation import generate_splits
 from nar.datasets.splits import Split, TrainLoader, TrainStream
 
 def end(number):
