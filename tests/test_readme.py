@@ -73,12 +73,14 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
         if program == "nar":
             extra = {"fit": anywhere, "test": ["--data.test_sizes", "[4]"]}.get(args[0], [])
             extra = SALSA[args[1]] if args[0] == "salsa" else extra
+            extra = ["--minutes", "0"] if args[0] == "sweep" else extra  # the table of what is there
             is_of_text = any("transnar" in arg or "transformer" in arg for arg in args)
             extra = TEXT.get(args[0], []) if is_of_text else extra
             run(*args, *(["--model.processor.hidden_dim", "4"] if "--from-haiku" in args else extra))
     assert Path("runs/dijkstra/ood.png").exists()
     assert Path("runs/ConnectedComponents/ood.csv").exists()
     assert Path("runs/salsa/dijkstra/ood.png").exists()
+    assert Path("runs/clrs30/table.md").exists()
 
 
 @pytest.mark.parametrize("text", YAML, ids=range(len(YAML)))
@@ -100,7 +102,14 @@ def test_the_project_names_every_argument_that_the_readme_names(
     of_nar = re.sub(r"`python [^`]*`", "", README)  # scripts have arguments of their own
     named = set(re.findall(r"--[a-z_.-]+[a-z]", of_nar))
     of_text = [[command, "--model.language_model", "pythia", "--help"] for command in ("fit", "test")]
-    commands = (["fit", "--help"], ["convert", "--help"], ["latents", "--help"], ["ask", "--help"], *of_text)
+    commands = (
+        ["fit", "--help"],
+        ["convert", "--help"],
+        ["latents", "--help"],
+        ["ask", "--help"],
+        ["sweep", "--help"],
+        *of_text,
+    )
     for help_for in (*commands, ["fit", "--model.processor.help", "nar.processors.PGN"]):
         with pytest.raises(SystemExit, match="0"):
             run(*help_for)
