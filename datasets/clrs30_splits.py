@@ -5,6 +5,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022.
 
 from typing import Any, get_args
 
+from nar.configuration import KeepsArguments
 from nar.datasets.algorithm import Algorithm, check_algorithm
 from nar.datasets.arguments import MOST_IN_A_BATCH, check_named, check_sizes, is_whole, shown
 from nar.datasets.cache import Cache
@@ -19,7 +20,7 @@ MOST = {"chunk_length": 2**15, "batch_size": MOST_IN_A_BATCH, "eval_batch_size":
 """Of longer windows and of larger batches the first takes long to be drawn, and workers take all the memory."""
 
 
-class CLRS30Splits:
+class CLRS30Splits(KeepsArguments):
     """The splits of CLRS-30 algorithms by the recipe of Ibarz et al. (2022), and how training data are drawn.
 
     Training never repeats a trajectory. Validation is at the largest training size, or at `val_size`; tests are at

@@ -11,7 +11,7 @@ from numba import njit
 from numba.core.dispatcher import Dispatcher
 from numba.core.event import RecordingListener, install_listener, trigger_event
 
-from nar.datasets import ALGORITHMS, CLRS30, Algorithm, compilation, datamodule, sample
+from nar.datasets import ALGORITHMS, CLRS30, Algorithm, compilation, datamodule, generation, sample
 from nar.datasets.cache import Cache
 from nar.datasets.compilation import compile_ahead
 from nar.datasets.recipe import train_sampler_args, train_sizes
@@ -155,12 +155,12 @@ def test_splits_are_compiled_before_processes_are_forked(tmp_path: Path, monkeyp
         noted.append(len(function.signatures))
         raise InterruptedError
 
-    monkeypatch.setattr(datamodule, "ProcessPoolExecutor", pool)
-    monkeypatch.setattr(datamodule, "check_sendable", lambda split: None)
+    monkeypatch.setattr(generation, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(generation, "check_sendable", lambda split: None)
     monkeypatch.setattr(Split, "can_be_cached", True)
     monkeypatch.setattr(Split, "is_in", lambda split, cache: False)
     with pytest.raises(InterruptedError):
-        datamodule.generate_splits([Split(algorithm, 4, is_test=True)], Cache(tmp_path), num_processes=2)
+        generation.generate_splits([Split(algorithm, 4, is_test=True)], Cache(tmp_path), num_processes=2)
     assert noted == [1]
 
 

@@ -737,7 +737,10 @@ def test_a_spawned_worker_draws_what_this_process_draws() -> None:
 
 
 class Pickling(ThreadPoolExecutor):
-    """Runs what another process would be sent."""
+    """Runs what another process would be sent, in a thread, which needs none of what a process begins with."""
+
+    def __init__(self, max_workers: int, **_: Any) -> None:
+        super().__init__(max_workers)
 
     def submit(self, *sent: Any, **settings: Any) -> Any:
         return super().submit(*pickle.loads(pickle.dumps(sent)), **settings)

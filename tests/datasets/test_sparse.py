@@ -452,5 +452,5 @@ def test_without_pytorch_geometric_the_extra_is_named(monkeypatch: pytest.Monkey
     spec = importlib.util.spec_from_file_location("without_pyg", sparse.__file__)
     assert spec is not None
     assert spec.loader is not None
-    with pytest.raises(ImportError, match=r'needs PyTorch Geometric: pip install "nar\[pyg\]"'):
+    with pytest.raises(ImportError, match=r'needs PyTorch Geometric: pip install "torch-geometric>=2.8"'):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
