@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from nar.errors import UserError
 
 
-def with_scheduler(optimizer: Optimizer, scheduler: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_scheduler(optimizer: Optimizer, scheduler: Mapping[str, Any] | None) -> Optimizer | dict[str, Any]:
     """For Lightning: an optimizer and, if there is one, the scheduler that changes its learning rate after each step.
 
     Args:
@@ -23,7 +23,7 @@ def with_scheduler(optimizer: Optimizer, scheduler: Mapping[str, Any] | None) ->
         UserError: If there is no such class, or it does not take its arguments.
     """
     if scheduler is None:
-        return {"optimizer": optimizer}
+        return optimizer
     module, _, name = str(scheduler.get("class_path")).rpartition(".")
     try:
         make = getattr(import_module(module), name)

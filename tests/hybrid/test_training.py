@@ -425,7 +425,7 @@ def test_what_a_batch_draws_is_its_own() -> None:
         ),
         (["--data.algorithms", "[bfs,nothing]"], "nothing"),
         (["--data.train_lengths", "[4,1]"], "bfs needs at least"),
-        (["--data.train_lengths", "[]"], "one or more lengths"),
+        (["--data.train_lengths", "[]"], "at least one size in train_lengths"),
         (["--data.test_lengths", "[]"], "at least one size in test_lengths"),
         (["--data.tokenizer", "nowhere/at/all"], "expected the name or the folder of a tokenizer"),
         (["--model.language_model", "nowhere/at/all"], "no language model 'nowhere/at/all'"),

@@ -151,7 +151,7 @@ def test_too_few_features_of_edges_are_refused_by_name() -> None:
     ("conv", "message"),
     [
         (nn.Linear(3, 3), "expected a conv whose forward takes edge_index, given one that takes input"),
-        (pyg.GCNConv(2 * H, 3), r"expected a conv that gives 16 channels \(hidden_dim\), given .*\[10, 3\]"),
+        (pyg.GCNConv(2 * H, 3), r"expected a conv that gives 16 channels \(hidden_dim\), given .*\[1, 3\]"),
     ],
 )
 def test_what_is_no_conv_of_this_width_is_refused(conv: nn.Module, message: str) -> None:
