@@ -7,11 +7,11 @@ would have them: in the types that it is compiled for, and such that what it fin
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
-from scipy.sparse.csgraph import NegativeCycleError, bellman_ford, connected_components, floyd_warshall
 
 from nar.batch import NumpyArray
 from nar.datasets.arguments import is_finite, is_whole, shown
@@ -200,14 +200,15 @@ def graph(num_nodes: int, A: Any, *, algorithm: str) -> tuple[NumpyArray]:
     if algorithm in UNDIRECTED and (one_way := np.argwhere(A != A.T)).size:
         u, v = one_way[0]
         raise UserError(f"expected A to be symmetric, given {A[u, v]} from {u} to {v} and {A[v, u]} back")
+    csgraph = graph_algorithms()
     if given.directions is acyclic and (
-        connected_components(A, connection="strong")[0] < num_nodes or A.diagonal().any()
+        csgraph.connected_components(A, connection="strong")[0] < num_nodes or A.diagonal().any()
     ):
         raise UserError("expected A to have no cycles, given one that has")
     if (A.diagonal() < 0).any():
         raise UserError("expected no loop of negative weight in A, given one")
     if algorithm == "floyd_warshall":
-        check_cycles(A, floyd_warshall)
+        check_cycles(A, csgraph.floyd_warshall)
     longest = {"dijkstra": num_nodes - 1, "mst_prim": 1}.get(algorithm, 0) * A.max()
     if longest >= FAR:
         raise UserError(f"expected paths shorter than {FAR:g}, given weights up to {A.max():g} on {num_nodes} nodes")
@@ -219,7 +220,7 @@ def graph_and_source(num_nodes: int, A: Any, s: Any, *, algorithm: str) -> tuple
     (A,) = graph(num_nodes, A, algorithm=algorithm)
     s = check_node("s", s, num_nodes)
     if algorithm == "bellman_ford":
-        check_cycles(A, partial(bellman_ford, indices=s))
+        check_cycles(A, partial(graph_algorithms().bellman_ford, indices=s))
     return A, s
 
 
@@ -230,12 +231,17 @@ def check_node(name: str, value: Any, num_nodes: int) -> int:
     return int(value)
 
 
+def graph_algorithms() -> Any:
+    """Those of SciPy, which take long to be imported and are needed for inputs of a user's own alone."""
+    return import_module("scipy.sparse.csgraph")
+
+
 def check_cycles(A: NumpyArray, distances: Callable[[NumpyArray], NumpyArray]) -> None:
     """Raise a :class:`UserError` if a function of SciPy finds a cycle of negative weight on its way."""
     try:
         if (A < 0).any():
             distances(A)
-    except NegativeCycleError as error:
+    except graph_algorithms().NegativeCycleError as error:
         raise UserError("expected A to have no cycles of negative weight, given one that has") from error
 
 

@@ -8,12 +8,11 @@ import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
+from importlib import import_module
 from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
 
-import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
-from scipy.spatial import Delaunay
 
 from nar.batch import NumpyArray
 from nar.datasets.algorithm import Algorithm
@@ -41,7 +40,7 @@ def watts_strogatz(rng: np.random.RandomState, num_nodes: int, *, k: int = 4, re
         raise UserError(f"expected an even k, given {k}")
     check_probability("rewiring", rewiring)
     check_num_nodes(f"watts_strogatz with k = {k}", num_nodes, at_least=k + 1)
-    return edges_of(nx.watts_strogatz_graph(num_nodes, k, rewiring, seed=rng))
+    return edges_of(networkx().watts_strogatz_graph(num_nodes, k, rewiring, seed=rng))
 
 
 def barabasi_albert(rng: np.random.RandomState, num_nodes: int, *, m: int = 2) -> NumpyArray:
@@ -51,7 +50,7 @@ def barabasi_albert(rng: np.random.RandomState, num_nodes: int, *, m: int = 2) -
     """
     check_whole("m", m, at_least=1)
     check_num_nodes(f"barabasi_albert with m = {m}", num_nodes, at_least=m + 1)
-    return edges_of(nx.barabasi_albert_graph(num_nodes, m, seed=rng))
+    return edges_of(networkx().barabasi_albert_graph(num_nodes, m, seed=rng))
 
 
 def random_geometric(rng: np.random.RandomState, num_nodes: int, *, radius: float | None = None) -> NumpyArray:
@@ -70,6 +69,8 @@ def random_geometric(rng: np.random.RandomState, num_nodes: int, *, radius: floa
 def delaunay(rng: np.random.RandomState, num_nodes: int) -> NumpyArray:
     """The Delaunay triangulation of points of the unit square: connected and planar, with 2 n - 3 to 3 n - 6 edges."""
     check_num_nodes("delaunay", num_nodes, at_least=3)
+    from scipy.spatial import Delaunay  # here, as few draw by it
+
     triangles = Delaunay(rng.random_sample((num_nodes, 2))).simplices
     sides = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     edges: NumpyArray = np.unique(sides, axis=0)
@@ -87,7 +88,7 @@ def grid(rng: np.random.RandomState, num_nodes: int) -> NumpyArray:
 
 def tree(rng: np.random.RandomState, num_nodes: int) -> NumpyArray:
     """Any labelled tree, all equally likely."""
-    return edges_of(nx.random_labeled_tree(num_nodes, seed=rng))
+    return edges_of(networkx().random_labeled_tree(num_nodes, seed=rng))
 
 
 def path(rng: np.random.RandomState, num_nodes: int) -> NumpyArray:
@@ -292,6 +293,11 @@ def pairs(num_nodes: int, joined: Callable[[int], NumpyArray]) -> NumpyArray:
     later = [np.flatnonzero(joined(u)) + u + 1 for u in range(num_nodes)]
     u = np.repeat(np.arange(num_nodes), [len(nodes) for nodes in later])
     return np.stack([u, np.concatenate(later)], axis=1)
+
+
+def networkx() -> Any:
+    """networkx, which takes long to be imported, and of which few families are drawn."""
+    return import_module("networkx")
 
 
 def edges_of(graph: Any) -> NumpyArray:

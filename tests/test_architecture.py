@@ -313,9 +313,11 @@ def test_what_was_taken_for_missing_is_there_afterwards() -> None:
         assert not imports.package_available("numpy")
         assert RequirementCache("torch")
         assert imports.package_available("torch")
+        kept = imports.package_available
     assert asked
     assert unasked
     assert imports.package_available("numpy")
+    assert kept("numpy")
 
 
 def test_drawing_trajectories_and_texts_needs_none_of_what_only_others_need(tmp_path: Path) -> None:
