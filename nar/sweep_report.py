@@ -88,7 +88,8 @@ def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
             score.flag for name in algorithms if name in published() for score in published()[name].scores.values()
         }
         yield from (f"{title}: {text}." for title, text in SOURCES.values())
-        yield "; ".join(f"({flag}) {text}" for flag, text in FLAGS.items() if flag in flags) + "."
+        notes = [f"({flag}) {text}" for flag, text in FLAGS.items() if flag in flags]
+        yield from [f"{'; '.join(notes)}."] if notes else []
 
 
 def groups_of(algorithms: Sequence[str]) -> dict[str, list[list[str]]]:

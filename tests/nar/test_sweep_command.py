@@ -259,8 +259,7 @@ def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_t
 
 
 def test_every_command_is_in_the_help_and_sweep_has_its_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run("--help")
+    run("--help")
     assert "sweep" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="0"):
         run("sweep", "--help")
