@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from time import time as now
 
 import torch
 
@@ -42,7 +42,7 @@ Thread(target=end_after_input, daemon=True).start()
 """
 POLL = 0.5  # seconds between two looks at a process
 GRACE = 120.0  # seconds in which a process that is told to end may save
-STARTUP = 40.0  # seconds that a test takes besides its forward passes, at most
+STARTUP = 40.0  # seconds that a test takes besides its forward passes: more, if training took long to begin
 
 
 @dataclass
@@ -138,8 +138,14 @@ class Commands:
         """Whether all are to end."""
         return self.stop is not None and self.stop.exists()
 
-    def run(self, command: str, flags: Sequence[str], is_late: Callable[[], bool]) -> bool:
+    def run(self, command: str, flags: Sequence[str], is_late: Callable[[], bool], grace: float = 0.0) -> bool:
         """Whether a command came to its end, and was not told to end before, as it is when it is late.
+
+        Args:
+            command: Of ``nar``.
+            flags: Of the command.
+            is_late: Asked again and again.
+            grace: Seconds in which it may save what it has, once it is told to end.
 
         Raises:
             UserError: If it failed.
@@ -160,7 +166,7 @@ class Commands:
             try:
                 is_told = self._wait(process, is_late)
             finally:
-                _end(process)
+                _end(process, grace)
             printed.seek(begin)
             if process.returncode and not is_told:
                 raise UserError(f"nar {command} {reason(process.returncode, printed.read())}")
@@ -181,14 +187,14 @@ def _train(commands: Commands, reached: Reached, flags: Sequence[str], deadline:
     folder, last = commands.folder, commands.folder / "last.ckpt"
     if reached.started is not None:  # of a process that was killed it is known until when it saved
         reached.seconds += max(0.0, last.stat().st_mtime - reached.started) if last.exists() else 0.0
-    before, begin = reached.seconds, time.time()
+    before, begin = reached.seconds, now()
 
     def is_late() -> bool:
         rate = reached.seconds / reached.steps if reached.steps else 0.0
-        return time.time() > deadline - STARTUP - test_steps * rate
+        return now() > deadline - max(STARTUP, 2 * (begun_at(folder) - begin)) - test_steps * rate
 
     def look() -> bool:
-        reached.steps, reached.seconds = steps_of(last) or reached.steps, before + time.time() - begin
+        reached.steps, reached.seconds = steps_of(last) or reached.steps, before + now() - begin
         return is_late()
 
     if is_late() or commands.is_stopped():
@@ -198,7 +204,7 @@ def _train(commands: Commands, reached: Reached, flags: Sequence[str], deadline:
     own = ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(folder)]
     try:
         own += ["--ckpt_path", "last"] if last.exists() else []
-        reached.is_finished = commands.run("fit", [*flags, *own], look)
+        reached.is_finished = commands.run("fit", [*flags, *own], look, GRACE)
     finally:
         look()
         reached.started = None
@@ -211,12 +217,18 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
     if steps_of(best) != reached.tested:
         reached.scores, reached.tested = {}, steps_of(best)
     missing = sorted({*sizes} - {*reached.scores})
-    if not best.exists() or not missing or time.time() > deadline:
+    if not best.exists() or not missing or now() > deadline:
         return
-    *_, config = sorted(commands.folder.glob("logs/version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    flags = ["--config", str(config), "--ckpt_path", str(best), "--data.test_sizes", json.dumps(missing)]
+    flags = [
+        "--config",
+        str(configs(commands.folder)[-1]),
+        "--ckpt_path",
+        str(best),
+        "--data.test_sizes",
+        json.dumps(missing),
+    ]
     flags += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-    if commands.run("test", flags, lambda: time.time() > deadline):
+    if commands.run("test", flags, lambda: now() > deadline):
         with (commands.folder / "ood.csv").open(newline="") as file:
             found = {
                 int(row["num_nodes"]): float(row["score"]) for row in csv.DictReader(file) if row["output"] == "score"
@@ -226,12 +238,12 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
         reached.write(commands.folder)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Have a process end: it may save what it has."""
+def _end(process: "subprocess.Popen[bytes]", grace: float) -> None:
+    """Have a process end, after so many seconds at most."""
     with process:  # its standard input is closed at the end
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+            process.wait(grace)
         process.kill()
 
 
@@ -243,6 +255,16 @@ def reason(status: int, printed: str) -> str:
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     errors = [line.partition("nar: error: ")[2] for line in lines if line.startswith("nar: error: ")]
     return f"failed: {(errors or lines or [f'status {status}'])[-1]}"
+
+
+def configs(folder: Path) -> list[Path]:
+    """The configurations that processes wrote when they began to train, the last one last."""
+    return sorted(folder.glob("logs/version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
+
+
+def begun_at(folder: Path) -> float:
+    """When a process last began to train, after all that comes before; 0 if none has."""
+    return max((path.stat().st_mtime for path in configs(folder)), default=0.0)
 
 
 def steps_of(checkpoint: Path) -> int:

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from fake_nar import PROGRAM, install, steps_in_text
+from fake_nar import PAUSE, PROGRAM, install, steps_in_text
 from filelock import FileLock
 
 from nar import sweep, sweep_run
@@ -162,52 +162,76 @@ def test_a_campaign_that_was_stopped_goes_on_where_it_was(fake: None, tmp_path: 
     whole = campaign(tmp_path / "whole", ["bfs", "dfs"], max_steps=100)
     expected = {r.run: r.reached.scores for r in whole.train()}
     parts = campaign(tmp_path / "parts", ["bfs", "dfs"], max_steps=100)
-    stopped = train_until(parts, 30, parts.stop_file)
+    (tmp_path / "pause").touch()
+    stopped = train_until(parts, PAUSE, parts.stop_file)
+    (tmp_path / "pause").unlink()
     assert [r.error for r in stopped] == [None, None]
-    assert any(30 <= r.reached.steps < 100 for r in stopped)
+    assert {r.reached.steps for r in stopped} == {0, PAUSE}
     assert not any(r.reached.is_finished or r.reached.scores for r in stopped)
     assert {r.run: r.reached.scores for r in parts.train()} == expected
     assert all(r.reached.started is None and r.reached.seconds > 0.1 for r in parts.results())
 
 
+@pytest.fixture
+def clock(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that a run's steps turn by a second each, and a test that takes long by many."""
+
+    def now() -> float:
+        steps = max(map(steps_in_text, tmp_path.rglob("last.ckpt")), default=0)
+        has_begun = any((path.parent / "is_testing").exists() for path in tmp_path.rglob("last.ckpt"))
+        return steps + 1e6 * has_begun
+
+    monkeypatch.setattr(sweep_run, "now", now)
+    monkeypatch.setattr(sweep_run, "begun_at", lambda folder: 0.0)
+
+
 def test_a_run_is_stopped_in_time_and_tested_as_it_is(
-    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_run, "STARTUP", 1.0)
-    long = campaign(tmp_path / "out", max_steps=100_000)
-    begin = time.time()
-    (trained,) = long.train(deadline=begin + 2.5)
-    assert time.time() - begin < 2.5
-    assert 10 < trained.reached.steps < 2000
+    monkeypatch.setattr(sweep_run, "STARTUP", 300.0)
+    long = campaign(tmp_path / "out", max_steps=1_000_000)
+    (trained,) = long.train(deadline=400)
+    assert 20 <= trained.reached.steps < 100_000  # some of the 300 steps are for the tests, and some are taken late
     assert trained.reached.tested == trained.reached.steps
     assert set(trained.reached.scores) == {16, 64}
-    (more,) = long.train(deadline=time.time() + 2.5)
+    assert not trained.reached.is_finished
+    (more,) = long.train(deadline=trained.reached.steps + 1000)
     assert more.reached.steps > trained.reached.steps
+    assert more.reached.tested == more.reached.steps
     assert more.reached.scores != trained.reached.scores
 
 
-def test_a_test_that_takes_too_long_is_left_for_another_time(
-    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep_run, "STARTUP", 0.1)
-    (result,) = campaign(tmp_path / "out", ["takes_long_to_test"]).train(deadline=time.time() + 2)
+def test_a_test_that_takes_too_long_is_left_for_another_time(clock: None, tmp_path: Path) -> None:
+    (result,) = campaign(tmp_path / "out", ["takes_long_to_test"]).train(deadline=1000)
     assert (result.error, result.reached.is_finished, result.reached.scores) == (None, True, {})
 
 
-def test_more_time_is_left_for_tests_that_take_longer(
-    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("startup", "began", "test_steps", "steps"),
+    [(40, 0, 0, 961), (40, 0, 100, 861), (40, 15, 100, 861), (40, 30, 100, 841), (0, 0, 0, 1001)],
+)
+def test_as_much_time_is_left_as_tests_take_to_begin_and_to_end(
+    startup: float,
+    began: float,
+    test_steps: float,
+    steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sweep_run, "STARTUP", 0.0)
-    (tmp_path / "runs" / "v" / "bfs").mkdir(parents=True)
-    flags = ["--data.algorithms", "bfs", "--seed_everything", "0", "--trainer.max_steps", "100000"]
-    reached = {}
-    for test_steps in (0, 100):
-        folder = tmp_path / "runs" / "v" / "bfs" / str(test_steps)
-        reached[test_steps] = train_and_test(folder, flags, [], deadline=time.time() + 3, test_steps=test_steps)
-    assert reached[0].seconds > 2.5
-    rate = reached[100].seconds / reached[100].steps
-    assert reached[100].seconds + 100 * rate == pytest.approx(reached[0].seconds, abs=0.15)
-    assert 100 * rate > 0.2
+    time = {"now": 0}  # a step a second
+    monkeypatch.setattr(sweep_run, "STARTUP", startup)
+    monkeypatch.setattr(sweep_run, "now", lambda: float(time["now"]))
+    monkeypatch.setattr(sweep_run, "begun_at", lambda folder: float(began))
+    monkeypatch.setattr(sweep_run, "steps_of", lambda path: time["now"])
+
+    def run(self: Any, command: str, flags: Sequence[str], is_late: Callable[[], bool], grace: float) -> bool:
+        while not is_late():
+            time["now"] += 1
+        return False
+
+    monkeypatch.setattr(sweep_run.Commands, "run", run)
+    reached = train_and_test(tmp_path / "run", [], [], deadline=1000, test_steps=test_steps)
+    assert (reached.steps, reached.seconds, reached.is_finished) == (steps, steps, False)
 
 
 def test_nothing_begins_after_the_time_is_over(fake: None, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from fake_nar import install, steps_in_text
+from fake_nar import PAUSE, install, steps_in_text
 
 import nar.commands
 from nar import sweep
@@ -203,23 +203,25 @@ def test_failed_runs_are_named_and_the_status_says_so(
 def test_a_signal_stops_the_campaign_which_goes_on_with_the_same_command(
     number: signal.Signals, fake: None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nar.commands, "rehearse", lambda flags: {"algorithms": ["bfs", "dfs"], "max_steps": 200})
-    args = ["--trainer.max_steps", "200", "--sizes", "16", "--out"]
+    monkeypatch.setattr(nar.commands, "rehearse", lambda flags: {"algorithms": ["bfs", "dfs"], "max_steps": 100})
+    args = ["--trainer.max_steps", "100", "--sizes", "16", "--out"]
     assert status_of(run, *args, "whole") == 0
     saved = tmp_path / "out" / "default" / "dfs" / "seed0" / "last.ckpt"
 
     def send() -> None:
-        while steps_in_text(saved) < 20:
+        while steps_in_text(saved) < PAUSE:
             time.sleep(0.005)
         os.kill(os.getpid(), number)
 
+    (tmp_path / "pause").touch()
     thread = Thread(target=send)
     thread.start()
     handler = signal.getsignal(number)
     assert status_of(run, *args, "out") == 128 + number
     thread.join()
     assert signal.getsignal(number) is handler
-    assert 20 <= steps_in_text(saved) < 200
+    assert steps_in_text(saved) == PAUSE
+    (tmp_path / "pause").unlink()
     assert status_of(run, *args, "out") == 0
     one, other = (read_scores(tmp_path / folder / "scores.csv") for folder in ("whole", "out"))
     assert one == other
