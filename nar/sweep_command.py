@@ -36,6 +36,7 @@ one folder for each run.
   nar sweep --config scripts/configs/clrs30.yaml --variant model.processor=PGN --variant model.processor=MPNN
 """
 OWN_OF_RUNS = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
+OF_REPORT = 15.0  # seconds that the table and the picture take at the end, at most
 MPS, PIPES = "nvidia-cuda-mps-control", "CUDA_MPS_PIPE_DIRECTORY"
 
 Rehearse = Callable[[Sequence[str]], dict[str, Any]]
@@ -131,7 +132,7 @@ def sweep(args: Sequence[str], rehearse: Rehearse) -> int:
     failed: list[Result] = []
     on_gpu = given.jobs > 1 and given.cluster is None and torch.cuda.is_available()
     with stopping(campaign) as signals, shared_gpu() if on_gpu else nullcontext():
-        deadline = begin + 60 * given.minutes
+        deadline = begin + 60 * given.minutes - OF_REPORT
         for result in campaign.train(num_jobs=given.jobs, deadline=deadline, cluster=given.cluster):
             if result.error is not None:
                 failed.append(result)
