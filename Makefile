@@ -22,7 +22,7 @@ types: $(VENV)/test
 	rm -rf build
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target build/types .
 	cd tests && MYPYPATH=../build/types $(BIN)/mypy --config-file ../pyproject.toml -p nar | tee ../build/mypy.txt
-	grep -q "no issues found in $$(ls nar/*.py processors/*.py processors/sparse/*.py hybrid/*.py datasets/*.py | wc -l) source files" build/mypy.txt
+	grep -q "no issues found in $$(find nar processors hybrid datasets -name '*.py' | wc -l) source files" build/mypy.txt
 
 # torch comes first and pinned: left to be found by another package it would be a build of several gigabytes.
 $(VENV)/demo: pyproject.toml constraints.txt

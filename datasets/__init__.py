@@ -8,15 +8,15 @@ if __name__ == "datasets":
 
 from typing import TYPE_CHECKING, Any
 
-from nar import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
-from nar.datasets.algorithm import Algorithm
-from nar.datasets.clrs30 import ALGORITHMS, SPECS
-from nar.datasets.dm_clrs import dense
-from nar.datasets.samplers import sample
-from nar.datasets.trace import Trace, record
+from nar.datasets.clrs30.dm_clrs import dense
+from nar.datasets.clrs30.samplers import sample
+from nar.datasets.clrs30.specs import ALGORITHMS, SPECS
+from nar.datasets.engine.algorithm import Algorithm
+from nar.datasets.engine.trace import Trace, record
+from nar.ops import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
 
 if TYPE_CHECKING:
-    from nar.datasets.datamodule import CLRS30
+    from nar.datasets.splits.datamodule import CLRS30
 
 __all__ = ["ALGORITHMS", "CLRS30", "SPECS", "Algorithm", "Trace", "dense", "record", "sample"]
 
@@ -25,6 +25,6 @@ def __getattr__(name: str) -> Any:
     """The data module, imported when first asked for: Lightning takes longer than all else that is needed to draw."""
     if name != "CLRS30":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nar.datasets.datamodule import CLRS30
+    from nar.datasets.splits.datamodule import CLRS30
 
     return CLRS30

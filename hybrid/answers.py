@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 from nar.batch import Features, Graphs, NumpyArray
 from nar.hybrid.states import check_graphs
 from nar.hybrid.transnar import TransNAR
-from nar.metrics import definite
-from nar.model import EncodeProcessDecode, Heads
+from nar.model.metrics import definite
+from nar.model.unroll import EncodeProcessDecode, Heads
 
 END_OF_ANSWER = "\n\n"
 
@@ -123,7 +123,7 @@ def line_breaks(tokenizer: PreTrainedTokenizerBase) -> Tensor:
 def reasoner_outputs(
     reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int
 ) -> list[dict[str, NumpyArray]]:
-    """The definite outputs of the reasoner by name for the graph of each text (see :func:`nar.metrics.definite`).
+    """The definite outputs of the reasoner by name for the graph of each text (see :func:`nar.model.metrics.definite`).
 
     Args:
         reasoner: In evaluation mode.

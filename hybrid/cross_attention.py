@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.processors.adaptive_temperature import adaptive_temperature, masked_softmax
+from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
 
 
 class Keys(NamedTuple):
@@ -51,7 +51,7 @@ class CrossAttention(nn.Module):
         num_heads: Into how many heads of width d it is divided.
         state_dim: Width of s.
         adaptive_temperature: Whether the logits are multiplied, in evaluation mode, by
-            :func:`nar.processors.adaptive_temperature.adaptive_temperature`, so that attention stays sharp among more
+            :func:`nar.ops.adaptive_temperature.adaptive_temperature`, so that attention stays sharp among more
             states than in training.
     """
 

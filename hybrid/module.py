@@ -23,7 +23,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from nar.batch import NOT_SCORED, TextBatch
-from nar.checkpoint import config_of, kind_of, load_reasoner, load_weights, make_reasoner, read_checkpoint
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import (
@@ -37,10 +36,11 @@ from nar.hybrid.language_model import (
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.limits import check_learning_rate, check_steps
-from nar.module import Reasoner, is_distributed
-from nar.saving import KnowsItself, matched_by_name
-from nar.sparse_module import SparseReasoner
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
+from nar.training.checkpoint import config_of, kind_of, load_reasoner, load_weights, make_reasoner, read_checkpoint
+from nar.training.reasoner import Reasoner, is_distributed
+from nar.training.saving import KnowsItself, matched_by_name
+from nar.training.sparse_reasoner import SparseReasoner
 
 CHECKED_EVERY = 50  # steps, as a GPU has to be waited for to see whether a loss is finite
 Key = tuple[str, int]  # an algorithm and a size
@@ -158,7 +158,7 @@ class LanguageReasoner(KnowsItself, LightningModule):
         }
 
     def described(self) -> dict[str, Any]:
-        """See :meth:`nar.saving.KnowsItself.described`."""
+        """See :meth:`nar.training.saving.KnowsItself.described`."""
         return {"parts": self.parts()}
 
     def algorithm_names(self) -> list[str]:

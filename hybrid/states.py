@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nar.batch import Graphs, size_of
-from nar.linear import as_tensor
-from nar.model import EncodeProcessDecode, Heads
+from nar.model.unroll import EncodeProcessDecode, Heads
+from nar.ops.linear import as_tensor
 from nar.specs import Location, Spec, Type
 
 NUM_AXES = {Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}

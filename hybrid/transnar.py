@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nar.batch import Batch, Feedback, Graphs
-from nar.checkpoint import make_reasoner
-from nar.graphs import Recorder
 from nar.hybrid.cross_attention import CrossAttention, GatedCrossAttention, GraphKeys
 from nar.hybrid.language_model import (
     context_length,
@@ -34,9 +32,11 @@ from nar.hybrid.positions import (
 )
 from nar.hybrid.saving import check_weights, read_folder, read_weights, refused, restore_frozen, write_folder
 from nar.hybrid.states import ByBlock, graph_states, states_by_block
-from nar.model import EncodeProcessDecode
-from nar.module import Reasoner
-from nar.sparse_module import SparseReasoner
+from nar.model.unroll import EncodeProcessDecode
+from nar.training.checkpoint import make_reasoner
+from nar.training.cuda_graphs import Recorder
+from nar.training.reasoner import Reasoner
+from nar.training.sparse_reasoner import SparseReasoner
 
 Positions = Literal["random", "consecutive"]
 
@@ -73,8 +73,8 @@ class TransNAR(nn.Module):
 
     Args:
         language_model: Any causal language model of Hugging Face, also with adapters of PEFT.
-        reasoner: See :func:`nar.checkpoint.load_reasoner`; None for the language model alone, the baseline, which
-            does not look at graphs.
+        reasoner: See :func:`nar.training.checkpoint.load_reasoner`; None for the language model alone, the baseline,
+            which does not look at graphs.
         steps_per_block: How many steps the reasoner takes from one block to the next. (Without steps to take it keeps
             its last states.)
         num_heads: Of each cross-attention; as many as the language model has if None.

@@ -141,7 +141,7 @@ def size_of(spec: Spec, inputs: Mapping[str, Any]) -> int:
 
 def to_tensors(feedback: Feedback[NumpyArray], spec: Spec) -> Feedback[Tensor]:
     """The same trajectories as tensors: scalars in torch's default dtype, lengths as int64, all else as compact as it
-    is: the device widens it (see :func:`nar.encoders.dense`).
+    is: the device widens it (see :func:`nar.model.encoders.dense`).
     """
 
     def convert(probes: Mapping[str, NumpyArray]) -> dict[str, Tensor]:

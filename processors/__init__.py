@@ -1,7 +1,7 @@
 """Graph neural network layers for algorithmic reasoning, usable in any PyTorch model."""
 
-from nar.processors.asynchronous import Asynchronous
-from nar.processors.asynchrony import asynchrony_error
+from nar.processors.asynchronous.error import asynchrony_error
+from nar.processors.asynchronous.layer import Asynchronous
 from nar.processors.deep_sets import DeepSets
 from nar.processors.gat import GAT
 from nar.processors.gatv2 import GATv2

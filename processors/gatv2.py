@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, beside
+from nar.ops.linear import Channels, Linear, beside
 from nar.processor import Processor, aligned
 from nar.processors.gat import attend, leaky_relu
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, pad
 
 from nar.errors import UserError
-from nar.linear import Linear
+from nar.ops.linear import Linear
 from nar.processor import Processor, aligned
 
 

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, Rectified, ahead, beside, is_plain, two_layers
+from nar.ops.linear import Channels, Linear, Rectified, ahead, beside, is_plain, two_layers
+from nar.ops.max_message import max_message
 from nar.processor import Processor, aligned
-from nar.processors.max_message import max_message
 from nar.processors.reductions import AnyReduction, Max, ReductionByMode
 from nar.processors.triplets import Triplets
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nar.border import is_watched
 from nar.configuration import KeepsArguments
-from nar.linear import is_plain
-from nar.precision import at_least_float32
-from nar.processors.adaptive_temperature import adaptive_temperature, masked_softmax
-from nar.processors.max_message import UNHEARD
-from nar.processors.softmax_plus import softmax_plus
-from nar.processors.tropical import max_plus
+from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
+from nar.ops.border import is_watched
+from nar.ops.linear import is_plain
+from nar.ops.max_message import UNHEARD
+from nar.ops.max_plus import max_plus
+from nar.ops.precision import at_least_float32
+from nar.ops.softmax_plus import softmax_plus
 
 Adaptive = Literal["never", "evaluation", "always"]
 

@@ -7,7 +7,7 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 
 from torch import Tensor, nn
 
-from nar.linear import Channels, Linear, Rectified, ahead
+from nar.ops.linear import Channels, Linear, Rectified, ahead
 from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets
 
 

@@ -45,10 +45,10 @@ def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Training steps of this library."""
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.commands import keep_freed_memory, prepare_training
+    from nar.cli.train import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
-    from nar.module import Reasoner
     from nar.processors import TripletGMPNN
+    from nar.training.reasoner import Reasoner
 
     keep_freed_memory()
     prepare_training()  # as `nar fit` does
@@ -67,10 +67,10 @@ def nar_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Forward passes of this library."""
     import torch
 
-    from nar.commands import keep_freed_memory
+    from nar.cli.train import keep_freed_memory
     from nar.datasets import CLRS30
-    from nar.module import Reasoner
     from nar.processors import TripletGMPNN
+    from nar.training.reasoner import Reasoner
 
     keep_freed_memory()
     data = CLRS30(algorithms=algorithm, test_sizes=[num_nodes])
@@ -111,7 +111,7 @@ def dm_clrs_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
 
 def batches(algorithm: str, num_nodes: int, number: int) -> list[Any]:
     """The first batches of the training stream."""
-    from nar.datasets.splits import TrainStream
+    from nar.datasets.splits.splits import TrainStream
 
     stream = TrainStream([algorithm], [num_nodes], BATCH_SIZE, seed=1)
     return [stream[index] for index in range(number)]
@@ -124,7 +124,7 @@ def their_batches(ours: list[Any]) -> list[Any]:
 
     from nar.batch import Feedback
     from nar.datasets import dense
-    from nar.datasets.recipe import recipe_spec
+    from nar.datasets.clrs30.recipe import recipe_spec
 
     spec = recipe_spec(ours[0].algorithm)
     longest = max(int(batch.feedback.features.lengths.max()) for batch in ours)
@@ -153,7 +153,7 @@ def their_model(algorithm: str, feedbacks: list[Any]) -> Any:
     """A Triplet-GMPNN of dm-clrs as its training script makes it, for batches of some sizes."""
     import clrs
 
-    from nar.datasets.recipe import recipe_spec
+    from nar.datasets.clrs30.recipe import recipe_spec
 
     spec = {name: (str(p.stage), str(p.location), str(p.type)) for name, p in recipe_spec(algorithm).items()}
     model = clrs.models.BaselineModel(

@@ -22,9 +22,9 @@ ALGORITHM, SIZES, TEST_SIZE, GOAL, TEST_EVERY, MOST_STEPS = "bfs", [4, 7, 11, 13
 def test_batch() -> Any:
     """The official test split at n = 64."""
     from nar.batch import Batch, to_tensors
-    from nar.datasets.cache import Cache
-    from nar.datasets.recipe import recipe_spec
-    from nar.datasets.splits import Split
+    from nar.datasets.clrs30.recipe import recipe_spec
+    from nar.datasets.splits.cache import Cache
+    from nar.datasets.splits.splits import Split
 
     feedback = Split(ALGORITHM, TEST_SIZE, is_test=True).load(Cache(Path("~/.cache/nar")))
     return Batch(ALGORITHM, TEST_SIZE, 0, to_tensors(feedback, recipe_spec(ALGORITHM)))
@@ -35,11 +35,11 @@ def with_nar(seed: int) -> None:
     import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.commands import keep_freed_memory, prepare_training
+    from nar.cli.train import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
-    from nar.metrics import counts, scores
-    from nar.module import Reasoner
+    from nar.model.metrics import counts, scores
     from nar.processors import TripletGMPNN
+    from nar.training.reasoner import Reasoner
 
     keep_freed_memory()
     prepare_training()  # as `nar fit` does
@@ -65,7 +65,7 @@ def with_dm_clrs(seed: int) -> None:
     import clrs
     import jax
 
-    from nar.datasets.splits import TrainStream
+    from nar.datasets.splits.splits import TrainStream
 
     stream = TrainStream([ALGORITHM], SIZES, benchmark.BATCH_SIZE, seed=seed)
     ours = [stream[index] for index in range(MOST_STEPS)]

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nar.datasets import ALGORITHMS, sample
-from nar.datasets.compilation import compile_ahead
-from nar.datasets.splits import TrainLoader, TrainStream
+from nar.datasets.splits.compilation import compile_ahead
+from nar.datasets.splits.splits import TrainLoader, TrainStream
 
 TURNS = 5
 BATCH_SIZE = 32

@@ -29,10 +29,10 @@ from lightning.fabric.utilities import move_data_to_device
 from torch.nn.utils import clip_grad_norm_
 
 from nar.datasets import ALGORITHMS
-from nar.datasets.recipe import recipe_spec
-from nar.datasets.splits import TrainStream
-from nar.module import Reasoner
+from nar.datasets.clrs30.recipe import recipe_spec
+from nar.datasets.splits.splits import TrainStream
 from nar.processors import TripletGMPNN
+from nar.training.reasoner import Reasoner
 
 SIZES = [4, 7, 11, 13, 16]
 RECIPE_STEPS = 10_000

@@ -74,7 +74,7 @@ def trained_parameters(language_model: Mapping[str, Any]) -> int:
     """How many a language model of this configuration has."""
     import torch
 
-    from nar.datasets.tokenizer import text_tokenizer
+    from nar.datasets.text.tokenizer import text_tokenizer
     from nar.hybrid import make_language_model
 
     with torch.device("meta"):
@@ -100,7 +100,7 @@ def matched(language_model: Mapping[str, Any], target: int) -> dict[str, Any]:
 
 def hybrid_parameters(model: Mapping[str, Any], reasoner: Path) -> int:
     """How many parameters of a hybrid are trained."""
-    from nar.datasets.tokenizer import text_tokenizer
+    from nar.datasets.text.tokenizer import text_tokenizer
     from nar.hybrid.module import LanguageReasoner
 
     hybrid = LanguageReasoner(text_tokenizer(), (), **{**model, "reasoner": str(reasoner)})
@@ -161,7 +161,7 @@ def record(out: Path, rows: Sequence[Row]) -> None:
 
 def table(rows: Sequence[Row], train_sizes: Sequence[int]) -> Iterator[str]:
     """The lines of the table; at its end, the means over algorithms."""
-    from nar.text_report import kind_of_size
+    from nar.analysis.answers import kind_of_size
 
     models = (HYBRID, BASELINE, REASONER)
     scores: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)

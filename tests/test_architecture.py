@@ -5,116 +5,77 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 from lightning_utilities.core import imports
 from lightning_utilities.core.imports import RequirementCache
 
-from nar.optional import taken_for_missing
+from nar.cli.optional import taken_for_missing
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 
-COMMANDS = ("nar.cli", "nar.commands", "nar.data_command", "nar.parsing", "nar.sweep_command", "nar.text_commands")
-# A module of `nar` itself imports modules of the lines above its own; what runs commands imports what it likes.
-LAYERS = [
-    ["errors", "sources"],
-    ["files"],
-    [
-        "__init__",
-        "affine",
-        "border",
-        "configuration",
-        "gpu",
-        "limits",
-        "numba_cache",
-        "optional",
-        "parallel",
-        "precision",
-        "published",
-        "report",
-        "specs",
-        "text_report",
-    ],
-    [
-        "kernels",
-        "linear",
-        "noise",
-        "pointers_reference",
-        "refusals",
-        "saving",
-        "scatter",
-        "schedules",
-        "settings",
-        "sweep_run",
-        "tokenizer_files",
-    ],
-    ["batch", "encoders", "pointers_triton", "processor", "sparse_batch"],
-    ["pickles", "pointers", "sweep"],
-    ["decoders", "sweep_report"],
-    ["model", "sparse_model"],
-    ["graphs", "haiku", "latents", "losses", "metrics", "sparse_scores"],
-    ["latent_studies", "module", "sparse_module"],
-    ["checkpoint", "latent_plots"],
-    ["callbacks", "latent_report", "progress", "runs"],
-]
-# What the other packages import of the library, besides themselves.
-MAY_IMPORT = {
-    "nar.processors": [
-        "nar.affine",
-        "nar.border",
-        "nar.configuration",
-        "nar.errors",
-        "nar.gpu",
-        "nar.kernels",
-        "nar.linear",
-        "nar.parallel",
-        "nar.precision",
-        "nar.processor",
-    ],
-    "nar.processors.sparse": [
-        "nar.border",
-        "nar.kernels",
-        "nar.linear",
-        "nar.parallel",
-        "nar.precision",
-        "nar.processor",
-        "nar.processors",
-        "nar.scatter",
-    ],
-    "nar.datasets": [
-        "nar.specs",
+BASE = ["nar.configuration", "nar.errors", "nar.files", "nar.limits", "nar.moved", "nar.sources", "nar.specs"]
+SHARED = ["nar.batch", "nar.noise", "nar.processor", "nar.tokenizer_files"]  # what models, layers and data agree on
+FOR_LAYERS = ["nar.configuration", "nar.errors", "nar.processor", "nar.ops"]  # and nothing of CLRS-30
+# What the modules of a room import of the library, besides each other.
+ROOMS: dict[str, list[str]] = {
+    "nar": ["nar.moved"],
+    **dict.fromkeys(BASE, BASE),
+    "nar.ops": BASE,
+    **{module: [*BASE, *SHARED, "nar.ops"] for module in SHARED},
+    "nar.model": [*BASE, *SHARED, "nar.ops"],
+    "nar.sparse": [*BASE, *SHARED, "nar.ops"],
+    "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse"],
+    "nar.analysis": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.training"],
+    "nar.sweep": BASE,
+    "nar.processors.asynchronous": [*FOR_LAYERS],
+    "nar.processors.asynchronous.conv": [*FOR_LAYERS, "nar.processors.asynchronous", "nar.processors.sparse"],
+    "nar.processors": [*FOR_LAYERS, "nar.processors.asynchronous"],
+    "nar.processors.sparse": [*FOR_LAYERS, "nar.processors"],
+    "nar.datasets.engine": [*BASE, "nar.batch", "nar.ops.numba_cache"],
+    "nar.datasets.clrs30": [*BASE, "nar.batch", "nar.datasets.engine"],
+    "nar.datasets.splits": [*BASE, "nar.batch", "nar.datasets.engine", "nar.datasets.clrs30"],
+    "nar.datasets.salsa": [
+        *BASE,
         "nar.batch",
-        "nar.configuration",
-        "nar.errors",
-        "nar.files",
-        "nar.numba_cache",
-        "nar.sources",
-        "nar.sparse_batch",
-        "nar.tokenizer_files",
+        "nar.sparse.batch",
+        "nar.datasets.engine",
+        "nar.datasets.clrs30",
+        "nar.datasets.splits",
     ],
-    "nar.hybrid": [f"nar.{module}" for layer in LAYERS for module in layer] + ["nar.processors"],
+    "nar.datasets.text": [
+        *BASE,
+        *SHARED,
+        "nar.datasets.engine",
+        "nar.datasets.clrs30",
+        "nar.datasets.splits",
+    ],
+    "nar.datasets": ["nar.ops.numba_cache", "nar.datasets.engine", "nar.datasets.clrs30", "nar.datasets.splits"],
+    "nar.hybrid": [*BASE, *SHARED, "nar.ops", "nar.processors", "nar.model", "nar.training"],
 }
+COMMANDS = ["nar.cli"]  # import what they like
 # Who alone imports these.
 IMPORTERS = {
     "lightning": [
-        "nar.module",
-        "nar.sparse_module",
-        "nar.callbacks",
-        "nar.checkpoint",
-        "nar.commands",
-        "nar.progress",
-        "nar.runs",
-        "nar.datasets.datamodule",
-        "nar.datasets.streaming",
+        "nar.training.reasoner",
+        "nar.training.sparse_reasoner",
+        "nar.analysis.callbacks",
+        "nar.training.checkpoint",
+        "nar.cli.train",
+        "nar.training.progress",
+        "nar.training.runs",
+        "nar.datasets.splits.datamodule",
+        "nar.datasets.splits.streaming",
         "nar.hybrid.module",
     ],
-    "clrs": ["nar.datasets.dm_clrs"],
+    "clrs": ["nar.datasets.clrs30.dm_clrs"],
     "transformers": [
-        "nar.datasets.text_datamodule",
-        "nar.datasets.tokenizer",
+        "nar.datasets.text.datamodule",
+        "nar.datasets.text.tokenizer",
         "nar.tokenizer_files",
         "nar.hybrid.answers",
         "nar.hybrid.language_model",
@@ -124,21 +85,21 @@ IMPORTERS = {
     ],
     "peft": ["nar.hybrid.language_model"],
     "torch_geometric": [
-        "nar.datasets.sparse",
-        "nar.datasets.salsa",
-        "nar.processors.asynchronous_conv",
+        "nar.datasets.salsa.tasks",
+        "nar.datasets.salsa.datamodule",
+        "nar.processors.asynchronous.conv",
         "nar.processors.sparse",
     ],
-    "torch_scatter": ["nar.scatter"],
+    "torch_scatter": ["nar.ops.scatter"],
     # which needs PyTorch Geometric
-    "nar.processors.sparse": ["nar.processors.asynchronous_conv", "nar.processors.sparse"],
-    "tokenizers": ["nar.datasets.tokenizer"],
+    "nar.processors.sparse": ["nar.processors.asynchronous.conv", "nar.processors.sparse"],
+    "tokenizers": ["nar.datasets.text.tokenizer"],
 }
 # The file of every module by its dotted name.
 LIBRARY = {
-    ".".join([package, *path.relative_to(ROOT / folder).with_suffix("").parts]): path
+    ".".join([package, *([] if path.stem == "__init__" else [path.stem])]): path
     for package, folder in FOLDERS.items()
-    for path in sorted((ROOT / folder).rglob("*.py"))
+    for path in sorted((ROOT / folder).glob("*.py"))
 }
 
 
@@ -161,13 +122,24 @@ def is_allowed(module: str, name: str) -> bool:
     for package, importers in IMPORTERS.items():
         if is_in(name, package):
             return any(is_in(module, importer) for importer in importers)
-    if module in COMMANDS or not is_in(name, "nar"):
+    if not is_in(name, "nar"):
         return not name.startswith(".")
-    package, own_name = module.rsplit(".", maxsplit=1)
-    if package != "nar":
-        return any(is_in(name, other) for other in [package, *MAY_IMPORT[package]])
-    height = next(i for i, layer in enumerate(LAYERS) if own_name in layer)
-    return any(is_in(name, f"nar.{lower}") for layer in LAYERS[:height] for lower in layer)
+    room, target = room_of(module), module_of(name)
+    if room in COMMANDS or room_of(target) == room:
+        return True
+    return any(room_of(target) == other if other in ROOMS else is_in(target, other) for other in ROOMS[room])
+
+
+def module_of(name: str) -> str:
+    """The module of the library that a dotted name is in, or is."""
+    while name and name not in LIBRARY:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def room_of(module: str) -> str:
+    """The room of a module: the longest name in the table that it is or is in."""
+    return max((room for room in [*ROOMS, *COMMANDS] if is_in(module, room)), key=len)
 
 
 def is_in(name: str, package: str) -> bool:
@@ -180,49 +152,75 @@ def violations(module: str, path: Path) -> list[str]:
     return [name for name in imported(path) if not is_allowed(module, name)]
 
 
-@pytest.mark.parametrize("module", LIBRARY)
-def test_a_module_imports_only_what_it_may(module: str) -> None:
-    assert violations(module, LIBRARY[module]) == []
+def test_modules_import_only_what_their_rooms_may() -> None:
+    assert {module: found for module, path in LIBRARY.items() if (found := violations(module, path))} == {}
+
+
+def imports_among(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """What each module of the library imports of it."""
+    return {
+        module: {target for name in imported(path) if (target := module_of(name)) not in ("", "nar", module)}
+        for module, path in modules.items()
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter(imports_among(LIBRARY)).prepare()
+
+
+def test_a_planted_cycle_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text("def late() -> None:\n    from nar.model.unroll import EncodeProcessDecode\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(imports_among({**LIBRARY, "nar.model.encoders": path})).prepare()
+
+
+def test_no_room_depends_on_itself_by_way_of_others() -> None:
+    floors = {**dict.fromkeys(BASE, "base"), **dict.fromkeys(SHARED, "shared")}
+    rooms: dict[str, set[str]] = {}
+    for module, targets in imports_among(LIBRARY).items():
+        room = floors.get(room_of(module), room_of(module))
+        others = {floors.get(room_of(target), room_of(target)) for target in targets}
+        rooms.setdefault(room, set()).update(others - {room})
+    TopologicalSorter(rooms).prepare()
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nar.model", "import nar.processors"),
-        ("nar.model", "from nar import processors"),
-        ("nar.model", "import nar"),
-        ("nar.module", "from nar.datasets import CLRS30"),
-        ("nar.module", "from nar.hybrid import TransNAR"),
-        ("nar.model", "import lightning"),
-        ("nar.datasets.splits", "from lightning.pytorch import LightningDataModule"),
+        ("nar.model.unroll", "import nar.processors"),
+        ("nar.model.unroll", "from nar import processors"),
+        ("nar.model.unroll", "import nar"),
+        ("nar.training.reasoner", "from nar.datasets import CLRS30"),
+        ("nar.training.reasoner", "from nar.hybrid import TransNAR"),
+        ("nar.model.unroll", "import lightning"),
+        ("nar.datasets.splits.splits", "from lightning.pytorch import LightningDataModule"),
         ("nar.processors.pgn", "from nar.specs import Spec"),
         ("nar.processors.pgn", "from nar.processors_of_others import GAT"),
         ("nar.processors.pgn", "from nar.processors.sparse import PGNConv"),
         ("nar.processors.gat", "import torch_geometric"),
         ("nar.processors.sparse.pgn_conv", "from nar.specs import Spec"),
-        ("nar.processors.sparse.scatter", "import torch_scatter"),
-        ("nar.datasets.cache", "from nar.model import EncodeProcessDecode"),
-        ("nar.datasets.cache", "from nar.processors import PGN"),
-        ("nar.linear", "from nar.processor import Processor"),
+        ("nar.processors.sparse.aggregations", "import torch_scatter"),
+        ("nar.datasets.splits.cache", "from nar.model.unroll import EncodeProcessDecode"),
+        ("nar.datasets.splits.cache", "from nar.processors import PGN"),
+        ("nar.ops.linear", "from nar.processor import Processor"),
         ("nar.specs", "from nar.processor import Processor"),
-        ("nar.encoders", "from nar.decoders import Decoder"),
-        ("nar.model", "from nar.losses import losses"),
-        ("nar.losses", "from nar.module import Reasoner"),
-        ("nar.module", "import nar.cli"),
+        ("nar.model.losses", "from nar.training.reasoner import Reasoner"),
+        ("nar.training.reasoner", "import nar.cli"),
         ("nar.processors.mpnn", "from .pgn import PGN"),
         ("nar.processors.mpnn", "from . import pgn"),
         ("nar.hybrid.transnar", "from nar.datasets import CLRS30"),
         ("nar.hybrid.transnar", "from nar.cli import main"),
         ("nar.hybrid.transnar", "import lightning"),
-        ("nar.model", "from transformers import AutoModel"),
-        ("nar.commands", "from .module import Reasoner"),
-        ("nar.commands", "import clrs"),
-        ("nar.datasets.clrs30", "def specs():\n    from clrs import SPECS\n    return SPECS"),
-        ("nar.datasets.recipe", "import importlib\nclrs = importlib.import_module('clrs')"),
-        ("nar.datasets.recipe", "from importlib import import_module\nclrs = import_module('clrs._src')"),
-        ("nar.datasets.recipe", "clrs = __import__('clrs')"),
-        ("nar.datasets.text_data", "from transformers import AutoTokenizer"),
-        ("nar.model", "import tokenizers"),
+        ("nar.model.unroll", "from transformers import AutoModel"),
+        ("nar.cli.train", "from .module import Reasoner"),
+        ("nar.cli.train", "import clrs"),
+        ("nar.datasets.clrs30.specs", "def specs():\n    from clrs import SPECS\n    return SPECS"),
+        ("nar.datasets.clrs30.recipe", "import importlib\nclrs = importlib.import_module('clrs')"),
+        ("nar.datasets.clrs30.recipe", "from importlib import import_module\nclrs = import_module('clrs._src')"),
+        ("nar.datasets.clrs30.recipe", "clrs = __import__('clrs')"),
+        ("nar.datasets.text.stream", "from transformers import AutoTokenizer"),
+        ("nar.model.unroll", "import tokenizers"),
     ],
 )
 def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) -> None:
@@ -234,13 +232,13 @@ def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nar.commands", "import lightning, nar.processors\nfrom nar.datasets import CLRS30"),
-        ("nar.module", "from lightning.pytorch import LightningModule\nfrom nar import model"),
+        ("nar.cli.train", "import lightning, nar.processors\nfrom nar.datasets import CLRS30"),
+        ("nar.training.reasoner", "from lightning.pytorch import LightningModule\nfrom nar import model"),
         ("nar.processors.pgn", "from nar.processors.triplets import Triplets\nfrom nar.processor import Processor"),
         ("nar.processors.sparse.pgn_conv", "import torch_geometric.nn\nfrom nar.processors.gat import leaky_relu"),
-        ("nar.hybrid.transnar", "from nar.checkpoint import make_reasoner\nfrom nar.processors import PGN"),
-        ("nar.datasets.dm_clrs", "import importlib\nimportlib.import_module('clrs')"),
-        ("nar.datasets.splits", "from nar.specs import Spec\nfrom nar.batch import Batch\nimport torch"),
+        ("nar.hybrid.transnar", "from nar.training.checkpoint import make_reasoner\nfrom nar.processors import PGN"),
+        ("nar.datasets.clrs30.dm_clrs", "import importlib\nimportlib.import_module('clrs')"),
+        ("nar.datasets.splits.splits", "from nar.specs import Spec\nfrom nar.batch import Batch\nimport torch"),
     ],
 )
 def test_what_is_allowed_is_no_violation(module: str, source: str, tmp_path: Path) -> None:
@@ -250,7 +248,12 @@ def test_what_is_allowed_is_no_violation(module: str, source: str, tmp_path: Pat
 
 
 def test_every_folder_of_the_library_is_walked() -> None:
-    assert {"nar.cli", "nar.processors.pgn", "nar.datasets.samplers", "nar.hybrid.transnar"} <= LIBRARY.keys()
+    assert {
+        "nar.cli",
+        "nar.processors.pgn",
+        "nar.datasets.clrs30.samplers",
+        "nar.hybrid.transnar",
+    } <= LIBRARY.keys()
 
 
 def test_the_folder_datasets_cannot_be_imported_in_place_of_hugging_faces() -> None:
@@ -266,14 +269,14 @@ def test_no_test_runs_with_the_repository_on_its_path() -> None:
 
 def test_importing_the_library_loads_neither_dm_clrs_nor_what_it_needs(tmp_path: Path) -> None:
     code = (
-        "import sys, nar.commands, nar.datasets; print([m for m in ('clrs', 'jax', 'tensorflow') if m in sys.modules])"
+        "import sys, nar.cli.train, nar.datasets; print([m for m in ('clrs', 'jax', 'tensorflow') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_processors_need_no_pytorch_geometric_unless_the_sparse_ones_are_asked_for(tmp_path: Path) -> None:
-    code = "import sys, nar.commands, nar.processors; print('torch_geometric' in sys.modules)"
+    code = "import sys, nar.cli.train, nar.processors; print('torch_geometric' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

@@ -15,18 +15,23 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from nar import gpu, pointers, pointers_triton
-from nar.affine import gathered_gradients
 from nar.batch import Batch
-from nar.datasets.recipe import recipe_spec
-from nar.datasets.splits import TrainStream
-from nar.linear import Parts, Rectified
-from nar.losses import losses
-from nar.model import EncodeProcessDecode
-from nar.processors import TripletGMPNN, max_message_triton, tropical, tropical_triton
-from nar.processors import max_message as max_message_module
-from nar.processors.max_message import UNHEARD, max_message
-from nar.processors.tropical import max_plus
+from nar.datasets.clrs30.recipe import recipe_spec
+from nar.datasets.splits.splits import TrainStream
+from nar.model.losses import losses
+from nar.model.unroll import EncodeProcessDecode
+from nar.ops import device as gpu
+from nar.ops import max_message as max_message_module
+from nar.ops import max_plus as tropical
+from nar.ops import pointer_logits as pointers
+from nar.ops.affine import gathered_gradients
+from nar.ops.linear import Parts, Rectified
+from nar.ops.max_message import UNHEARD, max_message
+from nar.ops.max_message import triton as max_message_triton
+from nar.ops.max_plus import max_plus
+from nar.ops.max_plus import triton as tropical_triton
+from nar.ops.pointer_logits import triton as pointers_triton
+from nar.processors import TripletGMPNN
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 B, N, M, H, K, F = 2, 5, 18, 6, 3, 2

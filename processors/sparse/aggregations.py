@@ -14,9 +14,9 @@ from torch.compiler import is_exporting
 from torch_geometric.nn import aggr
 from torch_geometric.nn.resolver import aggregation_resolver
 
-from nar.border import check_index
-from nar.processors.adaptive_temperature import inverse_temperature
-from nar.scatter import scatter, scatter_softmax, sizes
+from nar.ops.adaptive_temperature import inverse_temperature
+from nar.ops.border import check_index
+from nar.ops.scatter import scatter, scatter_softmax, sizes
 
 
 def aggregation(given: str | aggr.Aggregation | Sequence[Any], **kwargs: Any) -> aggr.Aggregation:

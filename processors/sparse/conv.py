@@ -13,8 +13,8 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.utils import is_sparse, to_edge_index
 
-from nar.border import check_index
-from nar.linear import Linear
+from nar.ops.border import check_index
+from nar.ops.linear import Linear
 
 Flow = Literal["source_to_target", "target_to_source"]
 Width = int | tuple[int, int]
@@ -238,7 +238,7 @@ def width_of(features: Tensor) -> int | str:
 
 
 class LazyLinear(LazyModuleMixin, Linear):
-    """A :class:`nar.linear.Linear` that takes its width from the first x, and is then one of those.
+    """A :class:`nar.ops.linear.Linear` that takes its width from the first x, and is then one of those.
 
     Args:
         out_features: Width of y.

@@ -6,8 +6,8 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from nar.border import check_index, check_shapes
-from nar.linear import Channels, as_tensor
+from nar.ops.border import check_index, check_shapes
+from nar.ops.linear import Channels, as_tensor
 from nar.processor import SparseProcessor
 
 

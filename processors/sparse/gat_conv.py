@@ -14,10 +14,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from nar.linear import Linear
+from nar.ops.linear import Linear
+from nar.ops.scatter import scatter_softmax
 from nar.processors.gat import leaky_relu
 from nar.processors.sparse.conv import Flow, Nodes, Size, SparseConv, Width, linear
-from nar.scatter import scatter_softmax
 
 
 class AttentionConv(SparseConv, ABC):

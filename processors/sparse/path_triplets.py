@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nar.border import check_index
-from nar.linear import Linear
+from nar.ops.border import check_index
+from nar.ops.edge_max_message import by_receiver
+from nar.ops.linear import Linear
+from nar.ops.scatter import scatter
 from nar.processors.sparse.conv import linear
-from nar.processors.sparse.max_message import by_receiver
-from nar.scatter import scatter
 
 
 class PathTriplets(nn.Module):

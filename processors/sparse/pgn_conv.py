@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 
-from nar.border import is_watched
-from nar.linear import Linear, is_plain, two_layers
+from nar.ops.border import is_watched
+from nar.ops.edge_max_message import by_receiver, max_message
+from nar.ops.linear import Linear, is_plain, two_layers
 from nar.processors.sparse.aggregations import MaxAggregation, aggregation_of_width
 from nar.processors.sparse.conv import Flow, Given, Nodes, Size, SparseConv, Width, linear
-from nar.processors.sparse.max_message import by_receiver, max_message
 from nar.processors.sparse.path_triplets import PathTriplets
 
 
@@ -32,7 +32,7 @@ class PGNConv(SparseConv):
     With ``x = z`` and the same weights, ``conv.load_state_dict(pgn.state_dict())``, it is a
     :class:`nar.processors.PGN` whose `adj` are the edges; over all pairs of nodes, self-loops included, an
     :class:`~nar.processors.MPNN`, and with triplets and a gate a :class:`~nar.processors.TripletGMPNN`. The maximum is
-    taken without keeping any message (:mod:`nar.processors.sparse.max_message`), unless someone is to see them: a hook,
+    taken without keeping any message (:mod:`nar.ops.edge_max_message`), unless someone is to see them: a hook,
     an explainer, a compiler, a transform of ``torch.func``, or a part of this layer that was changed.
 
     Args:

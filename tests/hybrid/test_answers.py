@@ -11,11 +11,11 @@ from hybrids import ALGORITHMS, language_model, opened, reasoner
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from nar.datasets.text_data import TextSample, grouped, text_samples
-from nar.datasets.tokenizer import END, encode, text_tokenizer
+from nar.datasets.text.stream import TextSample, grouped, text_samples
+from nar.datasets.text.tokenizer import END, encode, text_tokenizer
 from nar.hybrid import TransNAR
 from nar.hybrid.answers import AnswerEnds, generate_answers, line_breaks, longest_answer, reasoner_outputs
-from nar.metrics import definite
+from nar.model.metrics import definite
 
 TOKENIZER = text_tokenizer()
 CONTEXT = 160

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nar.hybrid import GatedCrossAttention
-from nar.processors.adaptive_temperature import adaptive_temperature
+from nar.ops.adaptive_temperature import adaptive_temperature
 
 B, L, N, D, H, HEADS = 2, 3, 4, 6, 5, 2
 

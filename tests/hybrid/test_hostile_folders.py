@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nar.batch import grouped
-from nar.datasets.tokenizer import text_tokenizer
+from nar.datasets.text.tokenizer import text_tokenizer
 from nar.errors import UserError
 from nar.hybrid import LanguageReasoner, TransNAR, load_transnar
 from nar.hybrid.saving import write_sums

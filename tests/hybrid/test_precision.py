@@ -10,9 +10,9 @@ from hybrids import PAD, graph, hybrid, language_model, reasoner
 from torch import Tensor
 
 from nar.batch import grouped
-from nar.datasets.text_data import text_samples
-from nar.datasets.text_datamodule import text_batch
-from nar.datasets.tokenizer import text_tokenizer
+from nar.datasets.text.datamodule import text_batch
+from nar.datasets.text.stream import text_samples
+from nar.datasets.text.tokenizer import text_tokenizer
 from nar.hybrid import LanguageReasoner, TransNAR
 
 TEXTS = torch.tensor([[PAD, PAD, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])

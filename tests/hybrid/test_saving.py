@@ -13,14 +13,14 @@ from safetensors.torch import save_model
 from torch import Tensor
 
 from nar.batch import grouped
-from nar.checkpoint import load_reasoner, write_checkpoint
-from nar.datasets.tokenizer import text_tokenizer
+from nar.datasets.text.tokenizer import text_tokenizer
 from nar.hybrid import LanguageReasoner, TransNAR, load_transnar
 from nar.hybrid.cross_attention import CrossAttention
 from nar.hybrid.language_model import without_adapters
-from nar.module import Reasoner
 from nar.processors import MPNN
 from nar.processors.reductions import Softmax
+from nar.training.checkpoint import load_reasoner, write_checkpoint
+from nar.training.reasoner import Reasoner
 
 TEXTS = torch.tensor([[PAD, PAD, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])
 MASK = (TEXTS != PAD).long()

@@ -9,10 +9,10 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from nar.batch import Features, Graphs, grouped
-from nar.datasets.recipe import recipe_spec
+from nar.datasets.clrs30.recipe import recipe_spec
 from nar.hybrid.states import ByBlock, GraphStates, graph_states, states_by_block
-from nar.linear import as_tensor
-from nar.model import EncodeProcessDecode
+from nar.model.unroll import EncodeProcessDecode
+from nar.ops.linear import as_tensor
 from nar.processors import TripletGMPNN
 
 GRAPHS = [

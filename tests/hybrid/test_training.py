@@ -21,13 +21,13 @@ from hybrids import ALGORITHMS, language_model, reasoner
 from torch import Tensor
 
 from nar.batch import TextBatch
-from nar.checkpoint import read_checkpoint, write_checkpoint
-from nar.datasets.text_data import TRAIN_LENGTHS, TextStream, text_samples
-from nar.datasets.text_datamodule import CLRSText, text_batch
-from nar.datasets.tokenizer import text_tokenizer
+from nar.datasets.text.datamodule import CLRSText, text_batch
+from nar.datasets.text.stream import TRAIN_LENGTHS, TextStream, text_samples
+from nar.datasets.text.tokenizer import text_tokenizer
 from nar.errors import UserError
 from nar.hybrid import LanguageReasoner, TransNAR, load_transnar
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
+from nar.training.checkpoint import read_checkpoint, write_checkpoint
 
 Run = Callable[..., None]
 

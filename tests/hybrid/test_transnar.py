@@ -9,9 +9,9 @@ from hybrids import CONTEXT, FAMILIES, PAD, graph, hybrid, language_model, reaso
 from torch import Tensor
 
 from nar.batch import grouped
-from nar.graphs import Recorder
 from nar.hybrid import TransNAR
-from nar.sparse_module import SparseReasoner
+from nar.training.cuda_graphs import Recorder
+from nar.training.sparse_reasoner import SparseReasoner
 
 TEXTS = torch.tensor([[PAD, PAD, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14], [PAD, 3, 15, 16, 3, 17]])
 MASK = (TEXTS != PAD).long()

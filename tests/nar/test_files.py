@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from nar.checkpoint import load_reasoner, read_checkpoint
+from nar.cli.ask import read_baseline
 from nar.errors import UserError
 from nar.files import check_archive, check_file
-from nar.haiku import read_pickle
 from nar.noise import read_directions
-from nar.text_commands import read_baseline
+from nar.training.checkpoint import load_reasoner, read_checkpoint
+from nar.training.haiku import read_pickle
 
 
 def pipe(path: Path) -> None:

@@ -15,10 +15,10 @@ from cases import CASES, FAMILIES, INITIALISED, Case, read_golden, read_moments
 from parity import TOLERANCES, assert_equal, assert_initialised_alike, our_moments, our_results
 from torch import Tensor, nn
 
-import nar.decoders
-import nar.model
-from nar.linear import Linear, as_tensor
-from nar.model import EncodeProcessDecode, Predictions
+import nar.model.decoders
+import nar.model.unroll
+from nar.model.unroll import EncodeProcessDecode, Predictions
+from nar.ops.linear import Linear, as_tensor
 from nar.processors.pgn import PGN, Gate
 from nar.processors.triplets import Triplets
 
@@ -111,7 +111,7 @@ def decoder_fed_the_states_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None
     def wrong(self: EncodeProcessDecode, *args: Any) -> Any:
         states, hidden, cell = right(self, *args)
         node_fts, old, new = as_tensor(states.node).chunk(3, dim=-1)
-        return states._replace(node=nar.model.torch.cat([node_fts, new, old], dim=-1)), hidden, cell
+        return states._replace(node=nar.model.unroll.torch.cat([node_fts, new, old], dim=-1)), hidden, cell
 
     patch.setattr(EncodeProcessDecode, "_step", wrong)
 
@@ -126,13 +126,17 @@ def hints_compared_one_step_early(patch: pytest.MonkeyPatch) -> None:
 
 
 def sinkhorn_without_its_zero_diagonal(patch: pytest.MonkeyPatch) -> None:
-    right = nar.decoders.log_sinkhorn
+    right = nar.model.decoders.log_sinkhorn
 
     def wrong(logits: Tensor, num_steps: int) -> Tensor:
-        back = 1e6 * nar.decoders.SINKHORN_TEMPERATURE * nar.model.torch.eye(logits.shape[-1], dtype=logits.dtype)
+        back = (
+            1e6
+            * nar.model.decoders.SINKHORN_TEMPERATURE
+            * nar.model.unroll.torch.eye(logits.shape[-1], dtype=logits.dtype)
+        )
         return right(logits + back, num_steps)
 
-    patch.setattr(nar.decoders, "log_sinkhorn", wrong)
+    patch.setattr(nar.model.decoders, "log_sinkhorn", wrong)
 
 
 def outputs_read_at_the_last_step_of_the_batch(patch: pytest.MonkeyPatch) -> None:
@@ -147,8 +151,8 @@ def outputs_read_at_the_last_step_of_the_batch(patch: pytest.MonkeyPatch) -> Non
 
 
 def soft_hints_detached(patch: pytest.MonkeyPatch) -> None:
-    right = nar.model.soft_value
-    patch.setattr(nar.model, "soft_value", lambda probe, logits: right(probe, logits).detach())
+    right = nar.model.unroll.soft_value
+    patch.setattr(nar.model.unroll, "soft_value", lambda probe, logits: right(probe, logits).detach())
 
 
 FAULTS: list[Plant] = [

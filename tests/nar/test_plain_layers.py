@@ -13,14 +13,14 @@ from layers import random_inputs, randomised
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from nar.decoders import States, decode, make_decoder
-from nar.encoders import Encoder, Encoding
-from nar.linear import Channels, Linear, Map, as_tensor, is_plain, may_be_given_channels, two_layers
+from nar.model.decoders import States, decode, make_decoder
+from nar.model.encoders import Encoder, Encoding
+from nar.ops.linear import Channels, Linear, Map, as_tensor, is_plain, may_be_given_channels, two_layers
 from nar.processor import Processor
 from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
 from nar.processors.gatv2 import GATv2D2
-from nar.sparse_batch import SparseBatch
-from nar.sparse_model import SparseEncoder
+from nar.sparse.batch import SparseBatch
+from nar.sparse.model import SparseEncoder
 from nar.specs import Location, Probe, Stage, Type
 
 B, N, H, K = 2, 4, 6, 3

@@ -27,8 +27,8 @@ from layers import (
 from torch import Tensor
 
 from nar.errors import UserError
-from nar.haiku import MEMNET_ENTRIES, MEMNET_LINEARS
 from nar.processors.memnet import MemNet, position_encoding
+from nar.training.haiku import MEMNET_ENTRIES, MEMNET_LINEARS
 
 Make = Callable[[int], MemNet]
 

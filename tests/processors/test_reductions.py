@@ -10,9 +10,9 @@ from layers import Inputs, random_inputs
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from nar.ops.adaptive_temperature import adaptive_temperature
+from nar.ops.max_message import UNHEARD
 from nar.processors import MPNN, PGN, TripletGMPNN
-from nar.processors.adaptive_temperature import adaptive_temperature
-from nar.processors.max_message import UNHEARD
 from nar.processors.reductions import (
     LSTM,
     REDUCTIONS,

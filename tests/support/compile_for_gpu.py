@@ -11,9 +11,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from nar import pointers_triton
-from nar.linear import Parts, Rectified
-from nar.processors import max_message_triton, tropical_triton
+from nar.ops.linear import Parts, Rectified
+from nar.ops.max_message import triton as max_message_triton
+from nar.ops.max_plus import triton as tropical_triton
+from nar.ops.pointer_logits import triton as pointers_triton
 
 H100 = GPUTarget("cuda", 90, 32)
 TYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.int32: "i32", torch.int16: "i16"}

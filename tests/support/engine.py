@@ -7,8 +7,8 @@ import numpy as np
 
 from nar.batch import Feedback, NumpyArray
 from nar.datasets import SPECS, dense
-from nar.datasets.algorithm import trajectories
-from nar.datasets.samplers import CLRS_30
+from nar.datasets.clrs30.samplers import CLRS_30
+from nar.datasets.engine.algorithm import trajectories
 
 
 def by_hand(name: str, *data: Any, **settings: Any) -> Feedback[NumpyArray]:

@@ -18,7 +18,7 @@ PROGRAM = f"import runpy\nrunpy.run_path({__file__!r}, run_name='__main__')"
 
 def install(monkeypatch: Any) -> None:
     """Have runs of campaigns call this in place of ``nar``."""
-    from nar import sweep_run
+    from nar.sweep import run as sweep_run
 
     monkeypatch.setattr(sweep_run, "PROGRAM", PROGRAM)
     monkeypatch.setattr(sweep_run, "steps_of", steps_in_text)

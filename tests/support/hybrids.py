@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from nar.batch import Features, to_tensors
-from nar.checkpoint import make_reasoner
 from nar.datasets import sample
-from nar.datasets.recipe import apply_recipe, recipe_spec
+from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.hybrid import TransNAR, make_language_model
-from nar.module import Reasoner
+from nar.training.checkpoint import make_reasoner
+from nar.training.reasoner import Reasoner
 
 FAMILIES = ("llama", "gemma", "qwen2", "gpt_neox", "gpt2")
 OTHER_FAMILIES: dict[str, dict[str, Any]] = {  # with settings that they need besides, and None for what they lack

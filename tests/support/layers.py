@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.batch import NumpyArray
-from nar.haiku import ENTRIES, NORM_ENTRIES
+from nar.training.haiku import ENTRIES, NORM_ENTRIES
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

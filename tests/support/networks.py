@@ -10,8 +10,8 @@ import pytest
 from engine import by_hand
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30 import SPECS
-from nar.datasets.graphs import GRAPHS
+from nar.datasets.clrs30.graphs import GRAPHS
+from nar.datasets.clrs30.specs import SPECS
 from nar.specs import Stage, at_stage
 
 UNWEIGHTED = ("articulation_points", "bfs", "bridges", "dfs", "topological_sort")  # their matrices are of integers

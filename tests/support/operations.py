@@ -7,14 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nar.linear import Parts, Rectified
-from nar.pointers import edge_logits, product_logits
-from nar.pointers_reference import plain_edge_logits, plain_product_logits
-from nar.processors.max_message import max_message, plain_max_message
-from nar.processors.softmax_plus import plain_softmax_plus, softmax_plus
-from nar.processors.sparse import max_message as sparse
-from nar.processors.tropical import max_plus, plain_max_plus
-from nar.scatter import plain_max, scatter
+from nar.ops import edge_max_message as sparse
+from nar.ops.edge_max_message import reference
+from nar.ops.linear import Parts, Rectified
+from nar.ops.max_message import max_message
+from nar.ops.max_message.reference import plain_max_message
+from nar.ops.max_plus import max_plus
+from nar.ops.max_plus.reference import plain_max_plus
+from nar.ops.pointer_logits import edge_logits, product_logits
+from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
+from nar.ops.scatter import plain_max, scatter
+from nar.ops.softmax_plus import plain_softmax_plus, softmax_plus
 
 SIZES = {"B": 2, "N": 4, "S": 3, "R": 4, "M": 6, "E": 12, "H": 5, "K": 2, "F": 3, "W": 6}
 
@@ -89,7 +92,7 @@ OPERATIONS = {
     "edge_logits, states": Operation((*_OF_EDGES, "B S R F", "W F", "W", "H W"), _edge_logits, _plain_edge_logits),
     "product_logits": Operation(("B M H", "B N H", "H"), product_logits, plain_product_logits),
     "sparse max_message": Operation(
-        ("M H", "N H", "E K", "H K", *_LAYERS), _sparse(sparse.max_message), _sparse(sparse.plain_max_message)
+        ("M H", "N H", "E K", "H K", *_LAYERS), _sparse(sparse.max_message), _sparse(reference.plain_max_message)
     ),
     "scatter": Operation(("E H",), _scattered, _plain_scattered),
 }

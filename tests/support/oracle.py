@@ -14,8 +14,8 @@ from cases import HIDDEN_DIM, NUM_HEADS, TRIPLET_DIM, Case, Record, fixed_noise,
 
 from nar.batch import Features, Feedback, NumpyArray
 from nar.datasets import SPECS, dense, sample
-from nar.datasets.clrs30 import min_num_nodes
-from nar.datasets.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
+from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
+from nar.datasets.clrs30.specs import min_num_nodes
 from nar.specs import Type
 
 decoders: Any = importlib.import_module("clrs._src.decoders")

@@ -18,18 +18,18 @@ import torch
 from cases import HIDDEN_DIM, NUM_HEADS, TRIPLET_DIM, Case, Record, fixed_noise, moments
 from torch import Tensor
 
-import nar.decoders
+import nar.model.decoders
 from nar.batch import Features, Feedback, NumpyArray, to_tensors
-from nar.datasets.dm_clrs import compact
-from nar.datasets.recipe import recipe_spec
-from nar.encoders import dense
-from nar.haiku import from_haiku, haiku_names, to_haiku
-from nar.losses import losses
-from nar.metrics import counts, definite, hint_scores, scores
-from nar.model import EncodeProcessDecode, Predictions
+from nar.datasets.clrs30.dm_clrs import compact
+from nar.datasets.clrs30.recipe import recipe_spec
+from nar.model.encoders import dense
+from nar.model.losses import losses
+from nar.model.metrics import counts, definite, hint_scores, scores
+from nar.model.unroll import EncodeProcessDecode, Predictions
 from nar.processor import Processor
 from nar.processors import GAT, MPNN, PGN, DeepSets, GATv2, MemNet, TripletGMPNN
 from nar.specs import Spec, Type
+from nar.training.haiku import from_haiku, haiku_names, to_haiku
 
 TOLERANCES = {"float64": 1e-5, "float32": 2e-4}
 SMALLEST_GRADIENT = {"float64": 1e-6, "float32": 1e-2}  # of what is measured by itself, relative to the largest
@@ -88,7 +88,7 @@ def our_noise_fixed() -> Iterator[None]:
         return torch.from_numpy(fixed_noise(like.shape[-1])).to(like).expand_as(like)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(nar.decoders, "gumbel_noise", noise)
+        monkeypatch.setattr(nar.model.decoders, "gumbel_noise", noise)
         yield
 
 

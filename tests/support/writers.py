@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from nar.checkpoint import WholeFiles
 from nar.errors import UserError
 from nar.files import remove_leftovers
+from nar.training.checkpoint import WholeFiles
 
 SIZE = 300_000
 KILLS = 20

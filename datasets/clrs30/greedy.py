@@ -1,0 +1,90 @@
+"""Greedy algorithms: activity selection and task scheduling.
+
+Source: Cormen et al., "Introduction to Algorithms"; Gavril, "Algorithms for minimum coloring, maximum clique, minimum
+covering by cliques, and maximum independent set of a chordal graph", 1972; ``clrs/_src/algorithms/greedy.py`` of
+dm-clrs 2.0.3, whose probes these are.
+"""
+# NumPy sorts and compiled code selects: numba would put equal values into another order than dm-clrs does.
+
+from collections.abc import Mapping
+
+import numpy as np
+from numba import njit
+
+from nar.batch import NumpyArray
+from nar.datasets.clrs30.sorting import sequence
+from nar.datasets.engine.algorithm import Functions, positions
+from nar.datasets.engine.trace import Trace, record
+
+
+def draw_activities(
+    rng: np.random.RandomState, num_nodes: int, *, low: float = 0.0, high: float = 1.0
+) -> tuple[NumpyArray, NumpyArray]:
+    """Start and finish times: pairs drawn uniformly from [low, high)."""
+    times, other_times = rng.uniform(low, high, (2, num_nodes))
+    return np.minimum(times, other_times), np.maximum(times, other_times)
+
+
+def pair_inputs(first: NumpyArray, second: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
+    """``pos`` and what is given of each node: ``s`` and ``f``, or ``d`` and ``w``."""
+    return positions(len(first)), first, second
+
+
+def activity_selector(s: NumpyArray, f: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
+    """Select activities that do not overlap, as many as possible."""
+    return _select_activities(s, f, f.argsort(), trace)
+
+
+@njit(cache=True)
+def _select_activities(s: NumpyArray, f: NumpyArray, by_finish: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
+    """Take the activity that finishes first, and then each that starts no earlier than the last one taken finishes."""
+    pred = sequence(np.arange(len(s)))
+    selected = np.zeros(len(s), np.int8)
+    record(trace, pred, selected, 0, 0)
+    k = by_finish[0]
+    for m in by_finish:
+        if m == k or s[m] >= f[k]:
+            selected[m] = 1
+            k = m
+        record(trace, pred, selected, m, k)
+    return (selected,)
+
+
+def draw_tasks(
+    rng: np.random.RandomState,
+    num_nodes: int,
+    *,
+    max_deadline: int | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> tuple[NumpyArray, NumpyArray]:
+    """Deadlines from 1 to `max_deadline` (the number of tasks if None), and values drawn uniformly from [low, high)."""
+    if max_deadline is None:
+        max_deadline = num_nodes
+    return rng.randint(1, max_deadline + 1, num_nodes), rng.uniform(low, high, num_nodes)
+
+
+def task_scheduling(d: NumpyArray, w: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
+    """Select tasks of one unit of time each, to be done in the order of their values and before their deadlines."""
+    return _select_tasks(d, (-w).argsort(), trace)
+
+
+@njit(cache=True)
+def _select_tasks(d: NumpyArray, by_value: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
+    """Take one task after another, the most valuable first, unless its deadline is no later than the time t by then."""
+    pred = sequence(np.arange(len(d)))
+    selected = np.zeros(len(d), np.int8)
+    t = 0
+    record(trace, pred, selected, 0, t)
+    for i in by_value:
+        if t < d[i]:
+            selected[i] = 1
+            t += 1
+        record(trace, pred, selected, i, t)
+    return (selected,)
+
+
+GREEDY: Mapping[str, Functions] = {
+    "activity_selector": Functions(draw_activities, pair_inputs, activity_selector),
+    "task_scheduling": Functions(draw_tasks, pair_inputs, task_scheduling),
+}

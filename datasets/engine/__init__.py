@@ -1,0 +1,1 @@
+"""What an algorithm is to this library, and how its trajectories are made."""

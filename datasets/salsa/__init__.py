@@ -1,0 +1,19 @@
+"""The sparse tasks of SALSA-CLRS."""
+
+from typing import TYPE_CHECKING, Any
+
+from nar.datasets.salsa.tasks import SPARSE_TASKS, Graph, SparseData, SparseTask, graph_of
+
+if TYPE_CHECKING:
+    from nar.datasets.salsa.datamodule import SALSA
+
+__all__ = ["SALSA", "SPARSE_TASKS", "Graph", "SparseData", "SparseTask", "graph_of"]
+
+
+def __getattr__(name: str) -> Any:
+    """The data module, imported when first asked for: Lightning takes longer than all else that is needed to draw."""
+    if name != "SALSA":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nar.datasets.salsa.datamodule import SALSA
+
+    return SALSA

@@ -1,0 +1,310 @@
+"""The splits of CLRS-30: an endless one for training, fixed ones for validation and test.
+
+Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLRS30`` in ``clrs/_src/samplers.py`` and
+``clrs/examples/run.py`` of dm-clrs 2.0.3.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import count
+from multiprocessing import parent_process
+from threading import Thread
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+from nar.batch import Batch, Features, Feedback, NumpyArray, to_tensors
+from nar.datasets.clrs30.dm_clrs import sample_from_dm_clrs
+from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
+from nar.datasets.clrs30.samplers import algorithm_of, sample
+from nar.datasets.clrs30.specs import samples_multiplier
+from nar.datasets.engine.algorithm import Algorithm, Hints
+from nar.datasets.splits.cache import Cache
+from nar.datasets.splits.chunks import chunks, join
+
+Source = Literal["nar", "dm-clrs"]
+
+VERSION = 1  # of what the engine and the recipe make of a seed: a cache holds what an older one made
+VALIDATION_SEED = 2
+TEST_SEED = 3
+PREFETCHED_BATCHES = 8  # by each worker
+SENT_AS_BYTES = 2**20  # a tensor of fewer bytes is sent from a worker as an array
+NUM_SAMPLES = 32  # of a test split, before the algorithm's multiplier; validation has twice as many
+
+
+def draw(algorithm: str | Algorithm, source: Source, *, hints: Hints = "all", **args: Any) -> Feedback[NumpyArray]:
+    """What :func:`nar.datasets.sample` gives, drawn by this library or, if it can, by dm-clrs, after the recipe."""
+    if source == "dm-clrs" and isinstance(algorithm, str) and "graphs" not in args:
+        return apply_recipe(algorithm, sample_from_dm_clrs(algorithm, **args))
+    return apply_recipe(algorithm, sample(algorithm, hints=hints, **args))
+
+
+class Split(NamedTuple):
+    """A fixed set of one algorithm's trajectories.
+
+    Attributes:
+        algorithm: One of CLRS-30 by its name, or one of a user's own.
+        num_nodes: The size asked of the sampler (see :func:`nar.datasets.clrs30.recipe.num_nodes_at`): that of an
+            official test split is 64, or 80 of a string matcher.
+        is_test: Whether it is a test split (of the official kind: seed 3, evenly spaced positions, the sampler's
+            default densities and needles) or one for validation (seed 2, drawn as in training).
+        source: What draws it: this library, or dm-clrs.
+        graphs: The family of its graphs; None for those of dm-clrs.
+        graph_args: The family's parameters.
+    """
+
+    algorithm: str | Algorithm
+    num_nodes: int
+    is_test: bool
+    source: Source = "nar"
+    graphs: str | None = None
+    graph_args: Mapping[str, int | float] = {}  # never changed; a MappingProxyType cannot be sent to processes
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name."""
+        return algorithm_of(self.algorithm).name
+
+    @property
+    def can_be_cached(self) -> bool:
+        """Whether it can be told from one of another algorithm of this name (see :meth:`Algorithm.fingerprint`)."""
+        return isinstance(self.algorithm, str) or self.algorithm.fingerprint() is not None
+
+    def load(self, cache: Cache) -> Feedback[NumpyArray]:
+        """Its trajectories, from the cache if they are there; of a test split only the first hint is kept."""
+        return cache.get(self._key(), self._generate) if self.can_be_cached else self._generate()
+
+    def store(self, cache: Cache) -> None:
+        """Have its trajectories in the cache.
+
+        Raises:
+            CacheError: If the folder of the cache cannot be written.
+        """
+        cache.fill(self._key(), self._generate)
+
+    def is_in(self, cache: Cache) -> bool:
+        """Whether the cache has a file for it, sound or not."""
+        return self.can_be_cached and cache.has(self._key())
+
+    def _key(self) -> dict[str, Any]:
+        key = {**self._asdict(), "graph_args": dict(self.graph_args), "version": VERSION, **self._sampling()}
+        if self.source == "dm-clrs":
+            key["dm-clrs"] = version("dm-clrs")
+        if self.graphs is not None:
+            key["networkx"] = version("networkx")  # whose generators decide which numbers make which graph
+        if isinstance(self.algorithm, Algorithm):
+            key |= {"algorithm": self.name, "code": self.algorithm.fingerprint()}
+        return key
+
+    def _sampling(self) -> dict[str, Any]:
+        """The arguments of :func:`sample` besides the algorithm and the size."""
+        num_samples = NUM_SAMPLES * (samples_multiplier(self.algorithm) if isinstance(self.algorithm, str) else 1)
+        if self.is_test:
+            return {"num_samples": num_samples, "seed": TEST_SEED}
+        args = train_sampler_args(self.algorithm, self.num_nodes)
+        return {"num_samples": 2 * num_samples, "seed": VALIDATION_SEED, **args}
+
+    def _generate(self) -> Feedback[NumpyArray]:
+        args = {"num_nodes": self.num_nodes, **self._sampling()}
+        if self.graphs is not None:
+            args |= {"graphs": self.graphs, **self.graph_args}
+        feedback = draw(self.algorithm, self.source, hints="first" if self.is_test else "all", **args)
+        if self.is_test:
+            first_hints = {name: hint[:1] for name, hint in feedback.features.hints.items()}
+            return feedback._replace(features=feedback.features._replace(hints=first_hints))
+        return randomise_positions(feedback, np.random.RandomState(VALIDATION_SEED))
+
+
+class SplitBatches(Dataset[Batch]):
+    """The batches of several splits, one after the other.
+
+    Args:
+        splits: Each with its trajectories.
+        batch_size: Trajectories in a batch; the last of a split may have fewer.
+        rank: Which of `num_ranks` equal parts of every split to take: each trajectory is in exactly one.
+        num_ranks: How many parts.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[tuple[Split, Feedback[NumpyArray]]],
+        batch_size: int,
+        *,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        parts = [(split, _rows(feedback, slice(rank, None, num_ranks))) for split, feedback in splits]
+        self.starts = [
+            (split, feedback, start)
+            for split, feedback in parts
+            for start in range(0, len(feedback.features.lengths), batch_size)
+        ]
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> Batch:
+        split, feedback, start = self.starts[index]
+        part = _rows(feedback, slice(start, start + self.batch_size))
+        return Batch(split.name, split.num_nodes, 0, to_tensors(part, recipe_spec(split.algorithm)))
+
+
+def _rows(feedback: Feedback[NumpyArray], rows: slice) -> Feedback[NumpyArray]:
+    """Some of the trajectories, without the padding that only others needed."""
+    (inputs, hints, lengths), outputs = feedback
+    longest = int(lengths[rows].max(initial=1))
+    features = Features(
+        {name: data[rows] for name, data in inputs.items()},
+        {name: data[:longest, rows] for name, data in hints.items()},
+        lengths[rows],
+    )
+    return Feedback(features, {name: data[rows] for name, data in outputs.items()})
+
+
+class TrainStream(IterableDataset[Batch]):
+    """Fresh trajectories without end: batch i is a function of the seed, i and the rank alone.
+
+    The algorithms take turns, one per step; each time all have had theirs, the next training size is taken.
+
+    Args:
+        algorithms: In the order in which they take turns; those of CLRS-30 by name.
+        sizes: Training sizes (see :func:`train_sizes`).
+        batch_size: Trajectories in a batch, or windows of them.
+        seed: Of everything that is drawn.
+        rank: Tells this process's batches from those that others draw for the same step.
+        start: Index of the first batch.
+        chunk_length: Time slices of a window (see :func:`nar.datasets.splits.chunks.chunks`); None for whole
+            trajectories.
+        source: What draws trajectories.
+    """
+
+    def __init__(
+        self,
+        algorithms: Sequence[str | Algorithm],
+        sizes: Sequence[int],
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        start: int = 0,
+        chunk_length: int | None = None,
+        source: Source = "nar",
+    ) -> None:
+        self.algorithms = list(algorithms)
+        self.sizes = list(sizes)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.start = start
+        self.chunk_length = chunk_length
+        self.source = source
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.__getitem__, own_indices(self.start))
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch number `index`."""
+        turn, position = divmod(index, len(self.algorithms))
+        algorithm = self.algorithms[position]
+        sizes = train_sizes(algorithm, self.sizes)
+        num_nodes = sizes[turn % len(sizes)]
+        seeds = np.random.SeedSequence([self.seed, index, self.rank])
+        words = seeds.generate_state(18).tolist()
+        feedback = self._draw(algorithm, num_nodes, words[:16])
+        ended = None
+        if self.chunk_length is not None:
+            rounds = [feedback]
+            while sum(part.features.lengths.sum() for part in rounds) < self.batch_size * self.chunk_length:
+                rounds.append(self._draw(algorithm, num_nodes, _words(seeds, 16)))
+            rng = np.random.RandomState(_words(seeds, 8))
+            feedback, marks = chunks(join(rounds), self.chunk_length, self.batch_size, rng)
+            ended = torch.as_tensor(marks)
+        noise_seed = words[16] << 32 | words[17]
+        name = algorithm_of(algorithm).name
+        return Batch(name, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
+
+    def _draw(self, algorithm: str | Algorithm, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
+        """A batch of fresh trajectories; `words` are 16 of 32 random bits."""
+        args = train_sampler_args(algorithm, num_nodes)
+        seed = words[:8]
+        feedback = draw(algorithm, self.source, num_nodes=num_nodes, num_samples=self.batch_size, seed=seed, **args)
+        return randomise_positions(feedback, np.random.RandomState(words[8:]))
+
+
+def own_indices(start: int) -> Iterator[int]:
+    """The indices of a stream, from `start` on, that are this worker's to draw; all are if there are no workers."""
+    worker = get_worker_info()
+    offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+    return count(start + offset, stride)
+
+
+class TrainLoader(DataLoader[Batch]):
+    """The batches of a stream, in its order, drawn ahead by workers if there are any.
+
+    Of every tensor that a worker sends, torch makes a file in shared memory, and for the dozen of a small batch that
+    takes longer than to draw it; the bytes of an array just go through a pipe.
+    """
+
+    def __init__(self, stream: TrainStream, num_workers: int) -> None:
+        prefetch = PREFETCHED_BATCHES if num_workers else None
+        super().__init__(
+            stream,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=prefetch,
+            collate_fn=_sendable,
+            worker_init_fn=end_with_parent,
+        )
+
+    def __iter__(self) -> Any:
+        return (_each(torch.as_tensor, batch) for batch in super().__iter__())
+
+
+def end_with_parent(worker: int | None = None) -> None:
+    """Have this worker end when its parent does, killed or not, for which it would wait without end.
+
+    Python tells on every system, and the operating system on Linux alone. A signal that a terminal or a cluster sends
+    to parent and worker alike is the parent's to act on, who may need a batch more before it can end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _sendable(batch: Any) -> Batch:
+    """The batch with arrays in place of small tensors."""
+
+    def array(data: Tensor) -> Any:
+        return data if data.nbytes >= SENT_AS_BYTES or data.dtype is torch.bfloat16 else data.numpy()
+
+    return _each(array, batch)
+
+
+def _each(change: Callable[[Any], Any], batch: Batch) -> Batch:
+    """The batch with each of its tensors changed."""
+
+    def changed(probes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: change(data) for name, data in probes.items()}
+
+    (inputs, hints, lengths), outputs = batch.feedback
+    feedback = Feedback(Features(changed(inputs), changed(hints), change(lengths)), changed(outputs))
+    return batch._replace(feedback=feedback, ended=None if batch.ended is None else change(batch.ended))
+
+
+def _words(seeds: np.random.SeedSequence, number: int) -> list[int]:
+    """So many words that no other call of this function on `seeds` gives."""
+    words: list[int] = seeds.spawn(1)[0].generate_state(number).tolist()
+    return words

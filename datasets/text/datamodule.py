@@ -1,0 +1,229 @@
+"""CLRS-Text for Lightning.
+
+Source: Markeeva et al., "The CLRS-Text Algorithmic Reasoning Language Benchmark", 2024; the sizes of tests are those of
+Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024.
+"""
+# Axes: B texts, L tokens.
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from nar.batch import NOT_SCORED, TextBatch
+from nar.datasets.clrs30.samplers import check_size
+from nar.datasets.clrs30.specs import ALGORITHMS
+from nar.datasets.engine.arguments import (
+    MOST_IN_A_BATCH,
+    MOST_WORKERS,
+    check_between,
+    check_known,
+    check_seed,
+    check_sizes,
+    check_whole,
+)
+from nar.datasets.splits.compilation import compile_ahead
+from nar.datasets.splits.splits import PREFETCHED_BATCHES, end_with_parent, own_indices
+from nar.datasets.splits.streaming import StreamingData
+from nar.datasets.text.stream import TRAIN_LENGTHS, TextSample, TextStream, grouped, text_samples
+from nar.datasets.text.tokenizer import load_tokenizer
+from nar.errors import UserError
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would not survive the fork of workers
+
+VALIDATION, TEST = 1, 2  # what their texts are drawn from
+GROUP_SIZE = 8  # a reasoner takes about as long for eight small graphs as for one
+
+
+class CLRSText(StreamingData):
+    """Training, validation and test texts of CLRS-30 algorithms, each with its graph, drawn when they are needed.
+
+    Training never repeats a text. Validation is at the sizes of training.
+
+    Args:
+        algorithms: Names of algorithms, or ``all`` of the 30, which take turns.
+        train_lengths: Sizes to train at, the same for all; the published ones of each algorithm if not given.
+        test_lengths: Sizes to test at.
+        hints: Whether answers begin with a trace of how they come about.
+        tokenizer: The name of one on the Hugging Face Hub, or its folder; one made for these texts if not given.
+        batch_size: Texts in a training batch, on each device. In a row, eight are of one algorithm and size.
+        eval_batch_size: Texts in a validation or test batch, which are of one algorithm and size.
+        num_val: Texts of the validation split, of each algorithm and size.
+        num_test: Texts of the test split, of each algorithm and size.
+        num_workers: Processes that draw texts ahead of training; 0 to draw them in between.
+        seed: Of the training data; that of ``seed_everything`` if not given.
+    """
+
+    def __init__(
+        self,
+        algorithms: list[str] | str = "all",
+        train_lengths: list[int] | None = None,
+        test_lengths: list[int] = [10, 12, 14],  # noqa: B006 (never changed; a list shows its default in --help)
+        hints: bool = False,
+        tokenizer: str | dict[str, str] | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int = 32,
+        num_val: int = 8,
+        num_test: int = 125,
+        num_workers: int = 1,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
+        is_all = len(given) == 1 and isinstance(given[0], str) and given[0] == "all"
+        self.algorithms = list(ALGORITHMS) if is_all else given
+        for algorithm in self.algorithms:
+            check_known("algorithm", algorithm, ALGORITHMS)
+        if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
+            raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
+        self.lengths: dict[str, Sequence[int]] = {
+            algorithm: TRAIN_LENGTHS[algorithm]
+            if train_lengths is None
+            else check_sizes("train_lengths", train_lengths)
+            for algorithm in self.algorithms
+        }
+        self.test_lengths = check_sizes("test_lengths", test_lengths)
+        self.hints = hints
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_val = num_val
+        self.num_test = num_test
+        self.num_workers = num_workers
+        self.seed = 0 if seed is None else seed
+        for name, value in (("eval_batch_size", eval_batch_size), ("num_val", num_val), ("num_test", num_test)):
+            check_whole(name, value, at_least=1)
+            check_between(name, value, 1, MOST_IN_A_BATCH)
+        check_whole("num_workers", num_workers, at_least=0)
+        check_between("num_workers", num_workers, 0, MOST_WORKERS)
+        check_between("batch_size", batch_size, 1, MOST_IN_A_BATCH)
+        check_seed(self.seed)
+        for algorithm in self.algorithms:
+            for num_nodes in self.test_lengths:
+                check_size(algorithm, num_nodes)
+        self._stream()
+        self.tokenizer = load_tokenizer(tokenizer)
+
+    def _stream(self, rank: int = 0) -> TextStream:
+        return TextStream(
+            self.lengths, self.batch_size, seed=self.seed, hints=self.hints, group_size=GROUP_SIZE, rank=rank
+        )
+
+    def train_dataloader(self) -> Iterable[TextBatch]:
+        """Batches from where the run is, without end."""
+        compile_ahead((algorithm, min(sizes)) for algorithm, sizes in self.lengths.items())
+        stream = self._stream(self.ranks()[0])
+        return TextLoader(TrainBatches(stream, self.tokenizer, self.num_batches_seen), self.num_workers)
+
+    def val_dataloader(self) -> Iterable[TextBatch]:
+        """Texts at the sizes of training."""
+        cells = [(algorithm, num_nodes) for algorithm, sizes in self.lengths.items() for num_nodes in sizes]
+        return self._batches(self._drawn(cells, self.num_val, VALIDATION))
+
+    def test_dataloader(self) -> DataLoader[TextBatch]:
+        """Texts at `test_lengths`."""
+        return self._batches(self.test_texts())
+
+    def test_texts(self) -> Iterator[list[TextSample]]:
+        """All texts of the test split, a list for each algorithm and size."""
+        cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_lengths]
+        return self._drawn(cells, self.num_test, TEST)
+
+    def largest_texts(self) -> Iterator[TextBatch]:
+        """A text of each algorithm at the largest size of training and test."""
+        largest = {algorithm: max(*sizes, *self.test_lengths) for algorithm, sizes in self.lengths.items()}
+        compile_ahead(largest.items())
+        for algorithm, num_nodes in largest.items():
+            drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=[0, TEST], hints=self.hints)
+            yield text_batch(self.tokenizer, drawn)
+
+    def _drawn(self, cells: Sequence[tuple[str, int]], number: int, seed: int) -> Iterator[list[TextSample]]:
+        """The texts of a split."""
+        for algorithm, num_nodes in cells:
+            yield text_samples(algorithm, num_nodes=num_nodes, num_samples=number, seed=[0, seed], hints=self.hints)
+
+    def _batches(self, texts: Iterable[list[TextSample]]) -> DataLoader[TextBatch]:
+        """The batches that fall to this process: every text is seen by exactly one."""
+        rank, num_ranks = self.ranks()
+        batches = []
+        for drawn in texts:
+            mine = drawn[rank::num_ranks]
+            batches += [mine[i : i + self.eval_batch_size] for i in range(0, len(mine), self.eval_batch_size)]
+        return TextLoader(EvalBatches(batches, self.tokenizer))
+
+
+class TrainBatches(IterableDataset[TextBatch]):
+    """The batches of a stream of texts as tokens, from number `start` on."""
+
+    def __init__(self, stream: TextStream, tokenizer: PreTrainedTokenizerBase, start: int) -> None:
+        self.stream = stream
+        self.tokenizer = tokenizer
+        self.start = start
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        for index in own_indices(self.start):
+            words = np.random.SeedSequence([self.stream.seed, index, self.stream.rank]).spawn(1)[0].generate_state(2)
+            yield text_batch(self.tokenizer, self.stream[index], seed=int(words[0]) << 32 | int(words[1]))
+
+
+class EvalBatches(Dataset[TextBatch]):
+    """Texts as tokens and as they are."""
+
+    def __init__(self, batches: Sequence[Sequence[TextSample]], tokenizer: PreTrainedTokenizerBase) -> None:
+        self.batches = batches
+        self.tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> TextBatch:
+        samples = self.batches[index]
+        texts = tuple(sample.prompt for sample in samples), tuple(sample.answer for sample in samples)
+        return text_batch(self.tokenizer, samples)._replace(prompts=texts[0], answers=texts[1])
+
+
+def text_batch(tokenizer: PreTrainedTokenizerBase, samples: Sequence[TextSample], seed: int = 0) -> TextBatch:
+    """Texts as tokens, with the answer and the end of each as labels."""
+    prompts, answers = ([getattr(sample, part) for sample in samples] for part in ("prompt", "answer"))
+    both: Any = tokenizer(prompts + answers, add_special_tokens=False, verbose=False)["input_ids"]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    rows = [(prompt, answer + end) for prompt, answer in zip(both[: len(prompts)], both[len(prompts) :], strict=True)]
+    longest = max(len(prompt) + len(answer) for prompt, answer in rows)
+    input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id or 0)
+    attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, NOT_SCORED)
+    for row, (prompt, answer) in enumerate(rows):
+        start, stop = len(prompt), len(prompt) + len(answer)
+        input_ids[row, :stop] = torch.tensor(prompt + answer)
+        attention_mask[row, :stop] = 1
+        labels[row, start:stop] = input_ids[row, start:stop]
+    keys = tuple((sample.algorithm, sample.num_nodes) for sample in samples)
+    return TextBatch(seed, keys, input_ids, attention_mask, labels, grouped(samples))
+
+
+class TextLoader(DataLoader[TextBatch]):
+    """Batches in their order, made ahead by workers if there are any, which send them as bytes.
+
+    See :class:`nar.datasets.splits.splits.TrainLoader`.
+    """
+
+    def __init__(self, batches: Dataset[TextBatch], num_workers: int = 0) -> None:
+        super().__init__(
+            batches,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=PREFETCHED_BATCHES if num_workers else None,
+            collate_fn=_as_arrays,
+            worker_init_fn=end_with_parent,
+        )
+
+    def __iter__(self) -> Any:
+        return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
+
+
+def _as_arrays(batch: Any) -> Any:
+    return apply_to_collection(batch, Tensor, Tensor.numpy)

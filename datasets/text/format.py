@@ -1,0 +1,320 @@
+"""CLRS-Text: trajectories as a prompt and its answer, and back.
+
+Source: Markeeva et al., "The CLRS-Text Algorithmic Reasoning Language Benchmark", 2024;
+``clrs/_src/clrs_text/clrs_utils.py`` of dm-clrs 2.0.3, whose texts these are.
+"""
+# A text is four lines and an empty one: the algorithm, the inputs, the names of what is asked for, and the answer.
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nar.batch import Feedback, NumpyArray
+from nar.datasets.clrs30.samplers import algorithm_of
+from nar.datasets.clrs30.specs import ALGORITHMS, STRING_MATCHERS
+from nar.datasets.engine.arguments import check_known, shown
+from nar.errors import UserError
+from nar.specs import MASKED, Stage, Type, at_stage
+
+FOUND_BY_HINTS: Mapping[str, tuple[str, ...]] = {
+    "binary_search": ("low", "high"),
+    "find_maximum_subarray_kadane": ("best_low", "best_high"),
+    "quickselect": ("pivot",),
+}
+"""Hints that are traced, and of which the last ones are then asked for in place of the outputs."""
+
+IN_PARENTHESES = ("binary_search", "find_maximum_subarray_kadane")
+"""Algorithms of whose states each is written in parentheses, if there is a trace."""
+
+INITIAL, TRACE, END_OF_TRACE = ", initial_trace: ", "trace | ", " | "
+MOST_DIGITS = 18  # of an integer, with its sign, that any array can hold; there is none with more in a text
+NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+ROW = rf"\[{NUMBER}(?: {NUMBER})*\]"
+VALUE = rf"(?:\[{ROW}(?:, {ROW})*\]|{ROW}|{NUMBER})"
+VALUES = rf"{VALUE}(?:, {VALUE})*"
+
+
+class Text(NamedTuple):
+    """What is written in the text of one trajectory.
+
+    Attributes:
+        algorithm: The algorithm's name.
+        inputs: By probe name: a number, [N] or [N, N], an index in place of a mask_one.
+        names: Of what is asked for.
+        trace: The states before the last, each with a value for every name; empty if the text has no trace.
+        outputs: The values that are asked for, in the order of the names. Sorted orders are given as the keys in order.
+    """
+
+    algorithm: str
+    inputs: Mapping[str, NumpyArray]
+    names: tuple[str, ...]
+    trace: Sequence[tuple[NumpyArray, ...]]
+    outputs: tuple[NumpyArray, ...]
+
+    @property
+    def prompt(self) -> str:
+        """The algorithm, its inputs, the first state of the trace if there is one, and the names."""
+        inputs = ", ".join(f"{name}: {_written(value)}" for name, value in self.inputs.items())
+        initial = f"{INITIAL}{self._state(self.trace[0])}" if self.trace else ""
+        names = f"{TRACE if self.trace else ''}{self._joined(self.names)}"
+        return f"{self.algorithm}:\n{inputs}{initial}\n{names}:\n"
+
+    @property
+    def answer(self) -> str:
+        """The other states of the trace if there is one, the outputs, and an empty line."""
+        trace = f"{', '.join(map(self._state, self.trace[1:]))}{END_OF_TRACE}" if self.trace else ""
+        return f"{trace}{self._state(self.outputs)}\n\n"
+
+    def _state(self, values: Iterable[NumpyArray]) -> str:
+        return self._joined(map(_written, values))
+
+    def _joined(self, parts: Iterable[str]) -> str:
+        joined = ", ".join(parts)
+        return f"({joined})" if self.trace and self.algorithm in IN_PARENTHESES else joined
+
+
+def _written(value: NumpyArray) -> str:
+    return _written_list(value.tolist())
+
+
+def _written_list(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    separator = ", " if value and isinstance(value[0], list) else " "
+    return f"[{separator.join(map(_written_list, value))}]"
+
+
+def render(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> list[tuple[str, str]]:
+    """The prompt and the answer of each trajectory, string-equal to dm-clrs's; see :func:`texts`."""
+    return [(text.prompt, text.answer) for text in texts(algorithm, feedback, hints=hints)]
+
+
+def texts(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> list[Text]:
+    """What is written in the texts of trajectories.
+
+    Args:
+        algorithm: One of CLRS-30.
+        feedback: Trajectories from :func:`nar.datasets.sample`, before the recipe; with ``truncate_decimals=3``
+            numbers are as short as in the published texts.
+        hints: Whether the answer begins with a trace of how the outputs come about. (That of segments_intersect never
+            does.)
+
+    Raises:
+        UserError: If the algorithm is unknown, or a trace is asked for and the feedback has not all hints.
+
+    Source:
+        ``format_clrs_example(algorithm, sample, use_hints=hints)`` of dm-clrs.
+    """
+    check_known("algorithm", algorithm, ALGORITHMS)
+    (inputs, states, lengths), outputs = feedback
+    traced = traced_hints(algorithm) if hints else ()
+    if traced and len(states.get(traced[0], ())) < max(lengths):
+        raise UserError(f'expected all {max(lengths)} hints of {algorithm} for its trace: draw with hints="all"')
+    names = asked_for(algorithm, hints=hints)
+    written = []
+    for row, length in enumerate(lengths):
+        given = {name: inputs[name][row] for name in written_inputs(algorithm)}
+        trace = [tuple(states[name][time, row] for name in traced) for time in range(length if traced else 0)]
+        ends = tuple(data[row] for data in outputs.values())
+        if traced and algorithm in FOUND_BY_HINTS:
+            ends = trace[-1]
+        del trace[max(length - 1, 1) :]  # the last state is the outputs
+        if is_sort(algorithm):
+            trace = [tuple(in_order(given["key"], pred) for pred in state) for state in trace]
+            ends = tuple(in_order(given["key"], pred) for pred in ends)
+        written.append(Text(algorithm, given, names, trace, ends))
+    return written
+
+
+def written_inputs(algorithm: str) -> list[str]:
+    """The inputs that a text has: all but positions, and edges, which the weights tell."""
+    return [name for name in at_stage(algorithm_of(algorithm).spec, Stage.INPUT) if name not in ("pos", "adj")]
+
+
+def traced_hints(algorithm: str) -> tuple[str, ...]:
+    """The hints of which a trace consists; segments_intersect has none."""
+    spec = algorithm_of(algorithm).spec
+    if algorithm in STRING_MATCHERS:
+        return ("s",)
+    in_spec = (f"{name}_h" for name in at_stage(spec, Stage.OUTPUT) if f"{name}_h" in spec)
+    return FOUND_BY_HINTS.get(algorithm) or tuple(in_spec)
+
+
+def asked_for(algorithm: str, *, hints: bool) -> tuple[str, ...]:
+    """The names in the third line of a text: those of the outputs, or of the hints that lead to them."""
+    if hints and (algorithm in FOUND_BY_HINTS or algorithm in STRING_MATCHERS):
+        return traced_hints(algorithm)
+    return tuple(written_outputs(algorithm))
+
+
+def answer_of(
+    algorithm: str, inputs: Mapping[str, NumpyArray], outputs: Mapping[str, NumpyArray], *, hints: bool = False
+) -> str:
+    """The answer that says these outputs of one instance, whatever they are; true ones give those of the true answer.
+
+    Entries that CLRS-30 does not score are -1, as in true answers: the inputs tell where. With hints, in place of a
+    trace there is nothing, and the last hints that are asked for are what the outputs say of them.
+
+    Args:
+        algorithm: One of CLRS-30.
+        inputs: By probe name, without an axis for graphs: before the recipe or after it.
+        outputs: Likewise, in the form of the data before the recipe: sorted orders are pointers to predecessors.
+        hints: Whether the text that is answered has a trace.
+    """
+    names = asked_for(algorithm, hints=hints)
+    ends = [np.where(is_scored(algorithm, inputs), outputs[name], MASKED) for name in written_outputs(algorithm)]
+    if is_sort(algorithm):
+        ends = [in_order(inputs["key"], pred) for pred in ends]
+    state = tuple(islice(cycle(ends), len(names)))  # both bounds of a binary search end where it does
+    return Text(algorithm, {}, names, [state] if hints and traced_hints(algorithm) else [], state).answer
+
+
+def is_scored(algorithm: str, inputs: Mapping[str, NumpyArray]) -> Any:
+    """Which entries of outputs CLRS-30 scores: of bridges edges, of lcs_length pairs from both strings, else all."""
+    if algorithm == "bridges":
+        return inputs["adj"] != 0
+    if algorithm == "lcs_length":
+        return (inputs["string"][:, None] == 0) & (inputs["string"] == 1)
+    return True
+
+
+def written_outputs(algorithm: str) -> list[str]:
+    """The outputs that a text has."""
+    return list(at_stage(algorithm_of(algorithm).spec, Stage.OUTPUT))
+
+
+def is_sort(algorithm: str) -> bool:
+    """Whether the algorithm puts keys in order."""
+    return any(probe.type is Type.SHOULD_BE_PERMUTATION for probe in algorithm_of(algorithm).spec.values())
+
+
+def in_order(keys: NumpyArray, pred: NumpyArray) -> NumpyArray:
+    """The keys in the order that pointers to predecessors give, [N]; the first node points at itself.
+
+    Of pointers that are not a chain, the order ends with the nodes that none points at, or the first if there are none.
+    """
+    order = np.setdiff1d(np.arange(len(pred)), pred).tolist() or [0]  # no node points at the last one
+    while len(order) < len(pred):
+        order.append(int(pred[order[-1]]))
+    ordered: NumpyArray = keys[order[::-1]]
+    return ordered
+
+
+def parse(text: str) -> Text:
+    """What is written in a prompt that is followed by its answer; rendered again it is the same string.
+
+    Raises:
+        UserError: If it is not exactly what :func:`render` can give.
+    """
+    algorithm = _checked_text(text).partition(":\n")[0]
+    check_known("algorithm", algorithm, ALGORITHMS)
+    try:
+        parsed = _parsed(algorithm, *text.split("\n")[1:])
+    except (TypeError, ValueError):
+        parsed = None
+    if (
+        parsed is None
+        or any(value.dtype.kind not in "if" for value in [*parsed.inputs.values(), *sum(parsed.trace, parsed.outputs)])
+        or parsed.prompt + parsed.answer != text
+        or list(parsed.inputs) != written_inputs(algorithm)
+        or parsed.names != asked_for(algorithm, hints=bool(parsed.trace))
+        or any(len(state) != len(parsed.names) for state in [*parsed.trace, parsed.outputs])
+    ):
+        raise UserError(f"expected a prompt of {algorithm} and its answer, given {shown(text)}")
+    return parsed
+
+
+def _checked_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"expected a text, given {shown(text)}")
+    return text
+
+
+def _parsed(algorithm: str, inputs: str, names: str, answer: str, *rest: str) -> Text:
+    """The text of these lines if they are those of a text; else anything, or a TypeError or ValueError."""
+    given, _, initial = inputs.partition(INITIAL)
+    asked = tuple(re.findall(r"\w+", names.removeprefix(TRACE)))
+    by_name = {name: np.array(_read(value)) for name, value in re.findall(rf"(\w+): ({VALUE})", given)}
+    trace, _, outputs = answer.rpartition(END_OF_TRACE)
+    values = [np.array(value) for value in read_all(f"{initial}, {trace}")]
+    states = [tuple(values[start : start + len(asked)]) for start in range(0, len(values), len(asked))]
+    return Text(algorithm, by_name, asked, states, tuple(map(np.array, read_all(outputs))))
+
+
+def read_all(text: str) -> list[Any]:
+    """The values in a text, as numbers and (nested) lists of numbers."""
+    return [_read(value) for value in re.findall(VALUE, text)]
+
+
+def _read(value: str) -> Any:
+    if value.startswith("[["):
+        return [_read(row) for row in re.findall(ROW, value)]
+    if value.startswith("["):
+        return [_read(number) for number in value[1:-1].split(" ")]
+    is_integer = value.lstrip("-").isdigit() and len(value) <= MOST_DIGITS
+    return int(value) if is_integer else float(value)
+
+
+class Scores(NamedTuple):
+    """How right an answer is, each in [0, 1].
+
+    Attributes:
+        parse: 1 if the outputs can be read: numbers, lists and lists of lists as in a text, and nothing else.
+        shape: 1 if besides there are as many as in the truth, and each of the same shape.
+        clrs: The share of numbers that are right, of all outputs together; 0 if the shape is not. Entries that CLRS-30
+            does not score, -1 in the text, count like any other.
+        exact: 1 if the outputs are the same string as in the truth.
+    """
+
+    parse: float
+    shape: float
+    clrs: float
+    exact: float
+
+
+def scores(answer: str, truth: str) -> Scores:
+    """How right the outputs of an answer are, next to those of the true one.
+
+    Of both texts, only what comes before the first empty line counts, and of that, if there is a trace, only what comes
+    after it, without white space around it.
+
+    Raises:
+        UserError: If the truth is not an answer of a text.
+
+    Source:
+        Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024, for the first three; Markeeva et al.
+        (2024) for the last.
+    """
+    given, true = outputs_of(_checked_text(answer)), outputs_of(_checked_text(truth))
+    true_values, values = readable(true), readable(given)
+    if true_values is None:
+        raise UserError(f"expected the answer of a text as truth, given {shown(truth)}")
+    if values is None:
+        return Scores(0.0, 0.0, 0.0, 0.0)
+    if shape_of(values) != shape_of(true_values):
+        return Scores(1.0, 0.0, 0.0, 0.0)
+    right = [x == y for x, y in zip(flat(values), flat(true_values), strict=True)]
+    return Scores(1.0, 1.0, sum(right) / len(right), float(given == true))
+
+
+def outputs_of(answer: str) -> str:
+    """The part of an answer that is scored."""
+    return answer.partition("\n\n")[0].rpartition(END_OF_TRACE)[2].strip()
+
+
+def readable(outputs: str) -> list[Any] | None:
+    """The values if nothing else is in the text, else None."""
+    return read_all(outputs) if re.fullmatch(rf"{VALUES}|\({VALUES}\)", outputs) else None
+
+
+def shape_of(value: Any) -> tuple[Any, ...]:
+    """Of a list the shapes of its entries, of a number ()."""
+    return tuple(map(shape_of, value)) if isinstance(value, list) else ()
+
+
+def flat(value: Any) -> list[Any]:
+    """The numbers in nested lists."""
+    return [number for entry in value for number in flat(entry)] if isinstance(value, list) else [value]

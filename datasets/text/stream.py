@@ -1,0 +1,234 @@
+"""CLRS-Text to train and test on: the published lengths, and texts drawn on the fly, each with the graph it is of.
+
+Source: Markeeva et al., "The CLRS-Text Algorithmic Reasoning Language Benchmark", 2024;
+``clrs/_src/clrs_text/generate_clrs_text.py`` of dm-clrs 2.0.3.
+"""
+# Axes: B graphs, T time.
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from nar import batch
+from nar.batch import Features, Feedback, Graphs, NumpyArray, to_tensors
+from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
+from nar.datasets.clrs30.samplers import check_size, sample
+from nar.datasets.clrs30.specs import ALGORITHMS
+from nar.datasets.engine.arguments import check_known, check_seed, check_whole, shown
+from nar.datasets.splits.splits import own_indices
+from nar.datasets.text.format import TRACE, Scores, answer_of, render, scores
+from nar.errors import UserError
+
+DECIMALS = 3
+"""To which the numbers of texts are cut off."""
+
+_LENGTHS = (4, 5, 10, 11, 12, 15, 19, 23, 28, 31)
+_LONGEST = {
+    "articulation_points": (19, 19),
+    "activity_selector": (31, 40),
+    "bellman_ford": (31, 32),
+    "bfs": (31, 41),
+    "binary_search": (31, 64),
+    "bridges": (5, 7),
+    "bubble_sort": (10, 11),
+    "dag_shortest_paths": (19, 19),
+    "dfs": (23, 20),
+    "dijkstra": (28, 25),
+    "find_maximum_subarray_kadane": (31, 64),
+    "floyd_warshall": (10, 11),
+    "graham_scan": (31, 31),
+    "heapsort": (10, 11),
+    "insertion_sort": (31, 25),
+    "jarvis_march": (12, 13),
+    "kmp_matcher": (31, 64),
+    "lcs_length": (10, 12),
+    "matrix_chain_order": (10, 12),
+    "minimum": (31, 64),
+    "mst_kruskal": (10, 10),
+    "mst_prim": (28, 26),
+    "naive_string_matcher": (31, 64),
+    "optimal_bst": (10, 10),
+    "quickselect": (31, 64),
+    "quicksort": (10, 12),
+    "segments_intersect": (31, 64),
+    "strongly_connected_components": (15, 16),
+    "task_scheduling": (31, 41),
+    "topological_sort": (23, 21),
+}  # in training and in validation
+
+TRAIN_LENGTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {name: tuple(n for n in _LENGTHS if n <= longest) for name, (longest, _) in _LONGEST.items()}
+)
+"""The sizes of the published training set by algorithm."""
+
+VALIDATION_LENGTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {name: tuple(range(4, longest + 1)) for name, (_, longest) in _LONGEST.items()}
+)
+"""The sizes of the published validation set by algorithm."""
+
+TRAIN_SEEDS, NUM_TRAIN_SAMPLES = (0,), 10_000
+VALIDATION_SEEDS, NUM_VALIDATION_SAMPLES = (3, 14, 35, 81, 94), 125
+"""Of the published sets: so many texts for each algorithm, length and seed."""
+
+
+class TextSample(NamedTuple):
+    """A text and the graph of the same instance.
+
+    Attributes:
+        algorithm: The algorithm's name.
+        num_nodes: The size that was asked of the sampler.
+        prompt: Ends with a line break.
+        answer: Ends with an empty line.
+        features: The inputs, the first hints and the length of a batch of one, as in a reasoner's test split: after
+            the recipe, positions evenly spaced. Of several samples, :func:`grouped` makes what a model takes.
+    """
+
+    algorithm: str
+    num_nodes: int
+    prompt: str
+    answer: str
+    features: Features[NumpyArray]
+
+    def scores(self, answer: str) -> Scores:
+        """How right an answer is, see :func:`nar.datasets.text.format.scores`."""
+        return scores(answer, self.answer)
+
+    def answer_with(self, outputs: Mapping[str, NumpyArray]) -> str:
+        """The answer that says these outputs, see :func:`nar.datasets.text.format.answer_of`."""
+        inputs = {name: data[0] for name, data in self.features.inputs.items()}
+        return answer_of(self.algorithm, inputs, outputs, hints=TRACE in self.prompt)
+
+
+def text_samples(
+    algorithm: str,
+    *,
+    num_nodes: int,
+    num_samples: int,
+    seed: int | Sequence[int],
+    hints: bool = False,
+    truncate_decimals: int | None = DECIMALS,
+    **args: Any,
+) -> list[TextSample]:
+    """Texts of an algorithm on random inputs, each with its graph; the texts are those of dm-clrs for this seed.
+
+    Args:
+        algorithm: One of CLRS-30.
+        num_nodes: The size asked of the sampler.
+        num_samples: How many.
+        seed: As for :func:`nar.datasets.sample`.
+        hints: Whether the answers begin with a trace.
+        truncate_decimals: To how many decimals numbers are cut off, in the text and in the graph.
+        **args: For the sampler. By default it draws as for tests: edges with one density, needles of a fifth.
+
+    Raises:
+        UserError: As :func:`nar.datasets.sample`.
+    """
+    check_known("algorithm", algorithm, ALGORITHMS)
+    feedback = sample(
+        algorithm,
+        num_nodes=num_nodes,
+        num_samples=num_samples,
+        seed=seed,
+        hints="all" if hints else "first",
+        truncate_decimals=truncate_decimals,
+        **args,
+    )
+    texts = render(algorithm, feedback, hints=hints)
+    features = _test_features(algorithm, feedback)
+    return [TextSample(algorithm, num_nodes, *text, _row(features, row)) for row, text in enumerate(texts)]
+
+
+def _test_features(algorithm: str, feedback: Feedback[NumpyArray]) -> Features[NumpyArray]:
+    """What a reasoner is given when it is tested: of the hints, the first."""
+    features = apply_recipe(algorithm, feedback).features
+    return features._replace(hints={name: data[:1] for name, data in features.hints.items()})
+
+
+def _row(features: Features[NumpyArray], row: int) -> Features[NumpyArray]:
+    """One of the graphs, still as a batch."""
+    (inputs, hints, lengths), one = features, slice(row, row + 1)
+    return Features(
+        {name: data[one] for name, data in inputs.items()},
+        {name: data[:, one] for name, data in hints.items()},
+        lengths[one],
+    )
+
+
+def grouped(samples: Sequence[TextSample]) -> list[Graphs]:
+    """The graphs of a batch of texts, those that a reasoner can take at once together."""
+    return batch.grouped([(one.algorithm, _in_tensors(one)) for one in samples])
+
+
+def _in_tensors(one: TextSample) -> Features[Tensor]:
+    return to_tensors(Feedback(one.features, {}), recipe_spec(one.algorithm)).features
+
+
+class TextStream(IterableDataset[list[TextSample]]):
+    """Fresh texts without end, in batches: sample i is a function of the seed, i and the rank alone.
+
+    The algorithms take turns; each time all have had theirs, each takes the next of its lengths. For a
+    ``DataLoader`` with ``batch_size=None`` and any number of workers, which draw the same batches in the same order.
+
+    Args:
+        lengths: Sizes by algorithm.
+        batch_size: Texts in a batch.
+        seed: Of everything that is drawn.
+        hints: Whether the answers begin with a trace.
+        group_size: Samples in a turn. They are of one algorithm and size, so that a reasoner takes them at once.
+        rank: Tells this process's batches from those that others draw for the same step.
+        start: Index of the first batch.
+
+    Raises:
+        UserError: If there are no algorithms or no lengths of one, or it is unknown or cannot be drawn at one of them.
+    """
+
+    def __init__(
+        self,
+        lengths: Mapping[str, Sequence[int]] = TRAIN_LENGTHS,
+        batch_size: int = 32,
+        *,
+        seed: int,
+        hints: bool = False,
+        group_size: int = 1,
+        rank: int = 0,
+        start: int = 0,
+    ) -> None:
+        expected = "expected one or more algorithms, each with one or more lengths, given"
+        if not isinstance(lengths, Mapping) or not lengths:
+            raise UserError(f"{expected} {shown(lengths)}")
+        for algorithm, sizes in lengths.items():
+            check_known("algorithm", algorithm, ALGORITHMS)
+            if not isinstance(sizes, Sequence) or not sizes:
+                raise UserError(f"{expected} {shown(dict(lengths))}")
+            for num_nodes in sizes:
+                check_size(algorithm, num_nodes)
+        check_seed(seed)
+        check_whole("batch_size", batch_size, at_least=1)
+        check_whole("group_size", group_size, at_least=1)
+        self.lengths = {algorithm: tuple(sizes) for algorithm, sizes in lengths.items()}
+        self.batch_size = batch_size
+        self.seed = seed
+        self.hints = hints
+        self.group_size = group_size
+        self.rank = rank
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[TextSample]]:
+        return map(self.__getitem__, own_indices(self.start))
+
+    def __getitem__(self, index: int) -> list[TextSample]:
+        """Batch number `index`."""
+        return [self.draw(index * self.batch_size + position) for position in range(self.batch_size)]
+
+    def draw(self, index: int) -> TextSample:
+        """Sample number `index`."""
+        turn, position = divmod(index // self.group_size, len(self.lengths))
+        algorithm, sizes = list(self.lengths.items())[position]
+        words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(8).tolist()
+        num_nodes = sizes[turn % len(sizes)]
+        (drawn,) = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=words, hints=self.hints)
+        return drawn

@@ -1,0 +1,199 @@
+"""The latent space of a model: what node states do while an algorithm runs.
+
+Source: Mirjanić et al., "Latent Space Representations of Neural Algorithmic Reasoners", LoG 2023, and the plots of its
+experiments, which have every trajectory as one point, or every step of every trajectory.
+
+The state of a graph is the maximum over its nodes' states, as where decoders read out graphs: of the paper it is only
+known here that there is one state for each graph and step.
+"""
+# Axes: B trajectories, N nodes, H hidden, T steps, P (trajectory, step) pairs, D dimensions, K components.
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nar.batch import Batch, Features, Feedback
+from nar.model.unroll import EncodeProcessDecode
+from nar.noise import Noise
+
+Key = tuple[str, int]  # an algorithm and a size
+
+
+class Latents(NamedTuple):
+    """The states of trajectories of one algorithm and size, on the CPU.
+
+    Attributes:
+        hidden: Of the nodes after each of a trajectory's own steps, one trajectory after the other, [P, N, H].
+        num_steps: How many steps each trajectory has, [B].
+        graph_hidden: Of the graphs: the maximum over nodes after every step, [B, T, H]. All trajectories are gone on
+            with beyond their own end until they have had T steps.
+    """
+
+    hidden: Tensor
+    num_steps: Tensor
+    graph_hidden: Tensor
+
+    @property
+    def is_own(self) -> Tensor:
+        """Whether a step is one of the trajectory's own, and not beyond its end, [B, T]."""
+        return torch.arange(self.graph_hidden.shape[1]) < self.num_steps[:, None]
+
+    def by_step(self) -> Tensor:
+        """Every own step of every trajectory as a point, one trajectory after the other, [P, H]."""
+        return self.graph_hidden[self.is_own]
+
+    def by_trajectory(self) -> Tensor:
+        """Every trajectory as a point: its states up to the end of the longest side by side, [B, longest · H]."""
+        return self.graph_hidden[:, : int(self.num_steps.max())].flatten(1)
+
+
+@contextmanager
+def evaluating(model: EncodeProcessDecode, noise: Noise | None = None) -> Iterator[None]:
+    """The model in evaluation mode, without gradients and with this noise only; afterwards it is as it was."""
+    was_training, own_noise = model.training, model.latent_noise
+    model.latent_noise = noise
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.latent_noise = own_noise
+        model.train(was_training)
+
+
+def collect(model: EncodeProcessDecode, batches: Sequence[Batch], *, num_extra_steps: int = 0) -> Latents:
+    """The states of a model in evaluation mode, without noise, in the order of the trajectories.
+
+    Args:
+        model: It is left as it was.
+        batches: Of one algorithm and size.
+        num_extra_steps: For how many steps all go on after the end of the longest.
+
+    Raises:
+        ValueError: If the number is negative, or there is no batch.
+    """
+    if num_extra_steps < 0 or not batches:
+        raise ValueError(f"expected batches and num_extra_steps ≥ 0, given {len(batches)} and {num_extra_steps}")
+    longest = max(int(steps_of(batch.feedback.features).max()) for batch in batches)
+    with evaluating(model):
+        parts = [_collected(model, batch, longest + num_extra_steps) for batch in batches]
+    return Latents(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _collected(model: EncodeProcessDecode, batch: Batch, num_steps: int) -> Latents:
+    """The states of a batch whose trajectories all have so many steps, most of them beyond their own end."""
+    features = on_device(batch.feedback.features, next(model.parameters()).device)
+    own = steps_of(features).cpu()
+    by_step: list[Tensor] = []
+    maxima: list[Tensor] = []
+
+    def observe(graphs: Tensor, hidden: Tensor) -> None:
+        in_order = hidden[graphs.argsort()].cpu()
+        maxima.append(in_order.amax(dim=1))
+        if len(by_step) < own.max():
+            by_step.append(in_order)
+
+    model(batch.algorithm, features, with_hints=False, num_steps=num_steps, observe=observe)
+    hidden = torch.stack(by_step, dim=1)[torch.arange(len(by_step)) < own[:, None]]
+    return Latents(hidden, own, torch.stack(maxima, dim=1))
+
+
+def steps_of(features: Features[Tensor]) -> Tensor:
+    """How many steps a model takes for each graph, [B]."""
+    return (features.lengths - 1).clamp(min=1)
+
+
+def on_device(features: Features[Tensor], device: torch.device) -> Features[Tensor]:
+    """The same features there."""
+    inputs, hints = ({name: x.to(device) for name, x in probes.items()} for probes in features[:2])
+    return Features(inputs, hints, features.lengths.to(device))
+
+
+class PCA(NamedTuple):
+    """Principal components, in float64.
+
+    Attributes:
+        mean: Of the points, [D].
+        components: Orthonormal rows, the one of most variance first; the entry of each that is farthest from 0 is
+            positive, [K, D].
+        variances: Of the points along each component, [K].
+    """
+
+    mean: Tensor
+    components: Tensor
+    variances: Tensor
+
+    @property
+    def shares(self) -> Tensor:
+        """Of the whole variance, [K]; 0 if there is none."""
+        return self.variances / self.variances.sum().clamp(min=torch.finfo(self.variances.dtype).tiny)
+
+    def coordinates(self, points: Tensor) -> Tensor:
+        """Where points [..., D] lie along the components, [..., K]."""
+        return (points.double() - self.mean) @ self.components.mT
+
+
+def pca(points: Tensor) -> PCA:
+    """All principal components of points [P, D], of which there are K = min(P, D).
+
+    Raises:
+        ValueError: If there are fewer than two points or dimensions, which make no plane, or one is not finite.
+    """
+    if min(points.shape) < 2:
+        raise ValueError(f"expected at least 2 points in 2 dimensions, given {points.shape[0]} in {points.shape[1]}")
+    if not points.isfinite().all():
+        raise ValueError("expected states that are finite, given some that are not")
+    points = points.double()
+    mean = points.mean(dim=0)
+    _, lengths, components = torch.linalg.svd(points - mean, full_matrices=False)
+    largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
+    return PCA(mean, components * largest.sign(), lengths.square() / (len(points) - 1))
+
+
+class Distances(NamedTuple):
+    """Euclidean distances between states of the same graph, by step, [B, T] each.
+
+    Attributes:
+        to_end: To the state at the trajectory's own end.
+        to_attractor: To the last state of all, beyond that end.
+        moved: To the state one step earlier; before the first step it is 0.
+    """
+
+    to_end: Tensor
+    to_attractor: Tensor
+    moved: Tensor
+
+
+def distances(latents: Latents) -> Distances:
+    """How far the states of the graphs are from where they settle, if they do, and how far each step takes them."""
+    states = latents.graph_hidden
+    end = states[torch.arange(len(states)), latents.num_steps - 1]
+    earlier = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], dim=1)
+    return Distances(*((states - other).norm(dim=-1) for other in (end[:, None], states[:, -1:], earlier)))
+
+
+def first_of_each(batches: Iterable[Batch], number: int) -> dict[Key, list[Batch]]:
+    """By algorithm and size the batches of the first so many trajectories, the last of them cut where these end."""
+    taken: dict[Key, list[Batch]] = defaultdict(list)
+    for batch in batches:
+        own = taken[batch.algorithm, batch.num_nodes]
+        missing = number - sum(len(other.feedback.features.lengths) for other in own)
+        if missing > 0:
+            own.append(part(batch, slice(missing)))
+    return dict(taken)
+
+
+def part(batch: Batch, rows: slice) -> Batch:
+    """Some of the trajectories of a batch of whole ones."""
+    (inputs, hints, lengths), outputs = batch.feedback
+    features = Features(
+        {name: data[rows] for name, data in inputs.items()},
+        {name: data[:, rows] for name, data in hints.items()},
+        lengths[rows],
+    )
+    outputs = {name: data[rows] for name, data in outputs.items()}
+    return batch._replace(feedback=Feedback(features, outputs))

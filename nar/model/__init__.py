@@ -1,0 +1,5 @@
+"""Encode-process-decode models on dense graphs."""
+
+from nar.model.unroll import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
+
+__all__ = ["DecayTo", "EncodeProcessDecode", "HintFeedback", "HintMode", "Predictions"]

@@ -1,0 +1,324 @@
+"""From states to the logits of probes, and from logits to values.
+
+Source: ``clrs/_src/decoders.py`` of dm-clrs 2.0.3; Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022.
+"""
+# Axes: B graphs, N nodes, H hidden, C classes (1 if the probe is not categorical).
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import local
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nar.ops.linear import Channels, Linear, ahead, as_tensor, concatenated, is_plain, may_be_given_channels
+from nar.ops.pointer_logits import edge_logits, product_logits
+from nar.ops.precision import at_least_float32
+from nar.specs import Location, Probe, Type
+
+SINKHORN_TEMPERATURE = 0.1
+SINKHORN_STEPS_DECODING = 10
+SINKHORN_STEPS_FEEDBACK = 25
+SINKHORN_STEPS_PREDICTION = 50
+
+_here = local()  # of a thread that draws for some rows of a batch, how
+
+
+class States(NamedTuple):
+    """What decoders read.
+
+    Attributes:
+        node: Node features beside the last and the new node states, [B, N, 3H].
+        edge: Edge features, beside the edge states of a processor that has them, [B, N, N, H or 2H].
+        graph: Graph features, [B, H].
+        adj: As the processor saw it, [B, N, N].
+    """
+
+    node: Tensor | Channels
+    edge: Tensor | Channels
+    graph: Tensor
+    adj: Tensor
+
+    def some(self, graphs: slice | Tensor) -> "States":
+        """Those of some graphs."""
+        return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs])
+
+    def without_channels(self) -> "States":
+        """The same, as tensors."""
+        return self._replace(node=as_tensor(self.node), edge=as_tensor(self.edge))
+
+    @staticmethod
+    def concatenated(parts: "Sequence[States]") -> "States":
+        """Those of all graphs."""
+        node, edge, graph, adj = zip(*parts, strict=True)
+        return States(concatenated(node), concatenated(edge), torch.cat(graph), torch.cat(adj))
+
+
+class Decoder(nn.Module):
+    """A module from :class:`States` to logits."""
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return []
+
+
+def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
+    """The logits of every decoder by name; what they make of the nodes is computed in one product."""
+    plain = {name for name, decoder in decoders.items() if may_be_given_channels(decoder)}
+    others = states if len(plain) == len(decoders) else states.without_channels()
+    each = [decoder for name, decoder in decoders.items() if name in plain and isinstance(decoder, Decoder)]
+    linears = [linear for decoder in each for linear in decoder.linears_of_nodes()]
+    states = states._replace(node=ahead(states.node, linears)) if linears else states
+    return {name: decoder(states if name in plain else others) for name, decoder in decoders.items()}
+
+
+def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> Decoder:
+    """A module from :class:`States` to the logits of `probe`, shaped as :class:`nar.specs.Type` says.
+
+    Args:
+        probe: What to decode.
+        hidden_dim: H.
+        edge_dim: Width of ``States.edge``.
+        masked: Whether pointers of nodes and masks of edges are predicted along ``States.adj`` alone.
+    """
+    num_logits = probe.num_classes or 1
+    is_pointer = probe.type in (Type.POINTER, Type.PERMUTATION_POINTER)
+    match probe.location, is_pointer:
+        case Location.NODE, False:
+            return NodeDecoder(hidden_dim, num_logits)
+        case Location.NODE, True:
+            permutation = probe.type is Type.PERMUTATION_POINTER
+            return NodePointerDecoder(hidden_dim, edge_dim, permutation=permutation, masked=masked)
+        case Location.EDGE, False:
+            masked = masked and probe.type in (Type.MASK, Type.MASK_ONE)
+            return EdgeDecoder(hidden_dim, edge_dim, num_logits, masked=masked)
+        case Location.EDGE, True:
+            return EdgePointerDecoder(hidden_dim, edge_dim)
+        case Location.GRAPH, False:
+            return GraphDecoder(hidden_dim, num_logits)
+        case _:
+            return GraphPointerDecoder(hidden_dim)
+
+
+class NodeDecoder(Decoder):
+    """``W s_i``, [B, N] or [B, N, C]."""
+
+    def __init__(self, hidden_dim: int, num_logits: int) -> None:
+        super().__init__()
+        self.node = Linear(3 * hidden_dim, num_logits)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.node]
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        logits: Tensor = self.node(states.node)
+        return _drop_single_class(logits)
+
+
+class NodePointerDecoder(Decoder):
+    """``w · max(W1 s_i, W2 s_j + W3 e_ji)`` for i pointing at j, [B, N, N].
+
+    Args:
+        hidden_dim: H.
+        edge_dim: Width of e.
+        permutation: Whether the pointers form one cycle: the logits then are the logarithm of a nearly doubly
+            stochastic matrix, with Gumbel noise in training.
+        masked: Whether i can point at j only if adj_ij.
+    """
+
+    def __init__(self, hidden_dim: int, edge_dim: int, *, permutation: bool, masked: bool = False) -> None:
+        super().__init__()
+        self.permutation = permutation
+        self.masked = masked
+        self.source = Linear(3 * hidden_dim, hidden_dim)
+        self.target = Linear(3 * hidden_dim, hidden_dim)
+        self.edge = Linear(edge_dim, hidden_dim)
+        self.output = Linear(hidden_dim, 1)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.source, self.target]
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        source, target = self.source(states.node), self.target(states.node)
+        if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
+            logits = edge_logits(source, target, self.edge.parts(states.edge), self.output.weight[0])
+            logits = logits.mT + self.output.bias_or_zeros()
+        else:
+            highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
+            logits = self.output(highest).squeeze(-1).mT
+        if self.masked:
+            logits = below_all_off_edges(logits, states.adj)
+        if not self.permutation:
+            return logits
+        logits = at_least_float32(logits)
+        noisy = logits + gumbel_noise(logits) if self.training else logits
+        return log_sinkhorn(noisy, SINKHORN_STEPS_DECODING)
+
+
+class EdgeDecoder(Decoder):
+    """``W1 s_i + W2 s_j + W3 e_ij``, [B, N, N] or [B, N, N, C]; if `masked`, (i, j) is predicted only if adj_ij."""
+
+    def __init__(self, hidden_dim: int, edge_dim: int, num_logits: int, *, masked: bool = False) -> None:
+        super().__init__()
+        self.masked = masked
+        self.sender = Linear(3 * hidden_dim, num_logits)
+        self.receiver = Linear(3 * hidden_dim, num_logits)
+        self.edge = Linear(edge_dim, num_logits)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.sender, self.receiver]
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
+        logits = _drop_single_class(pairs + self.edge(states.edge))
+        return below_all_off_edges(logits, states.adj) if self.masked else logits
+
+
+class EdgePointerDecoder(Decoder):
+    """``w · max(W1 s_i + W2 s_j + W3 e_ij, W4 s_k)`` for edge (i, j) pointing at k, [B, N, N, N]."""
+
+    def __init__(self, hidden_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        self.source = EdgeDecoder(hidden_dim, edge_dim, hidden_dim)
+        self.target = Linear(3 * hidden_dim, hidden_dim)
+        self.output = Linear(hidden_dim, 1)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [*self.source.linears_of_nodes(), self.target]
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        source, target = self.source(states), self.target(states.node)
+        source = source.view(*source.shape[:3], target.shape[-1])  # where there is a single feature, its axis is gone
+        if is_plain(self.output, Linear):
+            logits = product_logits(source.flatten(1, 2), target, self.output.weight[0]) + self.output.bias_or_zeros()
+            return logits.view(*source.shape[:3], target.shape[1])
+        highest = torch.maximum(source[:, :, :, None], target[:, None, None])
+        every: Tensor = self.output(highest).squeeze(-1)
+        return every
+
+
+class GraphDecoder(Decoder):
+    """``W1 max_i s_i + W2 g``, [B] or [B, C]."""
+
+    def __init__(self, hidden_dim: int, num_logits: int) -> None:
+        super().__init__()
+        self.node = Linear(3 * hidden_dim, num_logits)
+        self.graph = Linear(hidden_dim, num_logits)
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        return _drop_single_class(self.node(as_tensor(states.node).amax(dim=1)) + self.graph(states.graph))
+
+
+class GraphPointerDecoder(Decoder):
+    """``W1 max_i s_i + W2 g + W3 s_j`` for the graph pointing at j, [B, N]."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.source = GraphDecoder(hidden_dim, 1)
+        self.target = Linear(3 * hidden_dim, 1)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """All that are applied to ``States.node``."""
+        return [self.target]
+
+    def forward(self, states: States) -> Tensor:
+        """Logits from states."""
+        logits: Tensor = self.source(states)[:, None] + self.target(states.node).squeeze(-1)
+        return logits
+
+
+def _drop_single_class(logits: Tensor) -> Tensor:
+    return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
+
+
+def below_all_off_edges(logits: Tensor, adj: Tensor) -> Tensor:
+    """Logits [B, N, N] that are negative, and below all others of their graph, where `adj` has no edge.
+
+    Source: ``inf_bias`` in ``clrs/_src/decoders.py`` of dm-clrs 2.0.3.
+    """
+    lowest = logits.amin(dim=(1, 2), keepdim=True)
+    return torch.where(adj.bool(), logits, (lowest - 1).clamp(max=-1))
+
+
+def gumbel_noise(like: Tensor) -> Tensor:
+    """Standard Gumbel noise in the shape of `like` (Mena et al., "Learning Latent Permutations", ICLR 2018)."""
+    return -torch.log(-torch.log(getattr(_here, "draw", _draw)(like) + 1e-12) + 1e-12)
+
+
+def _draw(like: Tensor) -> Tensor:
+    """Uniform on [0, 1), in the order of the axes, whatever that of `like` is in memory."""
+    return torch.rand(like.shape, dtype=like.dtype, device=like.device)
+
+
+@contextmanager
+def noise_of(rows: Tensor, num_graphs: int, seed: int) -> Iterator[None]:
+    """In this thread, what is drawn for these rows of a batch of so many graphs, after ``torch.manual_seed(seed)``."""
+    generator = torch.Generator().manual_seed(seed)
+    _here.draw = lambda like: torch.rand(num_graphs, *like.shape[1:], generator=generator, dtype=like.dtype)[rows]
+    try:
+        yield
+    finally:
+        del _here.draw
+
+
+def log_sinkhorn(logits: Tensor, num_steps: int) -> Tensor:
+    """The logarithm of a matrix whose rows and columns sum to about 1 and whose diagonal is 0, [B, N, N].
+
+    Args:
+        logits: [B, N, N].
+        num_steps: How often rows, then columns, are normalised.
+    """
+    logits = at_least_float32(logits) / SINKHORN_TEMPERATURE
+    logits = logits - 1e6 * torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    for _ in range(num_steps):
+        logits = functional.log_softmax(logits, dim=-1)
+        logits = functional.log_softmax(logits, dim=-2)
+    return logits
+
+
+def soft_value(probe: Probe, logits: Tensor) -> Tensor:
+    """What a hint is fed back as, in the shape of its logits; gradients flow through it."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits
+        case Type.MASK:
+            return logits.sigmoid()
+        case Type.PERMUTATION_POINTER:
+            return log_sinkhorn(logits, SINKHORN_STEPS_FEEDBACK).exp()
+        case _:
+            return logits.softmax(dim=-1)
+
+
+def hard_value(probe: Probe, logits: Tensor) -> Tensor:
+    """A definite value, in the shape of the logits: masks 0 or 1, choices one-hot; no gradient flows through it."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits.detach()
+        case Type.MASK:
+            return (logits > 0).to(logits.dtype)
+        case Type.PERMUTATION_POINTER:
+            logits = log_sinkhorn(logits, SINKHORN_STEPS_FEEDBACK)
+    return functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+
+
+def predicted_value(probe: Probe, logits: Tensor) -> Tensor:
+    """The prediction that is scored, in the form of the data: scalars, masks of 0 and 1, or indices."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits.detach()
+        case Type.MASK:
+            return (logits > 0).to(torch.int8)
+        case Type.PERMUTATION_POINTER:
+            logits = log_sinkhorn(logits, SINKHORN_STEPS_PREDICTION)
+    return logits.argmax(dim=-1)

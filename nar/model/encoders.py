@@ -1,0 +1,135 @@
+"""From probes to the features that a processor receives.
+
+Source: ``clrs/_src/encoders.py`` of dm-clrs 2.0.3. There every probe goes through a linear layer of its own and the
+results are added; here the probes of nodes and of edges are put side by side as channels, and what follows is applied
+to these.
+"""
+# Axes: B graphs, N nodes, H hidden, K channels. What belongs to an edge is [B, sender, receiver, ...].
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nar.ops.linear import Channels, Linear, Map, as_tensor, is_plain
+from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
+
+POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a processor receives besides its own last states.
+
+    Attributes:
+        node_fts: [B, N, H], as channels.
+        edge_fts: [B, N, N, H], as channels.
+        graph_fts: [B, H].
+        adj: True on the diagonal, on edges and along pointers, either way, [B, N, N].
+    """
+
+    node_fts: Channels
+    edge_fts: Channels
+    graph_fts: Tensor
+    adj: Tensor
+
+    @classmethod
+    def empty(cls, num_graphs: int, num_nodes: int, like: Tensor, hidden_dim: int) -> Encoding:
+        """No features and only self-loops, on the device and in the dtype of `like`."""
+        eye = torch.eye(num_nodes, dtype=torch.bool, device=like.device)
+        nodes, nothing = (num_graphs, num_nodes), Map(like.new_zeros(hidden_dim, 0), like.new_zeros(hidden_dim))
+        return cls(
+            Channels(like.new_zeros(*nodes, 0), nothing),
+            Channels(like.new_zeros(*nodes, num_nodes, 0), nothing),
+            like.new_zeros(num_graphs, hidden_dim),
+            eye.expand(num_graphs, num_nodes, num_nodes),
+        )
+
+    def first(self, count: int) -> Encoding:
+        """The encoding of the first `count` graphs."""
+        node_fts, edge_fts = self.node_fts[:count], self.edge_fts[:count]
+        return Encoding(node_fts, edge_fts, self.graph_fts[:count], self.adj[:count])
+
+
+def dense(probe: Probe, data: Tensor, num_nodes: int) -> Tensor:
+    """The data of a probe in the shape of its logits: indices as one-hot rows.
+
+    A category that is not scored is 0 in all classes but the last, and there -1, as in dm-clrs.
+    """
+    dtype = torch.get_default_dtype()
+    match probe.type:
+        case Type.SCALAR | Type.MASK:
+            return data.to(dtype)
+        case Type.CATEGORICAL:
+            rows = functional.one_hot(data.long() % probe.num_classes, probe.num_classes).to(dtype)
+            return torch.where((data == MASKED)[..., None], -rows, rows)
+        case _:
+            return functional.one_hot(data.long(), num_nodes).to(dtype)
+
+
+class Encoder(nn.Module):
+    """Linear encoders of probes, summed by location.
+
+    Node pointers are edge features. An edge pointer (i, j) → k adds its mean over i to edge (j, k) and its mean over j
+    to edge (i, k). Graph pointers are node features.
+
+    Args:
+        spec: The probes to encode.
+        hidden_dim: H.
+    """
+
+    def __init__(self, spec: Spec, hidden_dim: int) -> None:
+        super().__init__()
+        self.spec = dict(spec)
+        self.linears = nn.ModuleDict()
+        for name, probe in spec.items():
+            num_channels = probe.num_classes or 1
+            # "xavier_on_scalars": hints that are scalars, fed back without a squashing, start small.
+            std = hidden_dim**-0.5 if (probe.stage, probe.type) == (Stage.HINT, Type.SCALAR) else None
+            num_linears = 2 if (probe.location, probe.type) == (Location.EDGE, Type.POINTER) else 1
+            self.linears[name] = nn.ModuleList(Linear(num_channels, hidden_dim, std=std) for _ in range(num_linears))
+
+    def forward(self, values: Mapping[str, Tensor], base: Encoding) -> Encoding:
+        """`base` with the probes added, in its dtype; `values` by name, in the shape of :func:`dense`, perhaps soft."""
+        channels: dict[Location, list[Tensor]] = {location: [] for location in Location}
+        linears: dict[Location, list[Linear]] = {location: [] for location in Location}
+        adj = base.adj
+        for name, probe in self.spec.items():
+            value = values[name].to(base.graph_fts.dtype)
+            location, parts = _channels(probe, value)
+            channels[location] += parts
+            linears[location] += self.linears[name]  # type: ignore[arg-type]
+            if probe.location is Location.NODE and probe.type in POINTERS:
+                adj = adj | (value + value.mT > 0.5)
+            elif (probe.location, probe.type) == (Location.EDGE, Type.MASK):
+                adj = adj | (value + value.mT > 0)
+
+        def added(fts: Channels, location: Location) -> Channels:
+            if all(is_plain(linear, Linear) for linear in linears[location]):
+                return fts.extended(channels[location], linears[location])
+            made = [linear(value) for linear, value in zip(linears[location], channels[location], strict=True)]
+            return Channels.of(sum(made, as_tensor(fts)))
+
+        graph_fts = base.graph_fts
+        for linear, value in zip(linears[Location.GRAPH], channels[Location.GRAPH], strict=True):
+            graph_fts = graph_fts + linear(value)
+        return Encoding(added(base.node_fts, Location.NODE), added(base.edge_fts, Location.EDGE), graph_fts, adj)
+
+
+def _channels(probe: Probe, value: Tensor) -> tuple[Location, list[Tensor]]:
+    """Where a probe's features go, and its channels there, each [B, ..., K]."""
+    if probe.type is Type.CATEGORICAL:
+        return probe.location, [value]
+    if probe.type in POINTERS:
+        match probe.location:
+            case Location.NODE:
+                return Location.EDGE, [value[..., None]]
+            case Location.EDGE:
+                return Location.EDGE, [value.mean(dim=1)[..., None], value.mean(dim=2)[..., None]]
+            case Location.GRAPH:
+                return Location.NODE, [value[..., None]]
+    return probe.location, [value[..., None]]

@@ -1,0 +1,135 @@
+"""Scores of predicted outputs, pooled over a whole split, and of hints.
+
+Source: ``clrs/_src/evaluation.py`` of dm-clrs 2.0.3.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nar.batch import Feedback
+from nar.model.decoders import predicted_value
+from nar.model.unroll import Predictions
+from nar.specs import MASKED, Spec, Type
+
+
+def definite(spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Definite predictions from logits, a permutation and its first node being fused into pointers (a chain).
+
+    Args:
+        spec: The algorithm's probes.
+        logits: By probe name, of all outputs or of all hints.
+    """
+    return fuse_permutations(spec, {name: predicted_value(spec[name], value) for name, value in logits.items()})
+
+
+def fuse_permutations(spec: Spec, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`outputs` in which the first node of every permutation [..., N] points at itself, and is no output any more."""
+    fused = {}
+    for name, value in outputs.items():
+        if spec[name].type is Type.PERMUTATION_POINTER:
+            first = outputs[f"{name}_mask"][..., None].long()
+            fused[name] = value.long().scatter(-1, first, first)
+        elif not _is_mask_of_permutation(spec, name):
+            fused[name] = value
+    return fused
+
+
+def _is_mask_of_permutation(spec: Spec, name: str) -> bool:
+    owner = spec.get(name.removesuffix("_mask"))
+    return name.endswith("_mask") and owner is not None and owner.type is Type.PERMUTATION_POINTER
+
+
+def counts(spec: Spec, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the score of each probe is made of; counts of several batches may be added, int64 or float [3].
+
+    True positives, false positives and false negatives of a mask; the number of right entries, of all, and 0 for
+    pointers, categorical and mask_one; the sum of squared errors, the number of entries, and 0 for a scalar.
+
+    Args:
+        spec: The algorithm's probes.
+        logits: By probe name, of all outputs or of all hints.
+        truth: The data of the same probes.
+    """
+    predicted = definite(spec, logits)
+    return {
+        name: _counts(spec[name].type, predicted[name], true) for name, true in fuse_permutations(spec, truth).items()
+    }
+
+
+def _counts(type_: Type, predicted: Tensor, truth: Tensor) -> Tensor:
+    match type_:
+        case Type.MASK:
+            scored = truth != MASKED
+            positive, true = predicted > 0.5, truth > 0.5
+            terms = [positive & true, positive & ~true, ~positive & true]
+            return torch.stack([(term & scored).sum() for term in terms])
+        case Type.SCALAR:
+            error = (predicted - truth).double().square().sum()
+            return torch.stack([error, error.new_tensor(truth.numel()), error.new_zeros(())])
+    scored = truth != MASKED
+    right = (predicted == truth) & scored
+    return torch.stack([right.sum(), scored.sum(), torch.zeros_like(right.sum())])
+
+
+def scores(spec: Spec, counts: Mapping[str, Tensor]) -> dict[str, float]:
+    """The score of each probe, and under ``"score"`` their mean, as dm-clrs reports it of outputs.
+
+    F1 of masks, 1 if nothing was to be found and nothing was; accuracy of pointers, categorical and mask_one; mean
+    squared error of scalars.
+
+    Args:
+        spec: The algorithm's probes.
+        counts: From :func:`counts`, added over batches.
+    """
+    by_probe = {}
+    for name, (a, b, c) in ((name, count.tolist()) for name, count in counts.items()):
+        if spec[name].type is Type.MASK:
+            precision = a / (a + b) if a + b else 1.0
+            recall = a / (a + c) if a + c else 1.0
+            by_probe[name] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        else:
+            by_probe[name] = a / b if b else float("nan")
+    return by_probe | {"score": sum(by_probe.values()) / len(by_probe)}
+
+
+class HintScore(NamedTuple):
+    """How well a hint is predicted: as outputs are scored, by time and on the average.
+
+    Attributes:
+        mean: Over time, weighted by the number of graphs that still run.
+        by_time: At times 1, 2, ..., each pooled over the graphs that still run.
+    """
+
+    mean: float
+    by_time: list[float]
+
+
+def hint_scores(spec: Spec, predictions: Predictions, feedback: Feedback[Tensor]) -> dict[str, HintScore]:
+    """The score of each predicted hint that the trajectories have more than one of.
+
+    Args:
+        spec: The algorithm's probes.
+        predictions: What the model made of ``feedback.features``.
+        feedback: The true hints.
+
+    Source:
+        ``evaluate_hints`` in ``clrs/_src/evaluation.py`` of dm-clrs 2.0.3.
+    """
+    by_time: dict[str, list[float]] = {name: [] for name in predictions.hints}
+    num_graphs = predictions.time.bincount()[1:].tolist() if by_time else []
+    for time in range(1, len(num_graphs) + 1):
+        now = predictions.time == time
+        logits = {name: hint[now] for name, hint in predictions.hints.items()}
+        truth = {name: feedback.features.hints[name][time, predictions.graph[now]] for name in logits}
+        by_probe = scores(spec, counts(spec, logits, truth))
+        for name, values in by_time.items():
+            values.append(by_probe[name])
+    weights = [number / sum(num_graphs) for number in num_graphs]
+    return {
+        name: HintScore(sum(w * x for w, x in zip(weights, values, strict=True)), values)
+        for name, values in by_time.items()
+        if values
+    }

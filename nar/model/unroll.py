@@ -1,0 +1,360 @@
+"""Encode-process-decode: a processor unrolled along an algorithm's hints.
+
+Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clrs/_src/nets.py`` of dm-clrs 2.0.3.
+Decay and noise of the latent space: Mirjanić et al., "Latent Space Representations of Neural Algorithmic Reasoners",
+LoG 2023.
+"""
+# Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nar.batch import Features, size_of
+from nar.limits import check_steps
+from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
+from nar.model.encoders import Encoder, Encoding, dense
+from nar.noise import Noise
+from nar.ops.linear import Linear, as_tensor, beside
+from nar.processor import Processor
+from nar.specs import Spec, Stage, at_stage
+
+HintMode = Literal["encoded_decoded", "decoded_only", "none"]
+HintFeedback = Literal["soft", "hard", "hard_on_eval"]
+DecayTo = Literal["zero", "mean"]
+Observe = Callable[[Tensor, Tensor], None]
+
+
+class Predictions(NamedTuple):
+    """Logits by probe name.
+
+    Attributes:
+        outputs: At each graph's own last step, [B, ...].
+        hints: At every step that has a hint to compare with, one after the other, [P, ...].
+        time: The time index of that hint in the trajectory, at least 1, [P]; beyond a trajectory's end only if a model
+            was told for how many steps to run.
+        graph: The graph it belongs to, [P].
+        penalties: Those of the processor by name, if they were asked for: means over all steps of all graphs.
+    """
+
+    outputs: dict[str, Tensor]
+    hints: dict[str, Tensor]
+    time: Tensor
+    graph: Tensor
+    penalties: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Step(NamedTuple):
+    """What a step made of the graphs that took it.
+
+    Attributes:
+        graphs: Which of the batch they are, [P].
+        states: What decoders read.
+        node_states: The new ones, [P, N, H].
+        hints: Logits by probe name, [P, ...].
+    """
+
+    graphs: Tensor
+    states: States
+    node_states: Tensor
+    hints: dict[str, Tensor]
+
+
+class EncodeProcessDecode(nn.Module):
+    """One processor, with encoders and decoders for each of several algorithms.
+
+    A graph with T hints is run for max(1, T - 1) steps. Every step encodes the inputs and the hints again (the true
+    ones at the first step, then the predicted ones), applies the processor, and decodes the next hints; the outputs are
+    decoded at the graph's last step.
+
+    Args:
+        specs: The spec of each algorithm by name.
+        processor: Its `hidden_dim` is the width of everything.
+        hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
+        hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
+        hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
+        use_lstm: Whether node states pass through an LSTM after the processor.
+        num_processor_steps: How often the processor is applied between two hints.
+        dropout: Probability that an entry of the node states is dropped in training.
+        latent_decay: What is left, in [0, 1], of the node states between one step and the next, before the processor;
+            the decoders are given what they were.
+        latent_decay_to: What they decay to: zero, or the mean over each node's own H entries.
+        latent_noise: What becomes of node states after the processor; None for nothing.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, Spec],
+        processor: Processor,
+        *,
+        hint_mode: HintMode = "encoded_decoded",
+        hint_teacher_forcing: float = 0.0,
+        hint_feedback: HintFeedback = "soft",
+        use_lstm: bool = False,
+        num_processor_steps: int = 1,
+        dropout: float = 0.0,
+        latent_decay: float = 1.0,
+        latent_decay_to: DecayTo = "zero",
+        latent_noise: Noise | None = None,
+    ) -> None:
+        super().__init__()
+        for name, part in (("hint_teacher_forcing", hint_teacher_forcing), ("latent_decay", latent_decay)):
+            if not 0 <= part <= 1:
+                raise ValueError(f"expected a {name} between 0 and 1, given {part}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"expected a dropout of at least 0 and below 1, given {dropout}")
+        if latent_decay_to not in get_args(DecayTo):
+            raise ValueError(f"expected latent_decay_to 'zero' or 'mean', given {latent_decay_to!r}")
+        check_steps("num_processor_steps", num_processor_steps)
+        self.processor = processor
+        self.encodes_hints = hint_mode == "encoded_decoded"
+        self.hint_teacher_forcing = hint_teacher_forcing
+        self.hint_feedback = hint_feedback
+        self.num_processor_steps = num_processor_steps
+        self.dropout = dropout
+        self.latent_decay = latent_decay
+        self.latent_decay_to = latent_decay_to
+        self.latent_noise = latent_noise
+        self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
+        self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
+
+    def forward(
+        self,
+        algorithm: str,
+        features: Features[Tensor],
+        *,
+        with_hints: bool = True,
+        with_penalties: bool = False,
+        num_steps: int | None = None,
+        observe: Observe | None = None,
+    ) -> Predictions:
+        """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
+
+        In training mode hints may be teacher-forced and noise is drawn from torch's generator; in evaluation mode only
+        the first hint of `features` is looked at.
+
+        Args:
+            algorithm: Whose encoders and decoders to use.
+            features: The batch.
+            with_hints: Whether to predict hints.
+            num_steps: How many steps to run all graphs for, at least as many as the longest needs. Nothing then depends
+                on the lengths but which states outputs are decoded of, so no shape does. If None, graphs leave the
+                batch when they end.
+            observe: Called after every step with the places in the batch of the C graphs that still run, [C], and with
+                their node states, [C, N, H].
+        """
+        heads = self.heads[algorithm]
+        assert isinstance(heads, Heads)
+        if num_steps is None:
+            order, counts, kept, last = shrinking(features.lengths)
+        else:
+            order, counts, kept, last = steady(features.lengths, num_steps)
+
+        final_states: list[States] = []
+        all_logits: list[dict[str, Tensor]] = []
+        penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
+        for step, some in zip(self._steps(heads, features, order, counts, penalties), kept, strict=True):
+            if observe is not None:
+                observe(step.graphs, step.node_states)
+            if with_hints:
+                all_logits.append(step.hints)
+            if some.start < some.stop:
+                final_states.append(step.states.some(some))
+
+        final = States.concatenated(final_states).some(last)
+        outputs = decode(heads.output_decoders, final)
+        if not with_hints:
+            return Predictions(outputs, {}, order[:0], order[:0])
+        time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
+        graph = torch.cat([order[:count] for count in counts])
+        hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
+        if num_steps is None and (features.lengths == 1).any():  # a step, but no second hint to compare it with
+            has_hint = features.lengths[graph] > time
+            hints = {name: logits[has_hint] for name, logits in hints.items()}
+            time, graph = time[has_hint], graph[has_hint]
+        return Predictions(
+            outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
+        )
+
+    def steps(self, algorithm: str, features: Features[Tensor], num_steps: int | None = None) -> "Iterator[Step]":
+        """What `forward` computes, step by step, of which no more are taken than are asked for.
+
+        Graphs leave the batch when they end, unless `num_steps` says how many all of them take.
+        """
+        heads = self.heads[algorithm]
+        assert isinstance(heads, Heads)
+        lengths = features.lengths
+        order, counts, _, _ = shrinking(lengths) if num_steps is None else steady(lengths, num_steps)
+        return self._steps(heads, features, order, counts, None)
+
+    def _steps(
+        self,
+        heads: "Heads",
+        features: Features[Tensor],
+        order: Tensor,
+        counts: Sequence[int],
+        penalties: list[dict[str, Tensor]] | None,
+    ) -> "Iterator[Step]":
+        """The steps of the first of the graphs in `order`, of so many as `counts` says; with penalties as `_step`."""
+        num_nodes = size_of(heads.inputs, features.inputs)
+        empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
+        inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
+        hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
+        logits: dict[str, Tensor] = {}
+        for step, count in enumerate(counts):
+            encoding, graphs = inputs.first(count), order[:count]
+            if self.encodes_hints:
+                true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
+                if step == 0:
+                    hints = _dense(heads.hints, true, graphs, num_nodes)
+                else:
+                    hints = self._fed_back(heads.hints, {name: x[:count] for name, x in logits.items()})
+                    if self.training and self.hint_teacher_forcing > 0:
+                        forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
+                        hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
+                encoding = heads.hint_encoder(hints, encoding)
+            is_last = features.lengths[graphs].clamp(min=2) == step + 2
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
+            logits = decode(heads.hint_decoders, states)
+            yield Step(graphs, states, hidden, logits)
+
+    def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predicted hints as the next step is given them."""
+        hard = self.hint_feedback == "hard" or (self.hint_feedback == "hard_on_eval" and not self.training)
+        value = hard_value if hard else soft_value
+        return {name: value(probe, logits[name]) for name, probe in spec.items()}
+
+    def _step(
+        self,
+        encoding: Encoding,
+        hidden: Tensor,
+        cell: Tensor,
+        is_last: Tensor,
+        penalties: list[dict[str, Tensor]] | None,
+    ) -> tuple[States, Tensor, Tensor]:
+        """One step's states for the decoders, node states and LSTM cell; its `penalties`, if any, are added to those.
+
+        A penalty counts for as many graphs as take the step.
+        """
+        node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
+        new_hidden, edge_states = self._decayed(hidden), None
+        nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
+        edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
+        for _ in range(self.num_processor_steps):
+            if penalties is not None:
+                of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
+                penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
+            new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
+        if self.latent_noise is not None:
+            new_hidden = self.latent_noise(new_hidden, is_last)
+        new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
+        if self.lstm is not None:
+            new_hidden, cell = self.lstm(new_hidden, hidden, cell)
+        node = beside(node_fts, hidden, new_hidden)
+        edge = edge_fts if edge_states is None else beside(edge_fts, edge_states)
+        return States(node, edge, graph_fts, adj), new_hidden, cell
+
+    def _decayed(self, hidden: Tensor) -> Tensor:
+        """What the processor is given of the last states, [B, N, H]."""
+        if self.latent_decay == 1:
+            return hidden
+        centre = hidden.mean(dim=-1, keepdim=True) if self.latent_decay_to == "mean" else 0
+        return centre + self.latent_decay * (hidden - centre)
+
+
+class Heads(nn.Module):
+    """The encoders and decoders of one algorithm.
+
+    Args:
+        spec: The algorithm's probes.
+        processor: Tells the widths.
+        hint_mode: As in :class:`EncodeProcessDecode`.
+    """
+
+    def __init__(self, spec: Spec, processor: Processor, hint_mode: HintMode) -> None:
+        super().__init__()
+        hidden_dim = processor.hidden_dim
+        edge_dim = (2 if processor.has_edge_states else 1) * hidden_dim
+        self.inputs = at_stage(spec, Stage.INPUT)
+        self.hints = at_stage(spec, Stage.HINT)
+        self.outputs = at_stage(spec, Stage.OUTPUT)
+        self.input_encoder = Encoder(self.inputs, hidden_dim)
+        self.hint_encoder = Encoder(self.hints if hint_mode == "encoded_decoded" else {}, hidden_dim)
+
+        def decoders(probes: Spec) -> nn.ModuleDict:
+            masked = processor.masks_decoders
+            return nn.ModuleDict(
+                {name: make_decoder(probe, hidden_dim, edge_dim, masked=masked) for name, probe in probes.items()}
+            )
+
+        self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)
+        self.output_decoders = decoders(self.outputs)
+
+
+class LSTM(nn.Module):
+    """One step of an LSTM whose forget gate starts open.
+
+    Source: ``hk.LSTM`` of dm-haiku 0.0.17 (Jozefowicz et al., "An Empirical Exploration of Recurrent Network
+    Architectures", ICML 2015).
+    """
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.gates = Linear(2 * hidden_dim, 4 * hidden_dim)
+
+    def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """The new hidden state and cell; everything is [B, N, H]."""
+        enter, candidate, keep, leave = self.gates(torch.cat([x, hidden], dim=-1)).chunk(4, dim=-1)
+        cell = (keep + 1).sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+        return leave.sigmoid() * cell.tanh(), cell
+
+
+class Unroll(NamedTuple):
+    """For which graphs each step of a batch is taken.
+
+    Attributes:
+        order: In which the graphs are taken, [B].
+        counts: How many of them, the first ones, at each step.
+        kept: Which of these states to keep at each step, for outputs.
+        last: Where each graph's last states are among all that are kept, [B].
+    """
+
+    order: Tensor
+    counts: list[int]
+    kept: list[slice]
+    last: Tensor
+
+
+def shrinking(lengths: Tensor) -> Unroll:
+    """Every graph leaves the batch when it ends; the longest come first."""
+    num_steps = [max(1, length - 1) for length in lengths.tolist()]
+    order = torch.tensor(sorted(range(len(num_steps)), key=lambda graph: -num_steps[graph]), device=lengths.device)
+    counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
+    kept = [slice(end, count) for end, count in zip([*counts[1:], 0], counts, strict=True)]
+    return Unroll(order, counts, kept, torch.cat([order[some] for some in kept]).argsort())
+
+
+def steady(lengths: Tensor, num_steps: int) -> Unroll:
+    """All graphs are in the batch at every step, whatever the lengths."""
+    order = torch.arange(len(lengths), device=lengths.device)
+    last = (lengths - 2).clamp(min=0) * len(lengths) + order
+    return Unroll(order, [len(lengths)] * num_steps, [slice(0, len(lengths))] * num_steps, last)
+
+
+def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:
+    """The probes of `spec` for some graphs, in the shape of their logits."""
+    return {name: dense(probe, data[name][graphs], num_nodes) for name, probe in spec.items()}
+
+
+def _summed(parts: Sequence[Mapping[str, Tensor]], number: int) -> dict[str, Tensor]:
+    """The sum of each entry, divided by `number`."""
+    return {name: torch.stack([part[name] for part in parts]).sum() / number for name in (parts[0] if parts else ())}
+
+
+def _where(graphs: Tensor, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For each graph the values of `one` where `graphs` is True, else of `other`."""
+    return {name: torch.where(graphs.view(-1, *[1] * (x.dim() - 1)), x, other[name]) for name, x in one.items()}

@@ -1,0 +1,1 @@
+"""Operations on tensors: the plain formula of each beside its fast forms."""

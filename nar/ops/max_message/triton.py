@@ -1,0 +1,229 @@
+"""The maximum of messages on a GPU; :mod:`nar.ops.max_message` has it on a CPU.
+
+The two layers of width H are left to cuBLAS: a matrix product of 8192 rows (32 graphs of 16 nodes) and H = 128 takes it
+a few microseconds, in whatever precision was asked for, and none of a program's own would be faster. What is fused is
+bound by memory: the first layer, of which PyTorch would write the map of the channels and both sums, and the maximum,
+of which it would keep all messages. The gradient keeps a bit for each of them: whether it is the maximum.
+"""
+# Axes: B graphs, S sender, R receiver, H hidden, K channels, L words of 32 bits. An edge's is [B, S, R, ...], in order.
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nar.ops.affine import affine
+from nar.ops.border import has_to_be_differentiable
+from nar.ops.precision import at_least_float32
+
+SENDERS = 16  # that a program of the first layer's gradient reads at a time
+BITS = 32  # of a word
+
+
+def max_message(
+    sent: Tensor,
+    heard: Tensor,
+    edge: Tensor,
+    edge_weight: Tensor,
+    weight_1: Tensor,
+    bias_1: Tensor,
+    weight_2: Tensor,
+    bias_2: Tensor,
+    is_heard: Tensor | None,
+    lowest: float,
+) -> Tensor:
+    """See :func:`nar.ops.max_message.max_message`; `lowest` stands for what is not heard."""
+    first = FirstLayer.apply(*(x.contiguous() for x in (sent, heard, edge, edge_weight)))
+    messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
+    received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
+    return received.to(heard.dtype)
+
+
+class FirstLayer(torch.autograd.Function):
+    """``ReLU(sent_i + heard_j + We edge_ij)``, [B, S, R, H]."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
+        """The first layer."""
+        sent, heard, edge, weight = arguments
+        first = sent.new_empty(*edge.shape[:3], sent.shape[-1])
+        _first_layer[_rows(first)](sent, heard, edge, weight, first, *_sizes(first), edge.shape[-1], **_blocks(first))
+        ctx.save_for_backward(edge, weight, first)
+        ctx.dtype = heard.dtype
+        return first
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        """The gradients."""
+        edge, weight, first = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            to_sum = gradient * (first > 0)
+            to_heard = to_sum.sum(dim=1).to(ctx.dtype)
+        else:
+            to_sum, to_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
+            _first_layer_backward[_rows(first)](
+                gradient.contiguous(), first, to_sum, to_heard, *_sizes(first), **_blocks(first), BLOCK=SENDERS
+            )
+        to_edge = (to_sum @ weight.to(to_sum.dtype)).to(edge.dtype)
+        to_weight = to_sum.flatten(0, 2).mT @ edge.flatten(0, 2).to(to_sum.dtype)
+        return to_sum.sum(dim=2), to_heard, to_edge, to_weight.to(weight.dtype)
+
+
+class MaxOverSenders(torch.autograd.Function):
+    """The maximum of messages [B, S, R, H] over those senders that are heard, [B, R, H]."""
+
+    @staticmethod
+    def forward(ctx: Any, messages: Tensor, is_heard: Tensor | None, lowest: float) -> Tensor:
+        """The maxima."""
+        messages = messages.contiguous()
+        is_heard = None if is_heard is None else is_heard.contiguous()
+        num_words = triton.cdiv(messages.shape[1], BITS)
+        received = messages.new_empty(_received(messages))
+        bits = received.new_empty(num_words, *received.shape, dtype=torch.int32)
+        lowest = max(lowest, torch.finfo(messages.dtype).min)
+        _max_over_senders[_rows(messages)](
+            messages, is_heard, lowest, received, bits, *_sizes(messages), **_blocks(messages), BITS=BITS
+        )
+        ctx.save_for_backward(bits)
+        ctx.num_senders = messages.shape[1]
+        return received
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient: of the largest message, or of equal ones evenly."""
+        (bits,) = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            sender = torch.arange(ctx.num_senders, device=bits.device)
+            is_best = (bits[sender // BITS] >> (sender % BITS)[:, None, None, None]) & 1  # [S, B, R, H]
+            shares = is_best * (gradient / is_best.sum(dim=0).clamp(min=1))
+            return shares.transpose(0, 1), None, None
+        num_graphs, num_receivers, width = gradient.shape
+        to_messages = gradient.new_empty(num_graphs, ctx.num_senders, num_receivers, width)
+        _max_over_senders_backward[_rows(to_messages)](
+            gradient.contiguous(), bits, to_messages, *_sizes(to_messages), **_blocks(to_messages), BITS=BITS
+        )
+        return to_messages, None, None
+
+
+def _received(pairs: Tensor) -> tuple[int, int, int]:
+    """[B, R, H]."""
+    num_graphs, _, num_receivers, width = pairs.shape
+    return num_graphs, num_receivers, width
+
+
+def _rows(pairs: Tensor) -> tuple[int]:
+    """One program for each receiver of each graph."""
+    return (pairs.shape[0] * pairs.shape[2],)
+
+
+def _sizes(pairs: Tensor) -> tuple[int, ...]:
+    """S, R and H."""
+    return tuple(pairs.shape[1:])
+
+
+def _blocks(pairs: Tensor) -> dict[str, Any]:
+    """The power of two that holds H, and in what type a program computes."""
+    compute = tl.float64 if at_least_float32(pairs[:0]).dtype == torch.float64 else tl.float32
+    return {"WIDTH": triton.next_power_of_2(pairs.shape[-1]), "COMPUTE": compute}
+
+
+@triton.jit
+def _first_layer(sent, heard, edge, weight, first, S, R, H, K, WIDTH: tl.constexpr, COMPUTE: tl.constexpr):
+    """Write the first layer of the messages to receiver r."""
+    row = tl.program_id(0).to(tl.int64)
+    graph, r = row // R, row % R
+    h = tl.arange(0, WIDTH)
+    inside = h < H
+    of_receiver = tl.load(heard + row * H + h, mask=inside, other=0).to(COMPUTE)
+    for s in range(S):
+        pair = (graph * S + s) * R + r
+        total = of_receiver + tl.load(sent + (graph * S + s) * H + h, mask=inside, other=0).to(COMPUTE)
+        for k in range(K):
+            channel = tl.load(edge + pair * K + k).to(COMPUTE)
+            total += channel * tl.load(weight + h * K + k, mask=inside, other=0).to(COMPUTE)
+        tl.store(first + pair * H + h, tl.where(total < 0, 0, total), mask=inside)
+
+
+@triton.jit
+def _first_layer_backward(
+    gradient, first, to_sum, to_heard, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Write the gradient of the sums that are rectified, and of receiver r's term in them."""
+    row = tl.program_id(0).to(tl.int64)
+    graph, r = row // R, row % R
+    h = tl.arange(0, WIDTH)[None, :]
+    to_receiver = tl.zeros((WIDTH,), COMPUTE)
+    for start in range(0, S, BLOCK):
+        s = start + tl.arange(0, BLOCK)[:, None]
+        inside = (s < S) & (h < H)
+        there = ((graph * S + s) * R + r) * H + h
+        is_positive = tl.load(first + there, mask=inside, other=0) > 0
+        passed = tl.where(is_positive, tl.load(gradient + there, mask=inside, other=0).to(COMPUTE), 0)
+        tl.store(to_sum + there, passed, mask=inside)
+        to_receiver += tl.sum(passed, 0)
+    tl.store(to_heard + row * H + h, to_receiver[None, :], mask=h < H)
+
+
+@triton.jit
+def _message(messages, is_heard, lowest, pair, H, h, inside, COMPUTE: tl.constexpr):
+    """The message of a pair, or what stands for it, and whether it is heard."""
+    message = tl.load(messages + pair * H + h, mask=inside, other=0).to(COMPUTE)
+    hears = h >= 0
+    if is_heard is not None:
+        hears = hears & (tl.load(is_heard + pair) != 0)
+    return tl.where(hears, message, lowest), hears
+
+
+@triton.jit
+def _max_over_senders(
+    messages,
+    is_heard,
+    lowest,
+    received,
+    bits,
+    S,
+    R,
+    H,
+    WIDTH: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BITS: tl.constexpr,
+):
+    """Write the maximum of the messages to receiver r, and which of those that are heard it is equal to."""
+    row = tl.program_id(0).to(tl.int64)
+    graph, r = row // R, row % R
+    h = tl.arange(0, WIDTH)
+    inside = h < H
+    best = tl.full((WIDTH,), float("-inf"), COMPUTE)
+    for s in range(S):
+        message, _ = _message(messages, is_heard, lowest, (graph * S + s) * R + r, H, h, inside, COMPUTE)
+        best = tl.where((message > best) | (message != message), message, best)
+    tl.store(received + row * H + h, best, mask=inside)
+    for start in range(0, S, BITS):
+        word = tl.zeros((WIDTH,), tl.int32)
+        for s in range(start, min(S, start + BITS)):
+            message, hears = _message(messages, is_heard, lowest, (graph * S + s) * R + r, H, h, inside, COMPUTE)
+            is_best = hears & ((message == best) | (message != message))
+            word |= is_best.to(tl.int32) << (s - start)
+        tl.store(bits + ((start // BITS) * tl.num_programs(0) + row) * H + h, word, mask=inside)
+
+
+@triton.jit
+def _max_over_senders_backward(
+    gradient, bits, to_messages, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BITS: tl.constexpr
+):
+    """Write the gradient of the messages to receiver r."""
+    row = tl.program_id(0).to(tl.int64)
+    graph, r = row // R, row % R
+    h = tl.arange(0, WIDTH)
+    inside = h < H
+    number = tl.zeros((WIDTH,), tl.int32)
+    for s in range(S):
+        word = tl.load(bits + ((s // BITS) * tl.num_programs(0) + row) * H + h, mask=inside, other=0)
+        number += (word >> (s % BITS)) & 1
+    share = tl.load(gradient + row * H + h, mask=inside, other=0).to(COMPUTE) / tl.maximum(number, 1)
+    for s in range(S):
+        word = tl.load(bits + ((s // BITS) * tl.num_programs(0) + row) * H + h, mask=inside, other=0)
+        passed = tl.where((word >> (s % BITS)) & 1 != 0, share, 0)
+        tl.store(to_messages + ((graph * S + s) * R + r) * H + h, passed, mask=inside)

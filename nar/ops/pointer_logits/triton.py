@@ -1,0 +1,289 @@
+"""Logits of pointers on a GPU; :mod:`nar.ops.pointer_logits` has them on a CPU.
+
+Nothing as large as pairs times H is kept for the gradient, and of three nodes times H nothing is ever made. The one
+layer of width H on pairs, on edge states, is left to cuBLAS, as in :mod:`nar.ops.max_message.triton`; the rest
+is bound by memory, and done by one program for each row with its H features in registers.
+"""
+# Axes: B graphs, N nodes, S sender, R receiver, H hidden, K channels, M rows. An edge's is [B, S, R, ...], in order.
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from nar.ops.affine import affine
+from nar.ops.border import differentiable_gradients, has_to_be_differentiable
+from nar.ops.linear import Parts, as_tensor
+from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
+from nar.ops.precision import at_least_float32
+
+BLOCK = 16  # of rows that a program reads at a time
+
+
+def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> Tensor:
+    """See :func:`nar.ops.pointer_logits.edge_logits`."""
+    target = target + edge.bias
+
+    def logits() -> Tensor:
+        states = None
+        if edge.states is not None and edge.states_weight is not None:
+            states = affine(as_tensor(edge.states), edge.states_weight)
+        given = (source, target, edge.x, edge.weight, states, weight)
+        made: Tensor = EdgeLogits.apply(*(None if x is None else x.contiguous() for x in given))
+        return made
+
+    # The states of edges are made again for the gradient.
+    made: Tensor = checkpoint(logits, use_reentrant=False, preserve_rng_state=False)
+    return made
+
+
+def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """See :func:`nar.ops.pointer_logits.product_logits`."""
+    logits: Tensor = ProductLogits.apply(source.contiguous(), target.contiguous(), weight.contiguous())
+    return logits
+
+
+def _plain_edge_logits(
+    source: Tensor, target: Tensor, x: Tensor, x_weight: Tensor, states: Tensor | None, weight: Tensor
+) -> Tensor:
+    """The formula of :class:`EdgeLogits`."""
+    return plain_edge_logits(source, target, weight, x, x_weight, states)
+
+
+class EdgeLogits(torch.autograd.Function):
+    """``w · max(source_j, target_i + We x_ij + states_ij)``, [B, S, R]."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Tensor | None) -> Tensor:
+        """The logits."""
+        source, _, x, *_ = given
+        assert source is not None
+        assert x is not None
+        logits = source.new_empty(x.shape[:3])
+        _edge_logits[_receivers(x)](*given, logits, *_sizes(x, source), **_blocks(source))
+        ctx.save_for_backward(*given)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients."""
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(_plain_edge_logits, ctx.saved_tensors, gradient)
+        saved = source, target, x, x_weight, states, weight = ctx.saved_tensors
+        like = target if states is None else states
+        to_second = like.new_empty(*x.shape[:3], source.shape[-1])
+        to_source, to_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source))
+        _edge_logits_backward[_receivers(x)](
+            gradient.contiguous(),
+            *saved,
+            to_second,
+            to_source,
+            to_weight,
+            *_sizes(x, source),
+            **_blocks(source),
+        )
+        to_x = (to_second @ x_weight.to(like.dtype)).to(x.dtype)
+        to_x_weight = (to_second.flatten(0, 2).mT @ x.flatten(0, 2).to(like.dtype)).to(x_weight.dtype)
+        to_target = to_second.sum(dim=2).to(target.dtype)
+        to_weight = to_weight.sum(dim=(0, 1)).to(weight.dtype)
+        return to_source, to_target, to_x, to_x_weight, None if states is None else to_second, to_weight
+
+
+class ProductLogits(torch.autograd.Function):
+    """``w · max(source_m, target_k)``, [B, M, N]."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
+        """The logits."""
+        source, target, weight = arguments
+        logits = source.new_empty(*source.shape[:2], target.shape[1])
+        _product_logits[_blocks_of_rows(source)](
+            source, target, weight, logits, *logits.shape[1:], source.shape[-1], **_blocks(source)
+        )
+        ctx.save_for_backward(source, target, weight)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients; that of the target is the source's of the product the other way round."""
+        source, target, weight = ctx.saved_tensors
+        if has_to_be_differentiable(gradient):
+            return differentiable_gradients(plain_product_logits, (source, target, weight), gradient)
+        to_source, to_weight = _to_rows(gradient, source, target, weight)
+        to_target, _ = _to_rows(gradient.mT, target, source, weight)
+        return to_source, to_target, to_weight
+
+
+def _to_rows(gradient: Tensor, source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the source and the weight of :class:`ProductLogits`."""
+    to_source, to_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source[:, ::BLOCK]))
+    _product_logits_backward[_blocks_of_rows(source)](
+        gradient.contiguous(),
+        source,
+        target,
+        weight,
+        to_source,
+        to_weight,
+        *gradient.shape[1:],
+        source.shape[-1],
+        **_blocks(source),
+    )
+    return to_source, to_weight.sum(dim=(0, 1)).to(weight.dtype)
+
+
+def _receivers(x: Tensor) -> tuple[int]:
+    """One program for each receiver of each graph."""
+    return (x.shape[0] * x.shape[2],)
+
+
+def _blocks_of_rows(source: Tensor) -> tuple[int, int]:
+    """One program for so many rows of a graph."""
+    return triton.cdiv(source.shape[1], BLOCK), source.shape[0]
+
+
+def _sizes(x: Tensor, source: Tensor) -> tuple[int, ...]:
+    """S, R, H and K."""
+    return *x.shape[1:3], source.shape[-1], x.shape[-1]
+
+
+def _blocks(source: Tensor) -> dict[str, Any]:
+    """How many rows, the power of two that holds H, and in what type a program computes."""
+    compute = tl.float64 if source.dtype == torch.float64 else tl.float32
+    return {"ROWS": BLOCK, "WIDTH": triton.next_power_of_2(source.shape[-1]), "COMPUTE": compute}
+
+
+@triton.jit
+def _second(target, x, x_weight, states, graph, s, r, S, R, H, K, h, inside, COMPUTE: tl.constexpr):
+    """``target_i + We x_ij + states_ij`` for some senders and receiver r."""
+    pair = (graph * S + s) * R + r
+    total = tl.load(target + (graph * S + s) * H + h, mask=inside, other=0).to(COMPUTE)
+    if states is not None:
+        total += tl.load(states + pair * H + h, mask=inside, other=0).to(COMPUTE)
+    for k in range(K):
+        channel = tl.load(x + pair * K + k, mask=s < S, other=0).to(COMPUTE)
+        total += channel * tl.load(x_weight + h * K + k, mask=h < H, other=0).to(COMPUTE)
+    return total
+
+
+@triton.jit
+def _edge_logits(
+    source,
+    target,
+    x,
+    x_weight,
+    states,
+    weight,
+    logits,
+    S,
+    R,
+    H,
+    K,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
+    """Write the logits of receiver r."""
+    row = tl.program_id(0).to(tl.int64)
+    graph, r = row // R, row % R
+    h = tl.arange(0, WIDTH)[None, :]
+    w = tl.load(weight + h, mask=h < H, other=0).to(COMPUTE)
+    first = tl.load(source + row * H + h, mask=h < H, other=0).to(COMPUTE)
+    for start in range(0, S, ROWS):
+        s = start + tl.arange(0, ROWS)[:, None]
+        inside = (s < S) & (h < H)
+        second = _second(target, x, x_weight, states, graph, s, r, S, R, H, K, h, inside, COMPUTE)
+        highest = tl.where((first > second) | (first != first), first, second)
+        tl.store(logits + (graph * S + s) * R + r, tl.sum(w * highest, 1)[:, None], mask=s < S)
+
+
+@triton.jit
+def _edge_logits_backward(
+    gradient,
+    source,
+    target,
+    x,
+    x_weight,
+    states,
+    weight,
+    to_second,
+    to_source,
+    to_weight,
+    S,
+    R,
+    H,
+    K,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
+    """Write the gradients of the second arguments at receiver r, and r's part in those of the source and the weight."""
+    row = tl.program_id(0).to(tl.int64)
+    graph, r = row // R, row % R
+    h = tl.arange(0, WIDTH)[None, :]
+    w = tl.load(weight + h, mask=h < H, other=0).to(COMPUTE)
+    first = tl.load(source + row * H + h, mask=h < H, other=0).to(COMPUTE)
+    to_first, to_w = tl.zeros((WIDTH,), COMPUTE), tl.zeros((WIDTH,), COMPUTE)
+    for start in range(0, S, ROWS):
+        s = start + tl.arange(0, ROWS)[:, None]
+        inside = (s < S) & (h < H)
+        second = _second(target, x, x_weight, states, graph, s, r, S, R, H, K, h, inside, COMPUTE)
+        g = tl.load(gradient + (graph * S + s) * R + r, mask=s < S, other=0).to(COMPUTE)
+        passed = g * w
+        of_first = tl.where(first > second, passed, tl.where(first < second, 0, 0.5 * passed))
+        tl.store(to_second + ((graph * S + s) * R + r) * H + h, passed - of_first, mask=inside)
+        to_first += tl.sum(of_first, 0)
+        to_w += tl.sum(g * tl.where(first > second, first, second), 0)
+    tl.store(to_source + row * H + h, to_first[None, :], mask=h < H)
+    tl.store(to_weight + row * H + h, to_w[None, :], mask=h < H)
+
+
+@triton.jit
+def _product_logits(
+    source, target, weight, logits, M, N, H, ROWS: tl.constexpr, WIDTH: tl.constexpr, COMPUTE: tl.constexpr
+):
+    """Write the logits of some rows."""
+    graph = tl.program_id(1).to(tl.int64)
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    h = tl.arange(0, WIDTH)[None, :]
+    w = tl.load(weight + h, mask=h < H, other=0).to(COMPUTE)
+    first = tl.load(source + (graph * M + m) * H + h, mask=(m < M) & (h < H), other=0).to(COMPUTE)
+    for k in range(N):
+        second = tl.load(target + (graph * N + k) * H + h, mask=h < H, other=0).to(COMPUTE)
+        highest = tl.where((first > second) | (first != first), first, second)
+        tl.store(logits + (graph * M + m) * N + k, tl.sum(w * highest, 1)[:, None], mask=m < M)
+
+
+@triton.jit
+def _product_logits_backward(
+    gradient,
+    source,
+    target,
+    weight,
+    to_source,
+    to_weight,
+    M,
+    N,
+    H,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
+    """Write the gradient of some rows of the source, and their part in that of the weight."""
+    graph = tl.program_id(1).to(tl.int64)
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    h = tl.arange(0, WIDTH)[None, :]
+    inside = (m < M) & (h < H)
+    w = tl.load(weight + h, mask=h < H, other=0).to(COMPUTE)
+    first = tl.load(source + (graph * M + m) * H + h, mask=inside, other=0).to(COMPUTE)
+    to_first, to_w = tl.zeros((ROWS, WIDTH), COMPUTE), tl.zeros((ROWS, WIDTH), COMPUTE)
+    for k in range(N):
+        second = tl.load(target + (graph * N + k) * H + h, mask=h < H, other=0).to(COMPUTE)
+        g = tl.load(gradient + (graph * M + m) * N + k, mask=m < M, other=0).to(COMPUTE)
+        to_first += g * w * tl.where(first > second, 1.0, tl.where(first < second, 0.0, 0.5)).to(COMPUTE)
+        to_w += g * tl.where(first > second, first, second)
+    tl.store(to_source + (graph * M + m) * H + h, to_first, mask=inside)
+    there = (graph * tl.num_programs(0) + tl.program_id(0)) * H + h
+    tl.store(to_weight + there, tl.sum(to_w, 0)[None, :], mask=h < H)

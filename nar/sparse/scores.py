@@ -1,0 +1,87 @@
+"""Losses and scores on sparse graphs.
+
+Source: Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorithmic Reasoning", LoG 2023, for the
+accuracies of nodes and of graphs.
+"""
+# Axes: B graphs; N nodes, E edges of all graphs together; D entries of a probe's data.
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nar.ops.scatter import scatter, scatter_log_softmax, sizes
+from nar.sparse.batch import SparseBatch
+from nar.sparse.model import SparsePredictions
+from nar.specs import Probe, Spec, Type
+
+GRAPHS = "graphs"  # of which all outputs are right: what is counted beside the outputs
+
+
+def losses(spec: Spec, predictions: SparsePredictions, batch: SparseBatch) -> dict[str, Tensor]:
+    """The mean loss of every predicted probe by name: over all entries, of hints at all steps that graphs have."""
+    by_probe = {
+        name: entry_losses(spec[name], logits, batch.outputs[name], batch).mean()
+        for name, logits in predictions.outputs.items()
+    }
+    totals: dict[str, Tensor] = {}
+    numbers: dict[str, Tensor] = {}
+    for time, by_name in enumerate(predictions.hints, start=1):
+        for name, logits in by_name.items():
+            has_hint = (batch.lengths > time)[batch.graph_of(spec[name])]
+            truth = batch.hints[name][..., min(time, batch.hints[name].shape[-1] - 1)]
+            new = entry_losses(spec[name], logits, truth, batch)
+            totals[name] = totals.get(name, 0) + torch.where(has_hint, new, 0).sum()
+            numbers[name] = numbers.get(name, 0) + has_hint.sum()
+    return by_probe | {name: total / numbers[name].clamp(min=1) for name, total in totals.items()}
+
+
+def entry_losses(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -> Tensor:
+    """Squared error of a scalar, binary cross entropy of a mask, cross entropy of what is chosen, [D]."""
+    match probe.type:
+        case Type.SCALAR:
+            return (logits - truth).square()
+        case Type.MASK:
+            return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
+        case Type.CATEGORICAL:
+            return functional.cross_entropy(logits, truth.long(), reduction="none")
+    return -scatter_log_softmax(logits, *batch.groups(probe)).index_select(0, truth.long())
+
+
+def counts(spec: Spec, logits: Mapping[str, Tensor], batch: SparseBatch) -> dict[str, Tensor]:
+    """How many entries of each output, and how many :data:`GRAPHS`, are right, and of how many; int64 [2] each."""
+    right = {name: is_right(spec[name], x, batch.outputs[name], batch) for name, x in logits.items()}
+    wrong = sum(
+        scatter((~entries).long(), batch.graph_of(spec[name]), len(batch.lengths)) for name, entries in right.items()
+    )
+    assert isinstance(wrong, Tensor)
+    by_name = right | {GRAPHS: wrong == 0}
+    return {name: torch.stack([x.sum(), x.new_tensor(x.numel(), dtype=torch.int64)]) for name, x in by_name.items()}
+
+
+def is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -> Tensor:
+    """Whether each entry is predicted: a scalar if it rounds to the truth, of equal logits the first, [D]."""
+    match probe.type:
+        case Type.SCALAR:
+            return logits.round() == truth
+        case Type.MASK:
+            return (logits > 0) == (truth > 0)
+        case Type.CATEGORICAL:
+            return logits.argmax(dim=-1) == truth
+    return chosen(logits, *batch.groups(probe)) == truth
+
+
+def chosen(logits: Tensor, index: Tensor, num_groups: int) -> Tensor:
+    """The first entry of each group that has its largest logit, [num_groups]; of none, the number of entries."""
+    is_top = logits == scatter(logits, index, num_groups, "max").index_select(0, index)
+    entries = torch.arange(len(logits), device=logits.device)
+    nothing = torch.full_like(sizes(index, num_groups), len(logits))
+    return nothing.scatter_reduce(0, index[is_top], entries[is_top], "amin")
+
+
+def scores(counts: Mapping[str, Tensor]) -> dict[str, float]:
+    """The accuracy of each output and of :data:`GRAPHS`, and under ``"score"`` the mean over outputs."""
+    by_name = {name: right / number for name, (right, number) in ((n, x.tolist()) for n, x in counts.items())}
+    outputs = [value for name, value in by_name.items() if name != GRAPHS]
+    return by_name | {"score": sum(outputs) / len(outputs)}

@@ -1,0 +1,147 @@
+"""The gradients of an affine map that is used many times, made of many uses at a time."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+from nar.ops import affine as module
+from nar.ops.affine import affine, gathered_gradients
+
+Affine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+DOUBLE = torch.float64
+
+
+def unrolled(apply: Affine, x: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int = 5) -> Tensor:
+    """A layer applied at every step to what it made at the last, of fewer rows each time."""
+    total = x.new_zeros(())
+    for step in range(num_steps):
+        x = apply(x[step:], weight, bias).tanh()
+        total = total + (step + 1) * x.square().sum()
+    return total
+
+
+def arguments(dtype: torch.dtype = DOUBLE) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x, weight, bias = (torch.randn(shape, generator=generator, dtype=dtype) for shape in [(20, 2, 3), (3, 3), (3,)])
+    return x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
+
+
+def gradients(apply: Affine, given: tuple[Tensor, Tensor, Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Of those that have one."""
+    trained = [x for x in given if x is not None and x.requires_grad]
+    with gathered_gradients():
+        return torch.autograd.grad(unrolled(apply, *given), trained)
+
+
+@pytest.mark.parametrize("rows", [1, 50, 10_000])  # at each step, at some, at the end
+def test_gradients_of_many_uses_are_the_sum_of_theirs(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS", rows)
+    torch.testing.assert_close(gradients(affine, arguments()), gradients(functional.linear, arguments()))
+
+
+def test_gradients_equal_finite_differences() -> None:
+    def function(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        with gathered_gradients():
+            return unrolled(affine, x, weight, bias)
+
+    assert torch.autograd.gradcheck(function, arguments())
+
+
+@pytest.mark.parametrize(
+    "trained", [(True, True, False), (True, False, True), (True, False, False), (False, True, True)]
+)
+def test_what_is_not_trained_gets_no_gradient(trained: tuple[bool, ...]) -> None:
+    def some() -> tuple[Tensor, Tensor, Tensor | None]:
+        x, weight, bias = (x.requires_grad_(is_trained) for x, is_trained in zip(arguments(), trained, strict=True))
+        return x, weight, bias
+
+    torch.testing.assert_close(gradients(affine, some()), gradients(functional.linear, some()))
+
+
+def test_a_layer_without_a_bias() -> None:
+    given = (*arguments()[:2], None)
+    torch.testing.assert_close(gradients(affine, given), gradients(functional.linear, given))
+
+
+def test_a_layer_whose_result_has_no_part_in_the_loss_has_no_gradient() -> None:
+    x, weight, bias = arguments()
+    with gathered_gradients():
+        affine(x, weight, bias)
+        assert torch.autograd.grad(x.sum(), [weight, bias], allow_unused=True) == (None, None)
+
+
+def test_layers_that_share_a_weight() -> None:
+    x, weight, bias = arguments()
+
+    def loss(apply: Affine) -> Tensor:
+        return (apply(x, weight, bias).tanh() + apply(x, weight, 2 * bias).tanh() + apply(x, weight, None)).sum()
+
+    with gathered_gradients():
+        made = torch.autograd.grad(loss(affine), [x, weight, bias])
+    torch.testing.assert_close(made, torch.autograd.grad(loss(functional.linear), [x, weight, bias]))
+
+
+def test_uses_that_are_made_again_for_the_gradient() -> None:
+    def again(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        made: Tensor = checkpoint(affine, x, weight, bias, use_reentrant=False)
+        return made
+
+    torch.testing.assert_close(gradients(again, arguments()), gradients(functional.linear, arguments()))
+
+
+def test_half_precision_is_that_of_autocast() -> None:
+    made: list[Any] = []
+    for apply in (affine, functional.linear):
+        given = arguments(torch.float32)
+        with torch.autocast("cpu", torch.bfloat16), gathered_gradients():
+            y = apply(given[0], *given[1:])
+            loss = unrolled(apply, *given)
+        made.append((y.detach(), loss.detach(), torch.autograd.grad(loss, given)))
+    (y, loss, to_given), (expected_y, expected_loss, expected) = made
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close((y, loss), (expected_y, expected_loss), rtol=0, atol=0)
+    assert {x.dtype for x in to_given} == {torch.float32}
+    torch.testing.assert_close(to_given, expected, rtol=0.03, atol=0.3)
+
+
+def test_nothing_is_gathered_where_nobody_asks_for_it() -> None:
+    x, weight, bias = arguments()
+    assert "Use" not in type(affine(x, weight, bias).grad_fn).__name__
+    with gathered_gradients():
+        with torch.no_grad():
+            affine(x, weight, bias)
+        assert "Use" in type(affine(x, weight, bias).grad_fn).__name__
+        torch.autograd.grad(affine(x, weight, bias).sum(), [weight, bias])
+    assert "Use" not in type(affine(x, weight, bias).grad_fn).__name__
+
+
+class Launches(TorchDispatchMode):
+    """How often each operation is called within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_many_uses_take_one_product_and_one_sum_for_their_weights() -> None:
+    number: dict[Affine, Counter[str]] = {}
+    for apply in (affine, functional.linear):
+        x, weight, bias = arguments()
+        with gathered_gradients():
+            made = torch.stack([apply(x.detach() * step, weight, bias) for step in range(10)])
+            with Launches() as launches:
+                torch.autograd.grad(made, [weight, bias], torch.ones_like(made))
+        number[apply] = launches.number
+    assert (number[affine]["mm"], number[affine]["sum"]) == (1, 1)
+    assert number[functional.linear]["mm"] == 10

@@ -1,0 +1,122 @@
+# Axes: B graphs, N nodes, M rows, H hidden, K channels, F features of states.
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from nar.ops import parallel
+from nar.ops.linear import Parts, Rectified
+from nar.ops.pointer_logits import edge_logits, product_logits
+
+B, N, M, H, K, F = 2, 4, 6, 5, 3, 2
+
+
+def edge_logits_of(source: Tensor, target: Tensor, weight: Tensor, x: Tensor, *others: Tensor) -> Tensor:
+    x_weight, bias, *states = others
+    if not states:
+        return edge_logits(source, target, Parts(x, x_weight, bias), weight)
+    data, first_weight, first_bias, states_weight = states
+    parts = Parts(x, x_weight, bias, Rectified(data, first_weight, first_bias), states_weight)
+    return edge_logits(source, target, parts, weight)
+
+
+def edge_logits_by_the_formula(source: Tensor, target: Tensor, weight: Tensor, x: Tensor, *others: Tensor) -> Tensor:
+    x_weight, bias, *states = others
+    edge = x @ x_weight.T + bias
+    if states:
+        data, first_weight, first_bias, states_weight = states
+        edge = edge + (data @ first_weight.T + first_bias).relu() @ states_weight.T
+    return torch.maximum(source[:, None], target[:, :, None] + edge) @ weight
+
+
+def product_logits_by_the_formula(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return torch.maximum(source[:, :, None], target[:, None]) @ weight
+
+
+def random_edge_arguments(num_nodes: int = N, *, states: bool, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    nodes = (B, num_nodes)
+    shapes = [(*nodes, H), (*nodes, H), (H,), (*nodes, num_nodes, K), (H, K), (H,)]
+    shapes += [(*nodes, num_nodes, F), (H, F), (H,), (H, H)] if states else []
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def random_product_arguments(num_rows: int = M, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    shapes = [(B, num_rows, H), (B, N, H), (H,)]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def assert_same_function(
+    given: Callable[..., Tensor], expected: Callable[..., Tensor], arguments: list[Tensor]
+) -> None:
+    made = []
+    for function in (expected, given):
+        logits = function(*arguments)
+        weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
+        made.append((logits, *torch.autograd.grad(logits, arguments, weights)))
+    tolerance = 1e-10 if arguments[0].dtype == torch.float64 else 1e-3  # sums in another order
+    torch.testing.assert_close(made[1], made[0], rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(autouse=True)
+def _in_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "PAIRS", 12)
+
+
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("num_nodes", [1, 3, 20])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_logits_of_edges_equal_the_formula(num_nodes: int, states: bool, dtype: torch.dtype) -> None:
+    arguments = random_edge_arguments(num_nodes, states=states, dtype=dtype)
+    assert_same_function(edge_logits_of, edge_logits_by_the_formula, arguments)
+
+
+def test_features_need_not_lie_in_order_in_memory() -> None:
+    arguments = random_edge_arguments(states=True)
+    for index in (3, 6):
+        arguments[index] = arguments[index].detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+    assert_same_function(edge_logits_of, edge_logits_by_the_formula, arguments)
+
+
+@pytest.mark.parametrize("num_rows", [1, 6, 30])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_logits_of_products_equal_the_formula(num_rows: int, dtype: torch.dtype) -> None:
+    assert_same_function(product_logits, product_logits_by_the_formula, random_product_arguments(num_rows, dtype))
+
+
+def test_gradients_equal_finite_differences() -> None:
+    assert gradcheck(edge_logits_of, random_edge_arguments(states=False))
+    assert gradcheck(edge_logits_of, random_edge_arguments(states=True))
+    assert gradcheck(product_logits, random_product_arguments())
+
+
+def test_where_both_are_equal_half_of_the_gradient_goes_to_each() -> None:
+    def rounded(arguments: list[Tensor]) -> list[Tensor]:
+        return [argument.detach().round().requires_grad_() for argument in arguments]
+
+    assert_same_function(edge_logits_of, edge_logits_by_the_formula, rounded(random_edge_arguments(states=True)))
+    assert_same_function(product_logits, product_logits_by_the_formula, rounded(random_product_arguments()))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_is_not_a_number_is_not_hidden(index: int) -> None:
+    edge_arguments, product_arguments = random_edge_arguments(states=True), random_product_arguments()
+    with torch.no_grad():
+        for arguments in (edge_arguments, product_arguments):
+            arguments[index][0, 0, 0] = torch.nan
+    for logits in (edge_logits_of(*edge_arguments), product_logits(*product_arguments)):
+        assert logits[0].isnan().any()
+        assert not logits[1].isnan().any()
+
+
+def test_half_precision_gives_half_precision() -> None:
+    assert edge_logits_of(*random_edge_arguments(states=True, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert product_logits(*random_product_arguments(dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_logits_equal_the_formulas_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "is_cpu", False)
+    for states in (False, True):
+        assert_same_function(edge_logits_of, edge_logits_by_the_formula, random_edge_arguments(states=states))
+    assert_same_function(product_logits, product_logits_by_the_formula, random_product_arguments())
