@@ -45,13 +45,12 @@ def nar_train(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Training steps of this library."""
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli.train import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
+    from nar.ops.process import tune_process
     from nar.processors import TripletGMPNN
     from nar.training.reasoner import Reasoner
 
-    keep_freed_memory()
-    prepare_training()  # as `nar fit` does
+    tune_process()  # as `nar fit` does
     data = CLRS30(algorithms=algorithm, train_sizes=[num_nodes], num_workers=1, seed=1)
     reasoner = Reasoner(data.specs, TripletGMPNN())
     optimizer = reasoner.configure_optimizers()
@@ -67,8 +66,8 @@ def nar_forward(algorithm: str, num_nodes: int) -> Iterator[None]:
     """Forward passes of this library."""
     import torch
 
-    from nar.cli.train import keep_freed_memory
     from nar.datasets import CLRS30
+    from nar.ops.process import keep_freed_memory
     from nar.processors import TripletGMPNN
     from nar.training.reasoner import Reasoner
 

@@ -35,14 +35,13 @@ def with_nar(seed: int) -> None:
     import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from nar.cli.train import keep_freed_memory, prepare_training
     from nar.datasets import CLRS30
     from nar.model.metrics import counts, scores
+    from nar.ops.process import tune_process
     from nar.processors import TripletGMPNN
     from nar.training.reasoner import Reasoner
 
-    keep_freed_memory()
-    prepare_training()  # as `nar fit` does
+    tune_process()  # as `nar fit` does
     torch.manual_seed(seed)
     data = CLRS30(algorithms=ALGORITHM, train_sizes=SIZES, num_workers=1, seed=seed)
     reasoner = Reasoner(data.specs, TripletGMPNN())

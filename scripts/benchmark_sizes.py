@@ -23,10 +23,10 @@ def forward(algorithm: str, num_nodes: int) -> None:
     import torch
 
     from nar.batch import to_tensors
-    from nar.cli.train import keep_freed_memory
     from nar.datasets import sample
     from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
     from nar.model.unroll import EncodeProcessDecode
+    from nar.ops.process import keep_freed_memory
     from nar.processors import TripletGMPNN
 
     keep_freed_memory()

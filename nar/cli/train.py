@@ -1,18 +1,16 @@
 """The commands of ``nar`` that run a model, by Lightning's command line."""
 
-import os
+from nar.ops.process import keep_freed_memory, tune_process, wait_passively
 
-# Data workers run beside the math threads: threads that spin while they wait would take the workers' cores. OpenMP
-# reads this when torch loads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+wait_passively()  # before torch is imported
 
 import argparse
-import ctypes
 import gc
 import inspect
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import warnings
@@ -510,7 +508,7 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Make small operations fast."""
         self.check_resumption()
-        prepare_training()
+        tune_process()
 
     def check_resumption(self) -> None:
         """Raise a :class:`UserError` if the checkpoint to go on from has other weights or was made by other steps."""
@@ -905,29 +903,6 @@ def check_conversion(given: Namespace) -> None:
         raise UserError(f"nar convert {flag} needs a checkpoint: --{needed} model.ckpt")
     if given[excess] is not None:
         raise UserError(f"nar convert {flag} expects --{needed} and no --{excess}, given {given[excess]}")
-
-
-def prepare_training() -> None:
-    """Have each core compute by itself, and what lives as long as the program no more looked at by the collector.
-
-    The small operations of training lose more by waking other cores than they gain; large ones use all
-    (:mod:`nar.ops.parallel`).
-    """
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
-
-
-def keep_freed_memory() -> None:
-    """Have glibc give freed memory to the next tensors.
-
-    It would give it back to the system at every training step, and each page that comes back has to be cleared first.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # as malloc.h has them
-    with suppress(OSError, AttributeError):  # another libc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 2**25)  # the most that it takes
-        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def salsa_classes() -> tuple[type[CLI], type[LightningModule], type[LightningDataModule]]:

@@ -35,11 +35,12 @@ if __name__ == "__main__":
     plant()
     from nar.datasets import CLRS30, sample
     from nar.datasets.engine import memory
-    import nar.cli, nar.cli.train
+    import nar.cli
+    from nar.ops.process import keep_freed_memory
 
     memory.NEVER_ASKED = 0  # ask now
     print(sample("bfs", num_nodes=5, num_samples=2, seed=0).outputs["pi"].shape)
-    nar.cli.train.keep_freed_memory()
+    keep_freed_memory()
     settings = {"train_sizes": [4, 5], "test_sizes": [4], "batch_size": 2, "cache_dir": "cache"}
     CLRS30(["bfs", "dfs"], **settings, num_workers=0).prepare_data()
     batch = next(iter(CLRS30("bfs", **settings, num_workers=1).train_dataloader()))
