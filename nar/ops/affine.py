@@ -59,8 +59,8 @@ class Gradients:
 
     def __init__(self) -> None:
         self.uses: list[tuple[Tensor, Tensor]] = []  # each [M, ...]
-        self.to_weight: Tensor | None = None
-        self.to_bias: Tensor | None = None
+        self.grad_weight: Tensor | None = None
+        self.grad_bias: Tensor | None = None
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
         """Tell of a use: its input, and the gradient of its output."""
@@ -72,17 +72,17 @@ class Gradients:
         """What they are, None if there were no uses; they begin anew."""
         if self.uses:
             self._sum_up()
-        made, self.to_weight, self.to_bias = (self.to_weight, self.to_bias), None, None
+        made, self.grad_weight, self.grad_bias = (self.grad_weight, self.grad_bias), None, None
         return made
 
     def _sum_up(self) -> None:
         x, gradient = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.uses, strict=True))
         self.uses = []
-        if self.to_weight is None or self.to_bias is None:
-            self.to_weight, self.to_bias = gradient.mT @ x, gradient.sum(dim=0)
+        if self.grad_weight is None or self.grad_bias is None:
+            self.grad_weight, self.grad_bias = gradient.mT @ x, gradient.sum(dim=0)
         else:
-            self.to_weight.addmm_(gradient.mT, x)
-            self.to_bias += gradient.sum(dim=0)
+            self.grad_weight.addmm_(gradient.mT, x)
+            self.grad_bias += gradient.sum(dim=0)
 
 
 class Weights(torch.autograd.Function):
@@ -99,9 +99,9 @@ class Weights(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, ...]:
         """The gradients."""
-        to_weight, to_bias = ctx.gradients.take()
+        grad_weight, grad_bias = ctx.gradients.take()
         _, needs_weight, needs_bias = ctx.needs_input_grad
-        return None, to_weight if needs_weight else None, to_bias if needs_bias else None
+        return None, grad_weight if needs_weight else None, grad_bias if needs_bias else None
 
 
 class Use(torch.autograd.Function):

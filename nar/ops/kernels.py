@@ -35,11 +35,11 @@ def product(a: Arrays, b: Arrays, out: Arrays) -> None:
 
 
 @sums
-def product_backward(gradient: Arrays, a: Arrays, b: Arrays, to_a: Arrays, to_b: Arrays) -> None:
+def product_backward(gradient: Arrays, a: Arrays, b: Arrays, grad_a: Arrays, grad_b: Arrays) -> None:
     """Write the gradient of a and add to that of b."""
     if a.shape[1] > 0:
-        np.dot(gradient, b.T, to_a)
-        to_b += np.dot(a.T, gradient)
+        np.dot(gradient, b.T, grad_a)
+        grad_b += np.dot(a.T, gradient)
 
 
 @exact
@@ -52,13 +52,13 @@ def rectify(x: Arrays, bias: Arrays) -> None:
 
 
 @sums
-def rectify_backward(gradient: Arrays, rectified: Arrays, to_bias: Arrays) -> None:
+def rectify_backward(gradient: Arrays, rectified: Arrays, grad_bias: Arrays) -> None:
     """Turn the gradient of what is rectified into that of what was, in its place, and add to the bias's."""
     for row in range(gradient.shape[0]):
         for h in range(gradient.shape[1]):
             g = gradient[row, h] * (rectified[row, h] > 0)
             gradient[row, h] = g
-            to_bias[h] += g
+            grad_bias[h] += g
 
 
 @exact
@@ -145,9 +145,9 @@ def ties_backward(
     second: Arrays,
     received: Arrays,
     sender: Arrays,
-    to_second: Arrays,
-    to_weight_2: Arrays,
-    to_bias_2: Arrays,
+    grad_second: Arrays,
+    grad_weight_2: Arrays,
+    grad_bias_2: Arrays,
 ) -> None:
     """Add the gradients of the maxima that several senders have; see :func:`max_message`."""
     num_graphs, num_receivers, width = received.shape
@@ -168,11 +168,11 @@ def ties_backward(
                 for i in range(num_senders):
                     if shares[i] > 0:
                         pair, part = first + i * num_receivers, gradient[b, r, h] / number
-                        to_bias_2[h] += part
+                        grad_bias_2[h] += part
                         for k in range(width):
-                            to_second[pair, k] += part * weight_2[h, k]
+                            grad_second[pair, k] += part * weight_2[h, k]
                         for k in range(width):
-                            to_weight_2[h, k] += part * second[pair, k]
+                            grad_weight_2[h, k] += part * second[pair, k]
 
 
 @sums
@@ -189,14 +189,14 @@ def max_message_backward(
     second: Arrays,
     received: Arrays,
     sender: Arrays,
-    to_sent: Arrays,
-    to_heard: Arrays,
-    to_edge: Arrays,
-    to_edge_weight: Arrays,
-    to_weight_1: Arrays,
-    to_bias_1: Arrays,
-    to_weight_2: Arrays,
-    to_bias_2: Arrays,
+    grad_sent: Arrays,
+    grad_heard: Arrays,
+    grad_edge: Arrays,
+    grad_edge_weight: Arrays,
+    grad_weight_1: Arrays,
+    grad_bias_1: Arrays,
+    grad_weight_2: Arrays,
+    grad_bias_2: Arrays,
 ) -> None:
     """Add the gradients of what :func:`max_message` was given, from that of `received`, to zeros.
 
@@ -208,38 +208,40 @@ def max_message_backward(
     has_ties = (sender < 0).any()
     of_ties = np.zeros_like(second if has_ties else second[:0])
     if has_ties:
-        ties_backward(gradient, weight_2, bias_2, is_heard, second, received, sender, of_ties, to_weight_2, to_bias_2)
+        ties_backward(
+            gradient, weight_2, bias_2, is_heard, second, received, sender, of_ties, grad_weight_2, grad_bias_2
+        )
     for line in range(0, num_lines, step):
         last = min(line + step, num_lines)
         begin, end = line * num_receivers, last * num_receivers
-        first, to_first, to_second = tiles[0, : end - begin], tiles[1, : end - begin], tiles[2, : end - begin]
-        to_second[:] = 0
+        first, grad_first, grad_second = tiles[0, : end - begin], tiles[1, : end - begin], tiles[2, : end - begin]
+        grad_second[:] = 0
         if has_ties:
-            to_second += of_ties[begin:end]
+            grad_second += of_ties[begin:end]
         for b in range(line // num_senders, (last - 1) // num_senders + 1):
             for r in range(num_receivers):
                 for h in range(width):
                     pair, part = (b * num_senders + sender[b, r, h]) * num_receivers + r, gradient[b, r, h]
                     if sender[b, r, h] < 0 or not begin <= pair < end or (is_heard.size > 0 and not is_heard[pair]):
                         continue
-                    to_bias_2[h] += part
+                    grad_bias_2[h] += part
                     # Two loops: compilers give up on as many arrays as there are in both.
                     for k in range(width):
-                        to_second[pair - begin, k] += part * weight_2[h, k]
+                        grad_second[pair - begin, k] += part * weight_2[h, k]
                     for k in range(width):
-                        to_weight_2[h, k] += part * second[pair, k]
-        rectify_backward(to_second, second[begin:end], to_bias_1)
+                        grad_weight_2[h, k] += part * second[pair, k]
+        rectify_backward(grad_second, second[begin:end], grad_bias_1)
         first_layer(line, sent, heard, edge[begin:end], edge_weight, first)
-        product_backward(to_second, first, weight_1, to_first, to_weight_1)
+        product_backward(grad_second, first, weight_1, grad_first, grad_weight_1)
         for row in range(end - begin):
             b, s = divmod(line + row // num_receivers, num_senders)
             r = row % num_receivers
             for h in range(width):
-                g = to_first[row, h] * (first[row, h] > 0)
-                to_first[row, h] = g
-                to_sent[b, s, h] += g
-                to_heard[b, r, h] += g
-        product_backward(to_first, edge[begin:end], edge_weight, to_edge[begin:end], to_edge_weight)
+                g = grad_first[row, h] * (first[row, h] > 0)
+                grad_first[row, h] = g
+                grad_sent[b, s, h] += g
+                grad_heard[b, r, h] += g
+        product_backward(grad_first, edge[begin:end], edge_weight, grad_edge[begin:end], grad_edge_weight)
 
 
 @exact
@@ -255,7 +257,7 @@ def max_plus(a: Arrays, b: Arrays, top: Arrays) -> None:
 
 
 @exact
-def max_plus_backward(gradient: Arrays, a: Arrays, b: Arrays, top: Arrays, to_a: Arrays, to_b: Arrays) -> None:
+def max_plus_backward(gradient: Arrays, a: Arrays, b: Arrays, top: Arrays, grad_a: Arrays, grad_b: Arrays) -> None:
     """Add to the gradients of a and b, evenly among all i that have the maximum."""
     num_matrices, num_nodes, num_columns = b.shape
     number, which = np.empty(num_columns, np.int32), np.empty(num_columns, np.int32)
@@ -271,13 +273,13 @@ def max_plus_backward(gradient: Arrays, a: Arrays, b: Arrays, top: Arrays, to_a:
             for k in range(num_nodes):
                 part = gradient[m, j, k] / number[k]
                 if number[k] == 1:
-                    to_a[m, which[k], j] += part
-                    to_b[m, which[k], k] += part
+                    grad_a[m, which[k], j] += part
+                    grad_b[m, which[k], k] += part
                     continue
                 for i in range(num_nodes):
                     if a[m, i, j] + b[m, i, k] == top[m, j, k]:
-                        to_a[m, i, j] += part
-                        to_b[m, i, k] += part
+                        grad_a[m, i, j] += part
+                        grad_b[m, i, k] += part
 
 
 @sums
@@ -346,25 +348,25 @@ def edge_logits_backward(
     first_bias: Arrays,
     states_weight: Arrays,
     second: Arrays,
-    to_source: Arrays,
-    to_target: Arrays,
-    to_weight: Arrays,
-    to_edge: Arrays,
-    to_edge_weight: Arrays,
-    to_data: Arrays,
-    to_first_weight: Arrays,
-    to_first_bias: Arrays,
-    to_states_weight: Arrays,
+    grad_source: Arrays,
+    grad_target: Arrays,
+    grad_weight: Arrays,
+    grad_edge: Arrays,
+    grad_edge_weight: Arrays,
+    grad_data: Arrays,
+    grad_first_weight: Arrays,
+    grad_first_bias: Arrays,
+    grad_states_weight: Arrays,
 ) -> None:
     """Add the gradients of what :func:`edge_logits` was given to zeros; where both are equal, half goes to each."""
     zero, half, one = second.dtype.type(0), second.dtype.type(0.5), second.dtype.type(1)
-    num_senders, num_receivers, width = to_target.shape[1], source.shape[1], second.shape[1]
+    num_senders, num_receivers, width = grad_target.shape[1], source.shape[1], second.shape[1]
     num_lines, step = source.shape[0] * num_senders, max(1, TILE // num_receivers)
     tile = np.empty((step * num_receivers, width), second.dtype)
     firsts = np.empty((2, step * num_receivers, len(first_bias)), second.dtype)
     for line in range(0, num_lines, step):
         begin, end = line * num_receivers, min(line + step, num_lines) * num_receivers
-        to_second, first, to_first = tile[: end - begin], firsts[0, : end - begin], firsts[1, : end - begin]
+        grad_second, first, grad_first = tile[: end - begin], firsts[0, : end - begin], firsts[1, : end - begin]
         for row in range(end - begin):
             b, s = divmod(line + row // num_receivers, num_senders)
             r = row % num_receivers
@@ -372,21 +374,21 @@ def edge_logits_backward(
             # Four loops: compilers give up on as many arrays as there are in all.
             for h in range(width):
                 x, y = source[b, r, h], second[begin + row, h]
-                to_second[row, h] = g * weight[h] * (zero if x > y else (one if x < y else half))
+                grad_second[row, h] = g * weight[h] * (zero if x > y else (one if x < y else half))
             for h in range(width):
-                to_source[b, r, h] += g * weight[h] - to_second[row, h]
+                grad_source[b, r, h] += g * weight[h] - grad_second[row, h]
             for h in range(width):
-                to_target[b, s, h] += to_second[row, h]
+                grad_target[b, s, h] += grad_second[row, h]
             for h in range(width):
                 x, y = source[b, r, h], second[begin + row, h]
-                to_weight[h] += g * (x if x > y else y)
-        product_backward(to_second, edge[begin:end], edge_weight, to_edge[begin:end], to_edge_weight)
+                grad_weight[h] += g * (x if x > y else y)
+        product_backward(grad_second, edge[begin:end], edge_weight, grad_edge[begin:end], grad_edge_weight)
         if data.size > 0:
             np.dot(data[begin:end], first_weight, first)
             rectify(first, first_bias)
-            product_backward(to_second, first, states_weight, to_first, to_states_weight)
-            rectify_backward(to_first, first, to_first_bias)
-            product_backward(to_first, data[begin:end], first_weight, to_data[begin:end], to_first_weight)
+            product_backward(grad_second, first, states_weight, grad_first, grad_states_weight)
+            rectify_backward(grad_first, first, grad_first_bias)
+            product_backward(grad_first, data[begin:end], first_weight, grad_data[begin:end], grad_first_weight)
 
 
 @sums
@@ -409,9 +411,9 @@ def max_dot_backward(
     source: Arrays,
     target: Arrays,
     weight: Arrays,
-    to_source: Arrays,
-    to_target: Arrays,
-    to_weight: Arrays,
+    grad_source: Arrays,
+    grad_target: Arrays,
+    grad_weight: Arrays,
 ) -> None:
     """Add to the gradients of all three; where source and target are equal, half goes to each."""
     zero = weight[0] * 0
@@ -424,6 +426,6 @@ def max_dot_backward(
                 for h in range(weight.shape[0]):
                     x, y, passed = source[b, m, h], target[b, k, h], g * weight[h]
                     part = zero if x < y else (passed if x > y else passed * half)
-                    to_source[b, m, h] += part
-                    to_target[b, k, h] += passed - part
-                    to_weight[h] += g * (x if x > y else y)
+                    grad_source[b, m, h] += part
+                    grad_target[b, k, h] += passed - part
+                    grad_weight[h] += g * (x if x > y else y)

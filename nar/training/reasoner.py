@@ -176,10 +176,10 @@ class Reasoner(KnowsItself, LightningModule):
 
     def _with_gradients(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
         """The loss, as a function of those of the trained parameters that have a part in it."""
-        used = [(x, to_x) for x, to_x in zip(self._trained(), gradients, strict=True) if to_x is not None]
-        parameters, to_parameters = zip(*used, strict=True)
+        used = [(x, grad_x) for x, grad_x in zip(self._trained(), gradients, strict=True) if grad_x is not None]
+        parameters, grad_parameters = zip(*used, strict=True)
         with_gradients: Tensor = WithGradients.apply(  # type: ignore[no-untyped-call]
-            loss, list(to_parameters), *parameters
+            loss, list(grad_parameters), *parameters
         )
         return with_gradients
 
@@ -203,8 +203,10 @@ class Reasoner(KnowsItself, LightningModule):
             gradients = torch.autograd.grad(loss, self._trained(), allow_unused=True)
             return {f"loss/{name}": value.detach() for name, value in parts.items()}, loss.detach(), gradients
 
-        (by_name, loss, to_first), (others, other_loss, to_second) = side_by_side(of_half, range(2))
-        gradients = (x if y is None else y if x is None else x + y for x, y in zip(to_first, to_second, strict=True))
+        (by_name, loss, grad_first), (others, other_loss, grad_second) = side_by_side(of_half, range(2))
+        gradients = (
+            x if y is None else y if x is None else x + y for x, y in zip(grad_first, grad_second, strict=True)
+        )
         return {name: value + others[name] for name, value in by_name.items()}, loss + other_loss, tuple(gradients)
 
     def _trained(self) -> list[Tensor]:

@@ -135,25 +135,25 @@ class MaxMessage(torch.autograd.Function):
             return differentiable_gradients(plain_max_message, (*given, edges), gradient)
         sent, heard, edge, *weights = given
         gradient = gradient.contiguous()
-        to_sent, to_heard, to_edge = torch.zeros_like(sent), torch.empty_like(heard), torch.empty_like(edge)
+        grad_sent, grad_heard, grad_edge = torch.zeros_like(sent), torch.empty_like(heard), torch.empty_like(edge)
 
         def compute(part: tuple[int, int]) -> tuple[slice, Tensor, list[Tensor]]:
             of_part = senders[ptr[part[0]] : ptr[part[1]]]
             some = slice(int(of_part.min()), int(of_part.max()) + 1) if len(of_part) else slice(0, 0)
-            to_some, to_weights = torch.empty_like(sent[some]), [torch.empty_like(weight) for weight in weights]
+            grad_some, grad_weights = torch.empty_like(sent[some]), [torch.empty_like(weight) for weight in weights]
             kernels.max_message_backward(
                 *arrays(gradient, *given, senders, order, ptr),
                 *(*part, TILE, winner.numpy(), some.start),
-                *arrays(to_some, to_heard, to_edge, *to_weights),
+                *arrays(grad_some, grad_heard, grad_edge, *grad_weights),
             )
-            return some, to_some, to_weights
+            return some, grad_some, grad_weights
 
-        to_weights = [torch.zeros_like(weight) for weight in weights]
-        for some, to_some, of_part in in_parallel(compute, parts_of(ptr)):
-            to_sent[some] += to_some
-            for total, part in zip(to_weights, of_part, strict=True):
+        grad_weights = [torch.zeros_like(weight) for weight in weights]
+        for some, grad_some, of_part in in_parallel(compute, parts_of(ptr)):
+            grad_sent[some] += grad_some
+            for total, part in zip(grad_weights, of_part, strict=True):
                 total += part
-        return to_sent, to_heard, to_edge, *to_weights, None
+        return grad_sent, grad_heard, grad_edge, *grad_weights, None
 
 
 def parts_of(ptr: Tensor) -> list[tuple[int, int]]:

@@ -154,14 +154,14 @@ def max_message_backward(
     at_once: int,
     winner: Arrays,
     first_sender: int,
-    to_sent: Arrays,
-    to_heard: Arrays,
-    to_edge: Arrays,
-    to_edge_weight: Arrays,
-    to_weight_1: Arrays,
-    to_bias_1: Arrays,
-    to_weight_2: Arrays,
-    to_bias_2: Arrays,
+    grad_sent: Arrays,
+    grad_heard: Arrays,
+    grad_edge: Arrays,
+    grad_edge_weight: Arrays,
+    grad_weight_1: Arrays,
+    grad_bias_1: Arrays,
+    grad_weight_2: Arrays,
+    grad_bias_2: Arrays,
 ) -> None:
     """Write the gradients of what :func:`max_message` was given, from that of `received`; layers are computed again.
 
@@ -172,70 +172,70 @@ def max_message_backward(
     room = most_edges(ptr, first, last, at_once)
     all_rows = np.empty((room, edge.shape[1]), sent.dtype)
     all_1, all_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
-    all_to_1, all_to_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
+    all_grad_1, all_grad_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
     square, unused = np.empty_like(weight_1), np.empty_like(bias_1)
     of_edges = np.empty_like(edge_weight)
-    to_sent[:] = 0
-    for total in (to_edge_weight, to_weight_1, to_weight_2):
+    grad_sent[:] = 0
+    for total in (grad_edge_weight, grad_weight_1, grad_weight_2):
         total[:] = 0
-    for total in (to_bias_1, to_bias_2):
+    for total in (grad_bias_1, grad_bias_2):
         total[:] = 0
     begin = first
     while begin < last:
         end = end_of_part(ptr, begin, last, at_once)
         start, number = ptr[begin], ptr[end] - ptr[begin]
         rows, layer_1, layer_2 = all_rows[:number], all_1[:number], all_2[:number]
-        to_1, to_2 = all_to_1[:number], all_to_2[:number]
+        grad_1, grad_2 = all_grad_1[:number], all_grad_2[:number]
         first_layer(sent, heard, edge, edge_weight, senders, order, ptr, begin, end, rows, layer_1)
         np.dot(layer_1, weight_1.T, layer_2)
         rectify(layer_2, bias_1)
-        messages = to_1
+        messages = grad_1
         if (winner[begin:end] == SEVERAL).any():
             affine(layer_2, weight_2, bias_2, messages)
-        to_2[:] = 0
+        grad_2[:] = 0
         for r in range(begin, end):
             for h in range(width):
                 g, e = gradient[r, h], winner[r, h]
                 if e == NOBODY:
                     continue
-                to_bias_2[h] += g
+                grad_bias_2[h] += g
                 if e != SEVERAL:
-                    give(g, h, e - start, layer_2, weight_2, to_2, to_weight_2)
+                    give(g, h, e - start, layer_2, weight_2, grad_2, grad_weight_2)
                     continue
                 low, high = ptr[r] - start, ptr[r + 1] - start
                 best = messages[low:high, h].max()
                 share = g / (messages[low:high, h] == best).sum()
                 for row in range(low, high):
                     if messages[row, h] == best:
-                        give(share, h, row, layer_2, weight_2, to_2, to_weight_2)
-        rectify_backward(to_2, layer_2, to_bias_1)
-        np.dot(to_2.T, layer_1, square)
-        to_weight_1 += square
-        np.dot(to_2, weight_1, to_1)
-        rectify_backward(to_1, layer_1, unused)
+                        give(share, h, row, layer_2, weight_2, grad_2, grad_weight_2)
+        rectify_backward(grad_2, layer_2, grad_bias_1)
+        np.dot(grad_2.T, layer_1, square)
+        grad_weight_1 += square
+        np.dot(grad_2, weight_1, grad_1)
+        rectify_backward(grad_1, layer_1, unused)
         for r in range(begin, end):
-            to_heard[r] = 0
+            grad_heard[r] = 0
             for row in range(ptr[r] - start, ptr[r + 1] - start):
                 s = senders[start + row] - first_sender
                 for h in range(width):
-                    to_heard[r, h] += to_1[row, h]
-                    to_sent[s, h] += to_1[row, h]
+                    grad_heard[r, h] += grad_1[row, h]
+                    grad_sent[s, h] += grad_1[row, h]
         if edge.shape[1] > 0:
-            np.dot(to_1.T, rows, of_edges)
-            to_edge_weight += of_edges
-            np.dot(to_1, edge_weight, rows)
+            np.dot(grad_1.T, rows, of_edges)
+            grad_edge_weight += of_edges
+            np.dot(grad_1, edge_weight, rows)
             for row in range(number):
-                to_edge[order[start + row]] = rows[row]
+                grad_edge[order[start + row]] = rows[row]
         begin = end
 
 
 @sums
 def give(
-    gradient: float, h: int, row: int, layer_2: Arrays, weight_2: Arrays, to_2: Arrays, to_weight_2: Arrays
+    gradient: float, h: int, row: int, layer_2: Arrays, weight_2: Arrays, grad_2: Arrays, grad_weight_2: Arrays
 ) -> None:
     """Add what entry h of one message, ``W2 layer_2 + b2``, gives to the gradients of layer 2 and of W2."""
     # Two loops: compilers give up on as many arrays as there are in both.
     for k in range(layer_2.shape[1]):
-        to_2[row, k] += gradient * weight_2[h, k]
+        grad_2[row, k] += gradient * weight_2[h, k]
     for k in range(layer_2.shape[1]):
-        to_weight_2[h, k] += gradient * layer_2[row, k]
+        grad_weight_2[h, k] += gradient * layer_2[row, k]

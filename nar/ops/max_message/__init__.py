@@ -108,23 +108,23 @@ class MaxMessage(torch.autograd.Function):
             return differentiable_gradients(plain_max_message, (*given, is_heard, ctx.lowest), gradient)
         sent, heard, edge, _, _, bias_1, weight_2, bias_2 = given
         weights = [edge_weight, weight_1, bias_1, weight_2, bias_2]
-        to_heard, to_edge = torch.empty_like(heard), torch.empty_like(edge)
+        grad_heard, grad_edge = torch.empty_like(heard), torch.empty_like(edge)
 
         def compute(index: int) -> tuple[Tensor, ...]:
             part = ctx.parts[index]
             *some, is_some_heard = _part(sent, heard, edge, is_heard, part)
             given = (gradient[part].contiguous(), *some, edge_weight, weight_1, weight_2, bias_2, is_some_heard)
-            to_some = [torch.zeros_like(tensor) for tensor in some]
-            to_weights = [torch.zeros_like(weight) for weight in weights]
-            kernels.max_message_backward(*arrays(*given, *kept[3 * index : 3 * index + 3], *to_some, *to_weights))
+            grad_some = [torch.zeros_like(tensor) for tensor in some]
+            grad_weights = [torch.zeros_like(weight) for weight in weights]
+            kernels.max_message_backward(*arrays(*given, *kept[3 * index : 3 * index + 3], *grad_some, *grad_weights))
             graphs, receivers = part
-            to_heard[part] = to_some[1]
-            to_edge[graphs, :, receivers] = to_some[2].view_as(to_edge[graphs, :, receivers])
-            return to_some[0], *to_weights
+            grad_heard[part] = grad_some[1]
+            grad_edge[graphs, :, receivers] = grad_some[2].view_as(grad_edge[graphs, :, receivers])
+            return grad_some[0], *grad_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_sent, to_edge_weight, to_weight_1, *to_weights = summed(sent, ctx.parts, gradients)
-        return to_sent, to_heard, to_edge, to_edge_weight.T, to_weight_1.T, *to_weights, None, None
+        grad_sent, grad_edge_weight, grad_weight_1, *grad_weights = summed(sent, ctx.parts, gradients)
+        return grad_sent, grad_heard, grad_edge, grad_edge_weight.T, grad_weight_1.T, *grad_weights, None, None
 
 
 def _part(sent: Tensor, heard: Tensor, edge: Tensor, is_heard: Tensor | None, part: Part) -> tuple[Tensor, ...]:

@@ -59,16 +59,16 @@ class FirstLayer(torch.autograd.Function):
         """The gradients."""
         edge, weight, first = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
-            to_sum = gradient * (first > 0)
-            to_heard = to_sum.sum(dim=1).to(ctx.dtype)
+            grad_sum = gradient * (first > 0)
+            grad_heard = grad_sum.sum(dim=1).to(ctx.dtype)
         else:
-            to_sum, to_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
+            grad_sum, grad_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
             _first_layer_backward[_rows(first)](
-                gradient.contiguous(), first, to_sum, to_heard, *_sizes(first), **_blocks(first), BLOCK=SENDERS
+                gradient.contiguous(), first, grad_sum, grad_heard, *_sizes(first), **_blocks(first), BLOCK=SENDERS
             )
-        to_edge = (to_sum @ weight.to(to_sum.dtype)).to(edge.dtype)
-        to_weight = to_sum.flatten(0, 2).mT @ edge.flatten(0, 2).to(to_sum.dtype)
-        return to_sum.sum(dim=2), to_heard, to_edge, to_weight.to(weight.dtype)
+        grad_edge = (grad_sum @ weight.to(grad_sum.dtype)).to(edge.dtype)
+        grad_weight = grad_sum.flatten(0, 2).mT @ edge.flatten(0, 2).to(grad_sum.dtype)
+        return grad_sum.sum(dim=2), grad_heard, grad_edge, grad_weight.to(weight.dtype)
 
 
 class MaxOverSenders(torch.autograd.Function):
@@ -100,11 +100,11 @@ class MaxOverSenders(torch.autograd.Function):
             shares = is_best * (gradient / is_best.sum(dim=0).clamp(min=1))
             return shares.transpose(0, 1), None, None
         num_graphs, num_receivers, width = gradient.shape
-        to_messages = gradient.new_empty(num_graphs, ctx.num_senders, num_receivers, width)
-        _max_over_senders_backward[_rows(to_messages)](
-            gradient.contiguous(), bits, to_messages, *_sizes(to_messages), **_blocks(to_messages), BITS=BITS
+        grad_messages = gradient.new_empty(num_graphs, ctx.num_senders, num_receivers, width)
+        _max_over_senders_backward[_rows(grad_messages)](
+            gradient.contiguous(), bits, grad_messages, *_sizes(grad_messages), **_blocks(grad_messages), BITS=BITS
         )
-        return to_messages, None, None
+        return grad_messages, None, None
 
 
 def _received(pairs: Tensor) -> tuple[int, int, int]:
@@ -148,22 +148,22 @@ def _first_layer(sent, heard, edge, weight, first, S, R, H, K, WIDTH: tl.constex
 
 @triton.jit
 def _first_layer_backward(
-    gradient, first, to_sum, to_heard, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
+    gradient, first, grad_sum, grad_heard, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Write the gradient of the sums that are rectified, and of receiver r's term in them."""
     row = tl.program_id(0).to(tl.int64)
     graph, r = row // R, row % R
     h = tl.arange(0, WIDTH)[None, :]
-    to_receiver = tl.zeros((WIDTH,), COMPUTE)
+    grad_receiver = tl.zeros((WIDTH,), COMPUTE)
     for start in range(0, S, BLOCK):
         s = start + tl.arange(0, BLOCK)[:, None]
         inside = (s < S) & (h < H)
         there = ((graph * S + s) * R + r) * H + h
         is_positive = tl.load(first + there, mask=inside, other=0) > 0
         passed = tl.where(is_positive, tl.load(gradient + there, mask=inside, other=0).to(COMPUTE), 0)
-        tl.store(to_sum + there, passed, mask=inside)
-        to_receiver += tl.sum(passed, 0)
-    tl.store(to_heard + row * H + h, to_receiver[None, :], mask=h < H)
+        tl.store(grad_sum + there, passed, mask=inside)
+        grad_receiver += tl.sum(passed, 0)
+    tl.store(grad_heard + row * H + h, grad_receiver[None, :], mask=h < H)
 
 
 @triton.jit
@@ -211,7 +211,7 @@ def _max_over_senders(
 
 @triton.jit
 def _max_over_senders_backward(
-    gradient, bits, to_messages, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BITS: tl.constexpr
+    gradient, bits, grad_messages, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BITS: tl.constexpr
 ):
     """Write the gradient of the messages to receiver r."""
     row = tl.program_id(0).to(tl.int64)
@@ -226,4 +226,4 @@ def _max_over_senders_backward(
     for s in range(S):
         word = tl.load(bits + ((s // BITS) * tl.num_programs(0) + row) * H + h, mask=inside, other=0)
         passed = tl.where((word >> (s % BITS)) & 1 != 0, share, 0)
-        tl.store(to_messages + ((graph * S + s) * R + r) * H + h, passed, mask=inside)
+        tl.store(grad_messages + ((graph * S + s) * R + r) * H + h, passed, mask=inside)

@@ -58,10 +58,10 @@ class MaxPlus(torch.autograd.Function):
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_max_plus, given, gradient)
         gradient = gradient.permute(0, 3, 1, 2).contiguous()
-        to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
-        parts = _parts(gradient, a, b, product, to_a, to_b)
+        grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
+        parts = _parts(gradient, a, b, product, grad_a, grad_b)
         in_parallel(lambda part: kernels.max_plus_backward(*arrays(*part)), parts)
-        return to_a.permute(0, 2, 3, 1), to_b[..., : a.shape[-1]].permute(0, 2, 3, 1)
+        return grad_a.permute(0, 2, 3, 1), grad_b[..., : a.shape[-1]].permute(0, 2, 3, 1)
 
 
 def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:

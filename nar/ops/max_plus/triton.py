@@ -40,9 +40,9 @@ class MaxPlus(torch.autograd.Function):
         a, b, product, number = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_max_plus, (a, b), gradient)
-        to_a, to_b = torch.empty_like(a), torch.empty_like(b)
-        _max_plus_backward[_rows(a)](gradient.contiguous(), a, b, product, number, to_a, to_b, *_sizes(a))
-        return to_a, to_b
+        grad_a, grad_b = torch.empty_like(a), torch.empty_like(b)
+        _max_plus_backward[_rows(a)](gradient.contiguous(), a, b, product, number, grad_a, grad_b, *_sizes(a))
+        return grad_a, grad_b
 
 
 def _rows(a: Tensor) -> tuple[int]:
@@ -77,7 +77,9 @@ def _max_plus(a, b, product, number, N, F, NODES: tl.constexpr, FEATURES: tl.con
 
 
 @triton.jit
-def _max_plus_backward(gradient, a, b, product, number, to_a, to_b, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr):
+def _max_plus_backward(
+    gradient, a, b, product, number, grad_a, grad_b, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr
+):
     """Write the gradients of row i of both."""
     row = tl.program_id(0).to(tl.int64)
     graph = row // N
@@ -85,13 +87,13 @@ def _max_plus_backward(gradient, a, b, product, number, to_a, to_b, N, F, NODES:
     k = tl.arange(0, NODES)[:, None]
     inside = (k < N) & (f < F)
     second = tl.load(b + (row * N + k) * F + f, mask=inside, other=0)
-    to_second = tl.zeros_like(second)
+    grad_second = tl.zeros_like(second)
     for j in range(N):
         there = ((graph * N + j) * N + k) * F + f
         total = tl.load(a + (row * N + j) * F + f, mask=f < F, other=0) + second
         is_best = inside & ((total == tl.load(product + there, mask=inside, other=0)) | (total != total))
         share = tl.load(gradient + there, mask=inside, other=0) / tl.load(number + there, mask=inside, other=1)
         passed = tl.where(is_best, share, 0).to(second.dtype)
-        to_second += passed
-        tl.store(to_a + (row * N + j) * F + f, tl.sum(passed, 0)[None, :], mask=f < F)
-    tl.store(to_b + (row * N + k) * F + f, to_second, mask=inside)
+        grad_second += passed
+        tl.store(grad_a + (row * N + j) * F + f, tl.sum(passed, 0)[None, :], mask=f < F)
+    tl.store(grad_b + (row * N + k) * F + f, grad_second, mask=inside)

@@ -122,23 +122,30 @@ class EdgeLogits(torch.autograd.Function):
         data, x_weight, *weights = saved[:5]
         kept = saved[5:]
         gradient = gradient.contiguous()
-        to_target, to_x, to_data = torch.zeros_like(target), torch.empty_like(x), torch.empty_like(data)
+        grad_target, grad_x, grad_data = torch.zeros_like(target), torch.empty_like(x), torch.empty_like(data)
 
         def compute(index: int) -> tuple[Tensor, ...]:
             part = ctx.parts[index]
             graphs, _ = part
             given = (gradient[part], source[graphs], weight, _rows(x, part), x_weight, _rows(data, part), *weights)
-            to_source, to_weight, to_x_weight, *to_weights = map(
+            grad_source, grad_weight, grad_x_weight, *grad_weights = map(
                 torch.zeros_like, (source[graphs], weight, x_weight, *weights)
             )
-            written = (to_source, to_target[part], to_weight, _rows(to_x, part), to_x_weight, _rows(to_data, part))
-            kernels.edge_logits_backward(*arrays(*given, kept[index], *written, *to_weights))
-            return to_source, to_weight, to_x_weight, *to_weights
+            written = (
+                grad_source,
+                grad_target[part],
+                grad_weight,
+                _rows(grad_x, part),
+                grad_x_weight,
+                _rows(grad_data, part),
+            )
+            kernels.edge_logits_backward(*arrays(*given, kept[index], *written, *grad_weights))
+            return grad_source, grad_weight, grad_x_weight, *grad_weights
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
-        to_source, to_weight, *to_weights = summed(source, ctx.parts, gradients)
-        of_states = (to_data, to_weights[1].T, to_weights[2], to_weights[3].T)
-        return to_source, to_target, to_weight, to_x, to_weights[0].T, *of_states[: len(arguments) - 5]
+        grad_source, grad_weight, *grad_weights = summed(source, ctx.parts, gradients)
+        of_states = (grad_data, grad_weights[1].T, grad_weights[2], grad_weights[3].T)
+        return grad_source, grad_target, grad_weight, grad_x, grad_weights[0].T, *of_states[: len(arguments) - 5]
 
 
 class ProductLogits(torch.autograd.Function):
@@ -165,17 +172,17 @@ class ProductLogits(torch.autograd.Function):
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_product_logits, ctx.saved_tensors, gradient)
         source, target, weight = ctx.saved_tensors
-        gradient, to_source = gradient.contiguous(), torch.zeros_like(source)
+        gradient, grad_source = gradient.contiguous(), torch.zeros_like(source)
 
         def compute(part: Part) -> tuple[Tensor, Tensor]:
             graphs, _ = part
-            to_target, to_weight = torch.zeros_like(target[graphs]), torch.zeros_like(weight)
+            grad_target, grad_weight = torch.zeros_like(target[graphs]), torch.zeros_like(weight)
             given = (gradient[part], source[part], target[graphs], weight)
-            kernels.max_dot_backward(*arrays(*given, to_source[part], to_target, to_weight))
-            return to_target, to_weight
+            kernels.max_dot_backward(*arrays(*given, grad_source[part], grad_target, grad_weight))
+            return grad_target, grad_weight
 
-        to_target, to_weight = summed(target, ctx.parts, in_parallel(compute, ctx.parts))
-        return to_source, to_target, to_weight
+        grad_target, grad_weight = summed(target, ctx.parts, in_parallel(compute, ctx.parts))
+        return grad_source, grad_target, grad_weight
 
 
 def _rows(pairs: Tensor, part: Part) -> Tensor:

@@ -74,22 +74,22 @@ class EdgeLogits(torch.autograd.Function):
             return differentiable_gradients(_plain_edge_logits, ctx.saved_tensors, gradient)
         saved = source, target, x, x_weight, states, weight = ctx.saved_tensors
         like = target if states is None else states
-        to_second = like.new_empty(*x.shape[:3], source.shape[-1])
-        to_source, to_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source))
+        grad_second = like.new_empty(*x.shape[:3], source.shape[-1])
+        grad_source, grad_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source))
         _edge_logits_backward[_receivers(x)](
             gradient.contiguous(),
             *saved,
-            to_second,
-            to_source,
-            to_weight,
+            grad_second,
+            grad_source,
+            grad_weight,
             *_sizes(x, source),
             **_blocks(source),
         )
-        to_x = (to_second @ x_weight.to(like.dtype)).to(x.dtype)
-        to_x_weight = (to_second.flatten(0, 2).mT @ x.flatten(0, 2).to(like.dtype)).to(x_weight.dtype)
-        to_target = to_second.sum(dim=2).to(target.dtype)
-        to_weight = to_weight.sum(dim=(0, 1)).to(weight.dtype)
-        return to_source, to_target, to_x, to_x_weight, None if states is None else to_second, to_weight
+        grad_x = (grad_second @ x_weight.to(like.dtype)).to(x.dtype)
+        grad_x_weight = (grad_second.flatten(0, 2).mT @ x.flatten(0, 2).to(like.dtype)).to(x_weight.dtype)
+        grad_target = grad_second.sum(dim=2).to(target.dtype)
+        grad_weight = grad_weight.sum(dim=(0, 1)).to(weight.dtype)
+        return grad_source, grad_target, grad_x, grad_x_weight, None if states is None else grad_second, grad_weight
 
 
 class ProductLogits(torch.autograd.Function):
@@ -112,26 +112,26 @@ class ProductLogits(torch.autograd.Function):
         source, target, weight = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_product_logits, (source, target, weight), gradient)
-        to_source, to_weight = _to_rows(gradient, source, target, weight)
-        to_target, _ = _to_rows(gradient.mT, target, source, weight)
-        return to_source, to_target, to_weight
+        grad_source, grad_weight = _grad_rows(gradient, source, target, weight)
+        grad_target, _ = _grad_rows(gradient.mT, target, source, weight)
+        return grad_source, grad_target, grad_weight
 
 
-def _to_rows(gradient: Tensor, source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _grad_rows(gradient: Tensor, source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the source and the weight of :class:`ProductLogits`."""
-    to_source, to_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source[:, ::BLOCK]))
+    grad_source, grad_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source[:, ::BLOCK]))
     _product_logits_backward[_blocks_of_rows(source)](
         gradient.contiguous(),
         source,
         target,
         weight,
-        to_source,
-        to_weight,
+        grad_source,
+        grad_weight,
         *gradient.shape[1:],
         source.shape[-1],
         **_blocks(source),
     )
-    return to_source, to_weight.sum(dim=(0, 1)).to(weight.dtype)
+    return grad_source, grad_weight.sum(dim=(0, 1)).to(weight.dtype)
 
 
 def _receivers(x: Tensor) -> tuple[int]:
@@ -208,9 +208,9 @@ def _edge_logits_backward(
     x_weight,
     states,
     weight,
-    to_second,
-    to_source,
-    to_weight,
+    grad_second,
+    grad_source,
+    grad_weight,
     S,
     R,
     H,
@@ -225,7 +225,7 @@ def _edge_logits_backward(
     h = tl.arange(0, WIDTH)[None, :]
     w = tl.load(weight + h, mask=h < H, other=0).to(COMPUTE)
     first = tl.load(source + row * H + h, mask=h < H, other=0).to(COMPUTE)
-    to_first, to_w = tl.zeros((WIDTH,), COMPUTE), tl.zeros((WIDTH,), COMPUTE)
+    grad_first, grad_w = tl.zeros((WIDTH,), COMPUTE), tl.zeros((WIDTH,), COMPUTE)
     for start in range(0, S, ROWS):
         s = start + tl.arange(0, ROWS)[:, None]
         inside = (s < S) & (h < H)
@@ -233,11 +233,11 @@ def _edge_logits_backward(
         g = tl.load(gradient + (graph * S + s) * R + r, mask=s < S, other=0).to(COMPUTE)
         passed = g * w
         of_first = tl.where(first > second, passed, tl.where(first < second, 0, 0.5 * passed))
-        tl.store(to_second + ((graph * S + s) * R + r) * H + h, passed - of_first, mask=inside)
-        to_first += tl.sum(of_first, 0)
-        to_w += tl.sum(g * tl.where(first > second, first, second), 0)
-    tl.store(to_source + row * H + h, to_first[None, :], mask=h < H)
-    tl.store(to_weight + row * H + h, to_w[None, :], mask=h < H)
+        tl.store(grad_second + ((graph * S + s) * R + r) * H + h, passed - of_first, mask=inside)
+        grad_first += tl.sum(of_first, 0)
+        grad_w += tl.sum(g * tl.where(first > second, first, second), 0)
+    tl.store(grad_source + row * H + h, grad_first[None, :], mask=h < H)
+    tl.store(grad_weight + row * H + h, grad_w[None, :], mask=h < H)
 
 
 @triton.jit
@@ -262,8 +262,8 @@ def _product_logits_backward(
     source,
     target,
     weight,
-    to_source,
-    to_weight,
+    grad_source,
+    grad_weight,
     M,
     N,
     H,
@@ -278,12 +278,12 @@ def _product_logits_backward(
     inside = (m < M) & (h < H)
     w = tl.load(weight + h, mask=h < H, other=0).to(COMPUTE)
     first = tl.load(source + (graph * M + m) * H + h, mask=inside, other=0).to(COMPUTE)
-    to_first, to_w = tl.zeros((ROWS, WIDTH), COMPUTE), tl.zeros((ROWS, WIDTH), COMPUTE)
+    grad_first, grad_w = tl.zeros((ROWS, WIDTH), COMPUTE), tl.zeros((ROWS, WIDTH), COMPUTE)
     for k in range(N):
         second = tl.load(target + (graph * N + k) * H + h, mask=h < H, other=0).to(COMPUTE)
         g = tl.load(gradient + (graph * M + m) * N + k, mask=m < M, other=0).to(COMPUTE)
-        to_first += g * w * tl.where(first > second, 1.0, tl.where(first < second, 0.0, 0.5)).to(COMPUTE)
-        to_w += g * tl.where(first > second, first, second)
-    tl.store(to_source + (graph * M + m) * H + h, to_first, mask=inside)
+        grad_first += g * w * tl.where(first > second, 1.0, tl.where(first < second, 0.0, 0.5)).to(COMPUTE)
+        grad_w += g * tl.where(first > second, first, second)
+    tl.store(grad_source + (graph * M + m) * H + h, grad_first, mask=inside)
     there = (graph * tl.num_programs(0) + tl.program_id(0)) * H + h
-    tl.store(to_weight + there, tl.sum(to_w, 0)[None, :], mask=h < H)
+    tl.store(grad_weight + there, tl.sum(grad_w, 0)[None, :], mask=h < H)

@@ -104,11 +104,11 @@ def test_half_precision_is_that_of_autocast() -> None:
             y = apply(given[0], *given[1:])
             loss = unrolled(apply, *given)
         made.append((y.detach(), loss.detach(), torch.autograd.grad(loss, given)))
-    (y, loss, to_given), (expected_y, expected_loss, expected) = made
+    (y, loss, grad_given), (expected_y, expected_loss, expected) = made
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close((y, loss), (expected_y, expected_loss), rtol=0, atol=0)
-    assert {x.dtype for x in to_given} == {torch.float32}
-    torch.testing.assert_close(to_given, expected, rtol=0.03, atol=0.3)
+    assert {x.dtype for x in grad_given} == {torch.float32}
+    torch.testing.assert_close(grad_given, expected, rtol=0.03, atol=0.3)
 
 
 def test_nothing_is_gathered_where_nobody_asks_for_it() -> None:
