@@ -58,7 +58,6 @@ def run(clrs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[
     monkeypatch.setattr(sys, "path", [*sys.path])  # to which the command line adds this folder
 
     def run(*args: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["nar", *args])
-        main()
+        main(args)
 
     return run

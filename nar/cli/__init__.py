@@ -11,7 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
+import nar
 from nar.cli.refusals import FOR_USERS, clipped, line_of
 from nar.errors import UserError, meant
 
@@ -36,7 +38,13 @@ def overview(program: str, commands: dict[str, str]) -> str:
     width = max(map(len, commands)) + 2
     lines = [f"  {command:{width}}{text}" for command, text in commands.items()]
     return "\n".join(
-        [f"usage: {program} COMMAND ...", "", *lines, "", f"{program} COMMAND --help shows the flags of a command."]
+        [
+            f"usage: {program} COMMAND ...",
+            "",
+            *lines,
+            "",
+            f"{program} COMMAND --help shows the flags of a command; nar --version, which version this is.",
+        ]
     )
 
 
@@ -51,21 +59,38 @@ def check_command(program: str, args: Sequence[str], commands: dict[str, str]) -
 
 def run(args: Sequence[str]) -> None:
     """Do what a command line says."""
-    for program, rest, commands in (("nar", args, COMMANDS), ("nar salsa", args[1:], OF_SALSA)):
-        if program == "nar salsa" and args[0] != "salsa":
-            continue
-        if rest and rest[0] in HELP:
-            print(overview(program, commands))
+    if args and args[0] in HELP:
+        print(overview("nar", COMMANDS))
+        return
+    if args and args[0] == "--version":
+        print(f"nar {nar.__version__}")
+        return
+    check_command("nar", args, COMMANDS)
+    if args[0] == "salsa":
+        if args[1:] and args[1] in HELP:
+            print(overview("nar salsa", OF_SALSA))
             return
-        check_command(program, rest, commands)
+        check_command("nar salsa", args[1:], OF_SALSA)
     if args[0] == "data":
         import_module("nar.cli.data").keep_data(args[1:])
     else:
         import_module("nar.cli.train").run(args)
 
 
-def main() -> None:
-    """Run the command line.
+def has_no_reader(stream: TextIO) -> bool:
+    """Whether what is written to a stream goes nowhere: the pipe's other end is closed."""
+    try:
+        print(file=stream, flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args: The command and its flags; those of this process if not given.
 
     Raises:
         SystemExit: With status 2 after an error that is the user's to mend, whose message is printed as one line.
@@ -76,11 +101,15 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for import paths; last, where it hides no installed package
     try:
-        run(sys.argv[1:])
+        run(sys.argv[1:] if args is None else list(args))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("nar: ended by SIGINT", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and has_no_reader(sys.stdout):  # as in `nar --help | head -3`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
+            raise SystemExit(128 + signal.SIGPIPE) from None
         if not isinstance(error, UserError | OSError) and type(error).__name__ != FOR_USERS:
             raise
         print(line_of(error), file=sys.stderr)

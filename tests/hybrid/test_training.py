@@ -497,9 +497,8 @@ def test_training_a_reasoner_needs_no_language_model(tmp_path: Path) -> None:
     code = f"""
 import sys
 from nar.cli import main
-sys.argv = ["nar", "fit", "--config", "{CONFIG_FOLDER / "clrs30.yaml"}", "--print_config"]
 try:
-    main()
+    main(["fit", "--config", "{CONFIG_FOLDER / "clrs30.yaml"}", "--print_config"])
 finally:
     print("nar.hybrid" in sys.modules)
 """

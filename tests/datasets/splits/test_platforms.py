@@ -45,8 +45,7 @@ if __name__ == "__main__":
     CLRS30(["bfs", "dfs"], **settings, num_workers=0).prepare_data()
     batch = next(iter(CLRS30("bfs", **settings, num_workers=1).train_dataloader()))
     print(batch.algorithm, batch.feedback.features.inputs["adj"].shape)
-    sys.argv = ["nar", "data", "verify", "--data.cache_dir", "cache"]
-    nar.cli.main()
+    nar.cli.main(["data", "verify", "--data.cache_dir", "cache"])
 """
 
 

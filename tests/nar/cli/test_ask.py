@@ -41,9 +41,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, *args: Any) -> None:
     """Run the command line."""
-    monkeypatch.setattr(sys, "argv", ["nar", "ask", *map(str, args)])
     monkeypatch.setattr(sys, "path", [*sys.path])  # to which the command line adds this folder
-    cli.main()
+    cli.main(["ask", *map(str, args)])
 
 
 def test_prompts_truth_answers_and_scores_are_shown(

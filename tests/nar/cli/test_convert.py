@@ -292,7 +292,7 @@ def test_a_full_disk_is_told_from_other_errors(run: Run, params: Params) -> None
 
 def test_dm_clrs_is_not_imported(params: Params, tmp_path: Path) -> None:
     code = (
-        f"import sys; from nar.cli import main; sys.argv = ['nar', *{[*FROM, *BOTH]}]; main(); "
+        f"import sys; from nar.cli import main; main({[*FROM, *BOTH]}); "
         "print([m for m in ('clrs', 'jax', 'haiku', 'optax', 'tensorflow') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
