@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from nar.batch import Features, Graphs, NumpyArray
+from nar.batch import Graphs, NumpyArray
 from nar.hybrid.states import check_graphs
 from nar.hybrid.transnar import TransNAR
 from nar.model.metrics import definite
@@ -87,12 +87,7 @@ def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _on(device: torch.device, graphs: Sequence[Graphs]) -> list[Graphs]:
     """The graphs on this device."""
-
-    def moved(features: Features[Tensor]) -> Features[Tensor]:
-        inputs, hints = ({name: x.to(device) for name, x in part.items()} for part in (features.inputs, features.hints))
-        return Features(inputs, hints, features.lengths.to(device))
-
-    return [group._replace(features=moved(group.features)) for group in graphs]
+    return [group._replace(features=group.features.to(device)) for group in graphs]
 
 
 class AnswerEnds(StoppingCriteria):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import NOT_SCORED, TextBatch
+from nar.batch import NOT_SCORED, Key, TextBatch
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import (
@@ -43,7 +43,6 @@ from nar.training.saving import KnowsItself, matched_by_name
 from nar.training.sparse_reasoner import SparseReasoner
 
 CHECKED_EVERY = 50  # steps, as a GPU has to be waited for to see whether a loss is finite
-Key = tuple[str, int]  # an algorithm and a size
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nar.batch import Graphs, size_of
+from nar.batch import Graphs, num_steps_of, size_of
 from nar.model.unroll import EncodeProcessDecode, Heads
 from nar.ops.linear import as_tensor
 from nar.specs import Location, Spec, Type
@@ -89,7 +89,7 @@ def states_by_block(
     steps = model.steps(group.algorithm, group.features, num_blocks * steps_per_block if steady else None)
     for block in range(num_blocks):
         for number, step in enumerate(islice(steps, steps_per_block), start=block * steps_per_block + 1):
-            has_ended = (group.features.lengths - 1).clamp(min=1) < number if steady else None
+            has_ended = num_steps_of(group.features.lengths) < number if steady else None
             hidden_dim = step.node_states.shape[-1]
             node = _updated(node, step.graphs, step.node_states, has_ended)
             if model.processor.has_edge_states:

@@ -5,7 +5,7 @@ Source: ``Features`` and ``Feedback`` of ``clrs/_src/samplers.py`` in dm-clrs 2.
 # Axes: B graphs, T time, G graphs of some texts.
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,7 +15,17 @@ from torch import Tensor
 from nar.specs import Location, Spec, Type
 
 Array = TypeVar("Array")
+Other = TypeVar("Other")
+Number = TypeVar("Number", int, Tensor)
 NumpyArray = np.ndarray[Any, np.dtype[Any]]
+
+Key = tuple[str, int]
+"""An algorithm's name and the size asked of its sampler: by what scores are kept."""
+
+
+def num_steps_of(lengths: Number) -> Number:
+    """The number of steps, max(1, T - 1), that a model takes for a trajectory of T hints; one, or of each, [B]."""
+    return (lengths - 1).clamp(min=1) if isinstance(lengths, Tensor) else max(1, lengths - 1)
 
 
 class Features(NamedTuple, Generic[Array]):
@@ -31,12 +41,76 @@ class Features(NamedTuple, Generic[Array]):
     hints: Mapping[str, Array]
     lengths: Array
 
+    def map(self, change: Callable[[Array], Other]) -> "Features[Other]":
+        """The features with every array, the lengths too, replaced by what `change` makes of it."""
+        return Features(_mapped(change, self.inputs), _mapped(change, self.hints), change(self.lengths))
+
+    def to(self: "Features[Tensor]", device: torch.device) -> "Features[Tensor]":
+        """The features on a device."""
+        return self.map(lambda data: data.to(device))
+
+    def select(self: "Features[Any]", rows: Any) -> "Features[Any]":
+        """The features of some samples, a slice of them or their indices, without padding that only others needed."""
+        lengths = self.lengths[rows]
+        longest = max(lengths.tolist(), default=1)
+        hints = _mapped(lambda data: data[:longest, rows], self.hints)
+        return Features(_mapped(lambda data: data[rows], self.inputs), hints, lengths)
+
+    def first_hints(self: "Features[Any]") -> "Features[Any]":
+        """The features without the hints after the first."""
+        return self._replace(hints=_mapped(lambda data: data[:1], self.hints))
+
 
 class Feedback(NamedTuple, Generic[Array]):
     """A batch of trajectories: the features and the outputs by probe name, [B, ...]."""
 
     features: Features[Array]
     outputs: Mapping[str, Array]
+
+    def map(self, change: Callable[[Array], Other]) -> "Feedback[Other]":
+        """The trajectories with every array, the lengths too, replaced by what `change` makes of it."""
+        return Feedback(self.features.map(change), _mapped(change, self.outputs))
+
+    def map_probes(self, change: Callable[[str, Array], Array]) -> "Feedback[Array]":
+        """The trajectories with the data of every probe replaced by what `change` makes of its name and them."""
+        inputs, hints, outputs = (
+            {name: change(name, data) for name, data in probes.items()}
+            for probes in (self.features.inputs, self.features.hints, self.outputs)
+        )
+        return Feedback(self.features._replace(inputs=inputs, hints=hints), outputs)
+
+    def select(self: "Feedback[Any]", rows: Any) -> "Feedback[Any]":
+        """Some of the trajectories (see :meth:`Features.select`)."""
+        return Feedback(self.features.select(rows), _mapped(lambda data: data[rows], self.outputs))
+
+    def arrays(self) -> Iterator[Array]:
+        """Every array: those of inputs, hints and outputs, and the lengths."""
+        for probes in (self.features.inputs, self.features.hints, self.outputs):
+            yield from probes.values()
+        yield self.features.lengths
+
+
+def _mapped(change: Callable[[Array], Other], probes: Mapping[str, Array]) -> dict[str, Other]:
+    return {name: change(data) for name, data in probes.items()}
+
+
+def join(parts: Sequence[Feedback[Any]]) -> Feedback[Any]:
+    """The trajectories of several batches of one algorithm and size, in arrays or in tensors, as one batch."""
+    features = [part.features for part in parts]
+    array = torch if isinstance(features[0].lengths, Tensor) else np
+    longest = max(len(hint) for one in features for hint in [*one.hints.values(), ()])
+
+    def padded(hint: Any) -> Any:
+        rest = longest - len(hint)
+        return array.concatenate([hint, array.zeros((rest, *hint.shape[1:]), dtype=hint.dtype)]) if rest else hint
+
+    def joined(stages: Sequence[Mapping[str, Any]], axis: int = 0) -> dict[str, Any]:
+        return {name: array.concatenate([stage[name] for stage in stages], axis) for name in stages[0]}
+
+    hints = joined([_mapped(padded, one.hints) for one in features], axis=1)
+    lengths = array.concatenate([one.lengths for one in features])
+    inputs, outputs = joined([one.inputs for one in features]), joined([part.outputs for part in parts])
+    return Feedback(Features(inputs, hints, lengths), outputs)
 
 
 class Batch(NamedTuple):
@@ -56,21 +130,24 @@ class Batch(NamedTuple):
     feedback: Feedback[Tensor]
     ended: Tensor | None = None
 
-    def some(self, rows: Tensor) -> "Batch":
-        """Those trajectories, with hints up to the end of their longest."""
-        (inputs, hints, lengths), outputs = self.feedback
-        longest = int(lengths[rows].max())
-        features = Features(
-            {name: data[rows] for name, data in inputs.items()},
-            {name: data[:longest, rows] for name, data in hints.items()},
-            lengths[rows],
-        )
-        feedback = Feedback(features, {name: data[rows] for name, data in outputs.items()})
-        return self._replace(feedback=feedback, ended=None if self.ended is None else self.ended[rows])
+    @property
+    def key(self) -> Key:
+        """The algorithm and the size."""
+        return self.algorithm, self.num_nodes
+
+    def map(self, change: Callable[[Any], Any]) -> "Batch":
+        """The batch with every tensor replaced by what `change` makes of it."""
+        ended = None if self.ended is None else change(self.ended)
+        return self._replace(feedback=self.feedback.map(change), ended=ended)
+
+    def select(self, rows: slice | Tensor) -> "Batch":
+        """Some of the batch's trajectories, with hints up to the end of their longest."""
+        ended = None if self.ended is None else self.ended[rows]
+        return self._replace(feedback=self.feedback.select(rows), ended=ended)
 
 
 class Graphs(NamedTuple):
-    """Those graphs of a batch of texts that are of one algorithm and one size, in tensors.
+    """The graphs of one algorithm and one size among those of a batch of texts, in tensors.
 
     Attributes:
         algorithm: The algorithm's name.
@@ -84,7 +161,7 @@ class Graphs(NamedTuple):
 
 
 NOT_SCORED = -100
-"""The label of a token that no loss is of, as transformers has it."""
+"""The label of a token that is not in the loss, as transformers has it."""
 
 
 class TextBatch(NamedTuple):
@@ -96,13 +173,13 @@ class TextBatch(NamedTuple):
         input_ids: Prompt, answer and end, padded on the right, [B, L].
         attention_mask: 1 at tokens, 0 at padding, [B, L].
         labels: The tokens that the loss is of; :data:`NOT_SCORED` elsewhere, [B, L].
-        graphs: Of the texts.
-        prompts: The texts' own, where they are to be answered; else nothing.
-        answers: The same of true answers.
+        graphs: The graphs of the texts.
+        prompts: Of each text, where they are to be answered; else nothing.
+        answers: The true answers, likewise.
     """
 
     seed: int
-    keys: tuple[tuple[str, int], ...]
+    keys: tuple[Key, ...]
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
@@ -120,18 +197,15 @@ def grouped(graphs: Sequence[tuple[str, Features[Tensor]]]) -> list[Graphs]:
     groups: dict[Any, list[int]] = defaultdict(list)
     for row, (algorithm, features) in enumerate(graphs):
         groups[algorithm, *((name, data.shape) for name, data in features.inputs.items())].append(row)
-    return [Graphs(key[0], tuple(rows), _joined([graphs[row][1] for row in rows])) for key, rows in groups.items()]
-
-
-def _joined(features: Sequence[Features[Tensor]]) -> Features[Tensor]:
-    """One batch of several, with their first hints."""
-    inputs = {name: torch.cat([one.inputs[name] for one in features]) for name in features[0].inputs}
-    hints = {name: torch.cat([one.hints[name][:1] for one in features], dim=1) for name in features[0].hints}
-    return Features(inputs, hints, torch.cat([one.lengths for one in features]))
+    joined = []
+    for key, rows in groups.items():
+        parts = [Feedback(graphs[row][1].first_hints(), {}) for row in rows]
+        joined.append(Graphs(key[0], tuple(rows), join(parts).features))
+    return joined
 
 
 def size_of(spec: Spec, inputs: Mapping[str, Any]) -> int:
-    """N, from the first input that has a node axis."""
+    """The number of nodes, from the first input that has a node axis."""
     return next(
         int(data.shape[1])
         for name, data in inputs.items()
@@ -140,16 +214,12 @@ def size_of(spec: Spec, inputs: Mapping[str, Any]) -> int:
 
 
 def to_tensors(feedback: Feedback[NumpyArray], spec: Spec) -> Feedback[Tensor]:
-    """The same trajectories as tensors: scalars in torch's default dtype, lengths as int64, all else as compact as it
-    is: the device widens it (see :func:`nar.model.encoders.dense`).
+    """Trajectories as tensors: scalars in torch's default dtype, lengths as int64, all else as compact as it is: the
+    device widens it (see :func:`nar.model.encoders.dense`).
     """
 
-    def convert(probes: Mapping[str, NumpyArray]) -> dict[str, Tensor]:
-        return {
-            name: torch.as_tensor(data, dtype=torch.get_default_dtype() if spec[name].type is Type.SCALAR else None)
-            for name, data in probes.items()
-        }
+    def widened(name: str, data: Tensor) -> Tensor:
+        return data.to(torch.get_default_dtype()) if spec[name].type is Type.SCALAR else data
 
-    (inputs, hints, lengths), outputs = feedback
-    features = Features(convert(inputs), convert(hints), torch.as_tensor(lengths).to(torch.int64))
-    return Feedback(features, convert(outputs))
+    (inputs, hints, lengths), outputs = feedback.map(torch.as_tensor).map_probes(widened)
+    return Feedback(Features(inputs, hints, lengths.to(torch.int64)), outputs)

@@ -120,8 +120,8 @@ def their_batches(ours: list[Any]) -> list[Any]:
     """The same in the form of dm-clrs, padded to one length."""
     import clrs
     import numpy as np
+    import torch
 
-    from nar.batch import Feedback
     from nar.datasets import dense
     from nar.datasets.clrs30.recipe import recipe_spec
 
@@ -139,10 +139,7 @@ def their_batches(ours: list[Any]) -> list[Any]:
 
     result = []
     for batch in ours:
-        (inputs, hints, lengths), outputs = batch.feedback
-        arrays = [{name: x.numpy() for name, x in probes.items()} for probes in (inputs, hints, outputs)]
-        features = type(batch.feedback.features)(arrays[0], arrays[1], lengths.numpy())
-        (inputs, hints, lengths), outputs = dense(spec, Feedback(features, arrays[2]))
+        (inputs, hints, lengths), outputs = dense(spec, batch.feedback.map(torch.Tensor.numpy))
         made = clrs.Features(points(inputs, "input"), points(hints, "hint"), np.asarray(lengths))
         result.append(clrs.Feedback(made, points(outputs, "output")))
     return result

@@ -22,7 +22,7 @@ def forward(algorithm: str, num_nodes: int) -> None:
     """Print the seconds of a pass, its steps, and the peak memory in bytes."""
     import torch
 
-    from nar.batch import to_tensors
+    from nar.batch import num_steps_of, to_tensors
     from nar.datasets import sample
     from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
     from nar.model.unroll import EncodeProcessDecode
@@ -43,7 +43,7 @@ def forward(algorithm: str, num_nodes: int) -> None:
         start = time.perf_counter()
         model(algorithm, given, with_hints=False)
         seconds = time.perf_counter() - start
-    num_steps = max(1, int(given.lengths.max()) - 1)
+    num_steps = num_steps_of(int(given.lengths.max()))
     print(json.dumps([seconds, num_steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
 
 

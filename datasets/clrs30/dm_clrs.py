@@ -38,32 +38,27 @@ def sample_from_dm_clrs(
 
 def compact(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     """Trajectories in dm-clrs's dense form as indices and small integers (see :class:`nar.specs.Type`)."""
-
-    def indices(probes: Mapping[str, NumpyArray]) -> dict[str, NumpyArray]:
-        return {name: _compact(spec[name], np.asarray(data)) for name, data in probes.items()}
-
-    (inputs, hints, lengths), outputs = feedback
-    return Feedback(Features(indices(inputs), indices(hints), np.asarray(lengths).astype(np.int64)), indices(outputs))
+    (inputs, hints, lengths), outputs = feedback.map(np.asarray).map_probes(
+        lambda name, data: _compact(spec[name], data)
+    )
+    return Feedback(Features(inputs, hints, lengths.astype(np.int64)), outputs)
 
 
 def dense(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     """Trajectories in the form and with the dtypes that dm-clrs gives them; the opposite of :func:`compact`."""
     if not isinstance(spec, Mapping) or not isinstance(feedback, Feedback):
         raise UserError(f"expected a spec and trajectories, given {shown(spec)} and {shown(feedback)}")
-    (inputs, hints, lengths), outputs = feedback
+    (inputs, hints, _), outputs = feedback
     unknown = {*inputs, *hints, *outputs} - {*spec}
     if unknown:
         raise UserError(f"expected trajectories with the probes {', '.join(spec)}, given {', '.join(sorted(unknown))}")
     num_nodes = size_of(spec, inputs)
-
-    def widened(probes: Mapping[str, NumpyArray]) -> dict[str, NumpyArray]:
-        return {name: _dense(spec[name], data, num_nodes) for name, data in probes.items()}
-
+    (inputs, hints, lengths), outputs = feedback.map_probes(lambda name, data: _dense(spec[name], data, num_nodes))
     padding = np.arange(max(map(len, hints.values()), default=0))[:, None] >= lengths
-    dense_hints = {name: data.astype(np.float64) for name, data in widened(hints).items()}
-    for data in dense_hints.values():
+    hints = {name: data.astype(np.float64) for name, data in hints.items()}
+    for data in hints.values():
         data[padding] = 0
-    return Feedback(Features(widened(inputs), dense_hints, lengths.astype(np.float64)), widened(outputs))
+    return Feedback(Features(inputs, hints, lengths.astype(np.float64)), outputs)
 
 
 def _compact(probe: Probe, data: NumpyArray) -> NumpyArray:

@@ -8,8 +8,6 @@ dm-clrs 2.0.3.
 """
 # Axes: B samples, M segments, T time, W windows, C slices of a window.
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from nar.batch import Features, Feedback, NumpyArray
@@ -100,22 +98,3 @@ def cut(
         number,
     )
     return Feedback(features, {name: data[sample] for name, data in outputs.items()}), start + number == lengths[sample]
-
-
-def join(parts: Sequence[Feedback[NumpyArray]]) -> Feedback[NumpyArray]:
-    """The samples of several batches of one algorithm and size, as one batch."""
-    lengths = np.concatenate([part.features.lengths for part in parts])
-    longest = int(lengths.max())
-
-    def padded(hint: NumpyArray) -> NumpyArray:
-        return np.concatenate([hint, np.zeros((longest, *hint.shape[1:]), hint.dtype)])[:longest]
-
-    def joined(stages: Sequence[Mapping[str, NumpyArray]]) -> dict[str, NumpyArray]:
-        return {name: np.concatenate([stage[name] for stage in stages]) for name in stages[0]}
-
-    hints = {
-        name: np.concatenate([padded(part.features.hints[name]) for part in parts], axis=1)
-        for name in parts[0].features.hints
-    }
-    features = Features(joined([part.features.inputs for part in parts]), hints, lengths)
-    return Feedback(features, joined([part.outputs for part in parts]))

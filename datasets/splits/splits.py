@@ -6,7 +6,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
 from multiprocessing import parent_process
@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from nar.batch import Batch, Features, Feedback, NumpyArray, to_tensors
+from nar.batch import Batch, Feedback, NumpyArray, join, to_tensors
 from nar.datasets.clrs30.dm_clrs import sample_from_dm_clrs
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
 from nar.datasets.clrs30.samplers import algorithm_of, sample
 from nar.datasets.clrs30.specs import samples_multiplier
 from nar.datasets.engine.algorithm import Algorithm, Hints
 from nar.datasets.splits.cache import Cache
-from nar.datasets.splits.chunks import chunks, join
+from nar.datasets.splits.chunks import chunks
 
 Source = Literal["nar", "dm-clrs"]
 
@@ -115,8 +115,7 @@ class Split(NamedTuple):
             args |= {"graphs": self.graphs, **self.graph_args}
         feedback = draw(self.algorithm, self.source, hints="first" if self.is_test else "all", **args)
         if self.is_test:
-            first_hints = {name: hint[:1] for name, hint in feedback.features.hints.items()}
-            return feedback._replace(features=feedback.features._replace(hints=first_hints))
+            return feedback._replace(features=feedback.features.first_hints())
         return randomise_positions(feedback, np.random.RandomState(VALIDATION_SEED))
 
 
@@ -138,7 +137,7 @@ class SplitBatches(Dataset[Batch]):
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        parts = [(split, _rows(feedback, slice(rank, None, num_ranks))) for split, feedback in splits]
+        parts = [(split, feedback.select(slice(rank, None, num_ranks))) for split, feedback in splits]
         self.starts = [
             (split, feedback, start)
             for split, feedback in parts
@@ -151,20 +150,8 @@ class SplitBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         split, feedback, start = self.starts[index]
-        part = _rows(feedback, slice(start, start + self.batch_size))
+        part = feedback.select(slice(start, start + self.batch_size))
         return Batch(split.name, split.num_nodes, 0, to_tensors(part, recipe_spec(split.algorithm)))
-
-
-def _rows(feedback: Feedback[NumpyArray], rows: slice) -> Feedback[NumpyArray]:
-    """Some of the trajectories, without the padding that only others needed."""
-    (inputs, hints, lengths), outputs = feedback
-    longest = int(lengths[rows].max(initial=1))
-    features = Features(
-        {name: data[rows] for name, data in inputs.items()},
-        {name: data[:longest, rows] for name, data in hints.items()},
-        lengths[rows],
-    )
-    return Feedback(features, {name: data[rows] for name, data in outputs.items()})
 
 
 class TrainStream(IterableDataset[Batch]):
@@ -263,7 +250,7 @@ class TrainLoader(DataLoader[Batch]):
         )
 
     def __iter__(self) -> Any:
-        return (_each(torch.as_tensor, batch) for batch in super().__iter__())
+        return (batch.map(torch.as_tensor) for batch in super().__iter__())
 
 
 def end_with_parent(worker: int | None = None) -> None:
@@ -290,18 +277,8 @@ def _sendable(batch: Any) -> Batch:
     def array(data: Tensor) -> Any:
         return data if data.nbytes >= SENT_AS_BYTES or data.dtype is torch.bfloat16 else data.numpy()
 
-    return _each(array, batch)
-
-
-def _each(change: Callable[[Any], Any], batch: Batch) -> Batch:
-    """The batch with each of its tensors changed."""
-
-    def changed(probes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: change(data) for name, data in probes.items()}
-
-    (inputs, hints, lengths), outputs = batch.feedback
-    feedback = Feedback(Features(changed(inputs), changed(hints), change(lengths)), changed(outputs))
-    return batch._replace(feedback=feedback, ended=None if batch.ended is None else change(batch.ended))
+    sendable: Batch = batch.map(array)
+    return sendable
 
 
 def _words(seeds: np.random.SeedSequence, number: int) -> list[int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import NOT_SCORED, TextBatch
+from nar.batch import NOT_SCORED, Key, TextBatch
 from nar.datasets.clrs30.samplers import check_size
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.arguments import (
@@ -142,7 +142,7 @@ class CLRSText(StreamingData):
             drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=[0, TEST], hints=self.hints)
             yield text_batch(self.tokenizer, drawn)
 
-    def _drawn(self, cells: Sequence[tuple[str, int]], number: int, seed: int) -> Iterator[list[TextSample]]:
+    def _drawn(self, cells: Sequence[Key], number: int, seed: int) -> Iterator[list[TextSample]]:
         """The texts of a split."""
         for algorithm, num_nodes in cells:
             yield text_samples(algorithm, num_nodes=num_nodes, num_samples=number, seed=[0, seed], hints=self.hints)

@@ -138,24 +138,9 @@ def text_samples(
         **args,
     )
     texts = render(algorithm, feedback, hints=hints)
-    features = _test_features(algorithm, feedback)
-    return [TextSample(algorithm, num_nodes, *text, _row(features, row)) for row, text in enumerate(texts)]
-
-
-def _test_features(algorithm: str, feedback: Feedback[NumpyArray]) -> Features[NumpyArray]:
-    """What a reasoner is given when it is tested: of the hints, the first."""
-    features = apply_recipe(algorithm, feedback).features
-    return features._replace(hints={name: data[:1] for name, data in features.hints.items()})
-
-
-def _row(features: Features[NumpyArray], row: int) -> Features[NumpyArray]:
-    """One of the graphs, still as a batch."""
-    (inputs, hints, lengths), one = features, slice(row, row + 1)
-    return Features(
-        {name: data[one] for name, data in inputs.items()},
-        {name: data[:, one] for name, data in hints.items()},
-        lengths[one],
-    )
+    features = apply_recipe(algorithm, feedback).features.first_hints()  # as a reasoner is given when it is tested
+    rows = [features.select(slice(row, row + 1)) for row in range(num_samples)]
+    return [TextSample(algorithm, num_nodes, *text, row) for text, row in zip(texts, rows, strict=True)]
 
 
 def grouped(samples: Sequence[TextSample]) -> list[Graphs]:

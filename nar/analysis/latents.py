@@ -16,11 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nar.batch import Batch, Features, Feedback
+from nar.batch import Batch, Key, num_steps_of
 from nar.model.unroll import EncodeProcessDecode
 from nar.noise import Noise
-
-Key = tuple[str, int]  # an algorithm and a size
 
 
 class Latents(NamedTuple):
@@ -78,7 +76,7 @@ def collect(model: EncodeProcessDecode, batches: Sequence[Batch], *, num_extra_s
     """
     if num_extra_steps < 0 or not batches:
         raise ValueError(f"expected batches and num_extra_steps ≥ 0, given {len(batches)} and {num_extra_steps}")
-    longest = max(int(steps_of(batch.feedback.features).max()) for batch in batches)
+    longest = max(int(num_steps_of(batch.feedback.features.lengths).max()) for batch in batches)
     with evaluating(model):
         parts = [_collected(model, batch, longest + num_extra_steps) for batch in batches]
     return Latents(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -86,8 +84,8 @@ def collect(model: EncodeProcessDecode, batches: Sequence[Batch], *, num_extra_s
 
 def _collected(model: EncodeProcessDecode, batch: Batch, num_steps: int) -> Latents:
     """The states of a batch whose trajectories all have so many steps, most of them beyond their own end."""
-    features = on_device(batch.feedback.features, next(model.parameters()).device)
-    own = steps_of(features).cpu()
+    features = batch.feedback.features.to(next(model.parameters()).device)
+    own = num_steps_of(features.lengths).cpu()
     by_step: list[Tensor] = []
     maxima: list[Tensor] = []
 
@@ -100,17 +98,6 @@ def _collected(model: EncodeProcessDecode, batch: Batch, num_steps: int) -> Late
     model(batch.algorithm, features, with_hints=False, num_steps=num_steps, observe=observe)
     hidden = torch.stack(by_step, dim=1)[torch.arange(len(by_step)) < own[:, None]]
     return Latents(hidden, own, torch.stack(maxima, dim=1))
-
-
-def steps_of(features: Features[Tensor]) -> Tensor:
-    """How many steps a model takes for each graph, [B]."""
-    return (features.lengths - 1).clamp(min=1)
-
-
-def on_device(features: Features[Tensor], device: torch.device) -> Features[Tensor]:
-    """The same features there."""
-    inputs, hints = ({name: x.to(device) for name, x in probes.items()} for probes in features[:2])
-    return Features(inputs, hints, features.lengths.to(device))
 
 
 class PCA(NamedTuple):
@@ -180,20 +167,8 @@ def first_of_each(batches: Iterable[Batch], number: int) -> dict[Key, list[Batch
     """By algorithm and size the batches of the first so many trajectories, the last of them cut where these end."""
     taken: dict[Key, list[Batch]] = defaultdict(list)
     for batch in batches:
-        own = taken[batch.algorithm, batch.num_nodes]
+        own = taken[batch.key]
         missing = number - sum(len(other.feedback.features.lengths) for other in own)
         if missing > 0:
-            own.append(part(batch, slice(missing)))
+            own.append(batch.select(slice(missing)))
     return dict(taken)
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    """Some of the trajectories of a batch of whole ones."""
-    (inputs, hints, lengths), outputs = batch.feedback
-    features = Features(
-        {name: data[rows] for name, data in inputs.items()},
-        {name: data[:, rows] for name, data in hints.items()},
-        lengths[rows],
-    )
-    outputs = {name: data[rows] for name, data in outputs.items()}
-    return batch._replace(feedback=Feedback(features, outputs))

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from nar.analysis.latents import Key, Latents, collect, distances, part, pca
+from nar.analysis.latents import Latents, collect, distances, pca
 from nar.analysis.plots import draw_distances, draw_pca, draw_sensitivity, draw_symmetries
 from nar.analysis.studies import Displacement, Sensitivity, displacement, sensitivity
-from nar.batch import Batch, NumpyArray
+from nar.batch import Batch, Key, NumpyArray
 from nar.files import replacing, replacing_text
 from nar.model.unroll import EncodeProcessDecode
 from nar.specs import Spec
@@ -164,7 +164,7 @@ def _studied(
     for symmetry, (batch, parameters) in by_symmetry.items():
         num_instances, num_variants = parameters.shape
         size = 1 + num_variants
-        instances = [part(batch, slice(i * size, (i + 1) * size)) for i in range(num_instances)]
+        instances = [batch.select(slice(i * size, (i + 1) * size)) for i in range(num_instances)]
         states = collect(model, instances).graph_hidden
         states = states.reshape(num_instances, size, *states.shape[1:])
         studied[symmetry] = (states, torch.as_tensor(parameters), displacement(states))

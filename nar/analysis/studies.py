@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nar.analysis.latents import evaluating, on_device
+from nar.analysis.latents import evaluating
 from nar.batch import Batch
 from nar.model.metrics import counts, scores
 from nar.model.unroll import EncodeProcessDecode
@@ -81,7 +81,7 @@ def score_under(noise: Noise | None, model: EncodeProcessDecode, spec: Spec, bat
     with evaluating(model, None if noise is None else noise.to(device)), torch.random.fork_rng():
         torch.manual_seed(SEED)
         for batch in batches:
-            features = on_device(batch.feedback.features, device)
+            features = batch.feedback.features.to(device)
             outputs = model(batch.algorithm, features, with_hints=False).outputs
             new = counts(spec, {name: logits.cpu() for name, logits in outputs.items()}, batch.feedback.outputs)
             total = {name: total.get(name, 0) + count for name, count in new.items()}

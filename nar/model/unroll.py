@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.batch import Features, size_of
+from nar.batch import Features, num_steps_of, size_of
 from nar.limits import check_steps
 from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.model.encoders import Encoder, Encoding, dense
@@ -203,6 +203,7 @@ class EncodeProcessDecode(nn.Module):
         num_nodes = size_of(heads.inputs, features.inputs)
         empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
         inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
+        num_steps = num_steps_of(features.lengths)
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         logits: dict[str, Tensor] = {}
         for step, count in enumerate(counts):
@@ -217,7 +218,7 @@ class EncodeProcessDecode(nn.Module):
                         forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding)
-            is_last = features.lengths[graphs].clamp(min=2) == step + 2
+            is_last = num_steps[graphs] == step + 1
             states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
             logits = decode(heads.hint_decoders, states)
             yield Step(graphs, states, hidden, logits)
@@ -331,7 +332,7 @@ class Unroll(NamedTuple):
 
 def shrinking(lengths: Tensor) -> Unroll:
     """Every graph leaves the batch when it ends; the longest come first."""
-    num_steps = [max(1, length - 1) for length in lengths.tolist()]
+    num_steps = num_steps_of(lengths).tolist()
     order = torch.tensor(sorted(range(len(num_steps)), key=lambda graph: -num_steps[graph]), device=lengths.device)
     counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
     kept = [slice(end, count) for end, count in zip([*counts[1:], 0], counts, strict=True)]
@@ -341,7 +342,7 @@ def shrinking(lengths: Tensor) -> Unroll:
 def steady(lengths: Tensor, num_steps: int) -> Unroll:
     """All graphs are in the batch at every step, whatever the lengths."""
     order = torch.arange(len(lengths), device=lengths.device)
-    last = (lengths - 2).clamp(min=0) * len(lengths) + order
+    last = (num_steps_of(lengths) - 1) * len(lengths) + order
     return Unroll(order, [len(lengths)] * num_steps, [slice(0, len(lengths))] * num_steps, last)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nar.batch import Key
 from nar.specs import Location, Probe, Type
 
 
@@ -34,6 +35,11 @@ class SparseBatch(NamedTuple):
     inputs: dict[str, Tensor]
     hints: dict[str, Tensor]
     outputs: dict[str, Tensor]
+
+    @property
+    def key(self) -> Key:
+        """The algorithm and the size."""
+        return self.algorithm, self.num_nodes
 
     def groups(self, probe: Probe) -> tuple[Tensor, int]:
         """Among what a choice is made: the sender of each edge and N, or the graph of each node and B."""

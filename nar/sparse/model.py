@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nar.batch import num_steps_of
 from nar.ops.linear import Linear, is_plain
 from nar.ops.scatter import scatter, scatter_log_softmax
 from nar.processor import SparseProcessor
@@ -69,7 +70,7 @@ class SparseEncodeProcessDecode(nn.Module):
         """Logits of outputs, and of hints if asked for."""
         heads = self.heads[batch.algorithm]
         assert isinstance(heads, SparseHeads)
-        last_step = (batch.lengths - 2).clamp(min=0)
+        last_step = num_steps_of(batch.lengths) - 1
         hidden = next(self.parameters()).new_zeros(len(batch.graph), self.processor.hidden_dim)
         hints = {name: dense(probe, batch.hints[name][..., 0], batch) for name, probe in heads.hints.items()}
         all_logits: list[dict[str, Tensor]] = []

@@ -6,13 +6,13 @@ are run for equally many steps, which costs a GPU that is not full nothing, and 
 few recordings do for all lengths. Recording takes as long as the function itself does, and no compiler.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from nar.batch import Batch, Features, Feedback
+from nar.batch import Batch, Feedback, num_steps_of
 
 Result = TypeVar("Result")
 
@@ -33,14 +33,14 @@ class Recorder(Generic[Result]):
 
     def __call__(self, batch: Batch) -> Result:
         """What the function makes of a batch."""
-        num_steps = rounded_up(num_steps_of(batch))
+        num_steps = rounded_up(most_steps_of(batch))
         shapes = [data.shape for data in (*batch.feedback.features.inputs.values(), *batch.feedback.outputs.values())]
         key = (batch.algorithm, num_steps, *shapes)
         if key not in self.recorded:
             kept = with_room(batch, num_steps)
             self.recorded[key] = (kept, *self.record(lambda: self.function(kept, num_steps)))
         kept, replay, result = self.recorded[key]
-        for old, new in zip(tensors(kept), tensors(batch), strict=True):
+        for old, new in zip(kept.feedback.arrays(), batch.feedback.arrays(), strict=True):
             old[: len(new)].copy_(new, non_blocking=True)
         replay()
         return result
@@ -77,11 +77,11 @@ class WithGradients(torch.autograd.Function):
         return None, None, *torch._foreach_mul(ctx.gradients, gradient)
 
 
-def num_steps_of(batch: Batch) -> int:
-    """Of the longest trajectory; padded hints tell it without waiting for the GPU."""
+def most_steps_of(batch: Batch) -> int:
+    """The number of steps of a batch's longest trajectory; padded hints tell it without waiting for the GPU."""
     features = batch.feedback.features
     longest = max((len(hint) for hint in features.hints.values()), default=0) or int(features.lengths.max())
-    return max(1, longest - 1)
+    return num_steps_of(longest)
 
 
 def rounded_up(num_steps: int) -> int:
@@ -90,17 +90,8 @@ def rounded_up(num_steps: int) -> int:
     return -(-num_steps // unit) * unit
 
 
-def tensors(batch: Batch) -> Iterator[Tensor]:
-    """All of a batch's, always in the same order."""
-    (inputs, hints, lengths), outputs = batch.feedback
-    for probes in (inputs, hints, outputs):
-        yield from probes.values()
-    yield lengths
-
-
 def with_room(batch: Batch, num_steps: int) -> Batch:
     """A batch of this shape, to be filled, with hints for so many steps."""
-    (inputs, hints, lengths), outputs = batch.feedback
-    padded = {name: hint.new_zeros(num_steps + 1, *hint.shape[1:]) for name, hint in hints.items()}
-    features = Features({name: x.clone() for name, x in inputs.items()}, padded, lengths.clone())
-    return batch._replace(feedback=Feedback(features, {name: x.clone() for name, x in outputs.items()}))
+    features, outputs = batch.feedback.map(torch.clone)
+    hints = {name: hint.new_zeros(num_steps + 1, *hint.shape[1:]) for name, hint in features.hints.items()}
+    return batch._replace(feedback=Feedback(features._replace(hints=hints), outputs))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam
 
-from nar.batch import Batch
+from nar.batch import Batch, Key
 from nar.errors import UserError
 from nar.limits import check_learning_rate
 from nar.model.decoders import noise_of
@@ -32,8 +32,6 @@ from nar.specs import Spec, Stage, Type, at_stage
 from nar.training.cuda_graphs import Recorder, WithGradients
 from nar.training.saving import KnowsItself, matched_by_name
 from nar.training.schedules import with_scheduler
-
-Key = tuple[str, int]  # an algorithm and a size
 
 LEAST_HALVED = 8
 """How many graphs a batch has at least of which two threads compute the halves."""
@@ -189,7 +187,7 @@ class Reasoner(KnowsItself, LightningModule):
         """The losses of a batch, their sum and its gradients, as the sums of those of two halves of equal lengths."""
         longest_first = batch.feedback.features.lengths.argsort(descending=True)
         rows = [longest_first[first::2] for first in range(2)]
-        halves = list(map(batch.some, rows))
+        halves = list(map(batch.select, rows))
         spec = self.specs[batch.algorithm]
         numbers = [num_scored(spec, half.feedback, half.ended) for half in halves]
         totals = {name: (number + numbers[1][name]).clamp(min=1) for name, number in numbers[0].items()}
@@ -293,7 +291,7 @@ class Reasoner(KnowsItself, LightningModule):
         evaluate = self.recorded_validation if self.is_recorded(batch) else self._outputs_and_losses
         outputs, by_probe = evaluate(batch)
         spec = self.specs[batch.algorithm]
-        key = (batch.algorithm, batch.num_nodes)
+        key = batch.key
         self.tally.add_counts(key, counts(spec, outputs, batch.feedback.outputs))
         num_samples = len(batch.feedback.features.lengths)
         self.tally.add_losses(key, by_probe, num_samples)
@@ -322,7 +320,7 @@ class Reasoner(KnowsItself, LightningModule):
         """Add a batch to the scores of its algorithm and size."""
         logits = self(batch, with_hints=False).outputs
         new = counts(self.specs[batch.algorithm], logits, batch.feedback.outputs)
-        self.tally.add_counts((batch.algorithm, batch.num_nodes), new)
+        self.tally.add_counts(batch.key, new)
 
     def on_test_epoch_end(self) -> None:
         """Log scores."""
@@ -333,7 +331,7 @@ class Reasoner(KnowsItself, LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Key, dict[str, Tensor]]:
         """The definite outputs of a batch by name, and whose they are."""
         outputs = definite(self.specs[batch.algorithm], self(batch, with_hints=False).outputs)
-        return (batch.algorithm, batch.num_nodes), outputs
+        return batch.key, outputs
 
     def _finished_tally(self) -> "Tally":
         """What all processes counted, from which `scores` is set; the next tally starts empty."""

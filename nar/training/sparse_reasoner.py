@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import AdamW
 
+from nar.batch import Key
 from nar.errors import UserError
 from nar.limits import check_learning_rate
 from nar.processor import SparseProcessor
@@ -20,8 +21,6 @@ from nar.sparse.scores import counts, losses, scores
 from nar.specs import Spec
 from nar.training.saving import KnowsItself, matched_by_name
 from nar.training.schedules import with_scheduler
-
-Key = tuple[str, int]  # an algorithm and a size
 
 
 class SparseReasoner(KnowsItself, LightningModule):
@@ -82,7 +81,7 @@ class SparseReasoner(KnowsItself, LightningModule):
     def validation_step(self, batch: SparseBatch, batch_idx: int) -> None:
         """Add a batch to the counts of its algorithm and size."""
         new = counts(self.specs[batch.algorithm], self(batch, with_hints=False).outputs, batch)
-        old = self.counts.setdefault((batch.algorithm, batch.num_nodes), {})
+        old = self.counts.setdefault(batch.key, {})
         for name, count in new.items():
             old[name] = old.get(name, 0) + count
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from nar.batch import Key
 from nar.files import replacing, replacing_text
 
-Scores = Mapping[tuple[str, int], Mapping[str, float]]
+Scores = Mapping[Key, Mapping[str, float]]
 """By algorithm and size: the score of each output and under ``"score"`` their mean."""
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nar.batch import Features, Feedback, NumpyArray, to_tensors
+from nar.batch import Features, Feedback, NumpyArray, join, to_tensors
 from nar.datasets import dense
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
 from nar.datasets.clrs30.samplers import sample
-from nar.datasets.splits.chunks import chunks, cut, join, window_starts
+from nar.datasets.splits.chunks import chunks, cut, window_starts
 from nar.model.losses import losses
 from nar.model.unroll import EncodeProcessDecode
 from nar.processors import TripletGMPNN
