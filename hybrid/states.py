@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nar.batch import Graphs, num_steps_of, size_of
 from nar.model.unroll import EncodeProcessDecode, Heads
-from nar.ops.linear import as_tensor
+from nar.ops.channels import as_tensor
 from nar.specs import Location, Spec, Type
 
 NUM_AXES = {Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from nar.configuration import KeepsArguments
-from nar.ops.linear import Channels, Rectified, as_tensor, may_be_given_channels
+from nar.ops.channels import Channels, Rectified, as_tensor
+from nar.ops.linear import may_be_given_channels
 
 Nodes = TypeVar("Nodes", bound=Tensor | Channels)
 Edges = TypeVar("Edges", bound=Tensor | Channels)
@@ -24,8 +25,8 @@ class Processor(KeepsArguments, nn.Module, ABC):
         has_edge_states: Whether `forward` returns states for the edges.
         masks_decoders: Whether pointers of nodes and masks of edges are to be decoded along `adj` alone.
         takes_channels: Whether `forward` may be given features of nodes and edges as
-            :class:`nar.ops.linear.Channels`, on which :class:`nar.ops.linear.Linear` is much faster, and then return
-            edge states as :class:`nar.ops.linear.Rectified`.
+            :class:`nar.ops.channels.Channels`, on which :class:`nar.ops.linear.Linear` is much faster, and then return
+            edge states as :class:`nar.ops.channels.Rectified`.
         is_separable: Whether what becomes of a graph depends on it alone, and not on the others of its batch or on
             random numbers, so that parts of a batch may be computed apart, by several threads.
         penalty_names: Of what `penalties` returns.

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, beside
+from nar.ops.channels import Channels, concat
+from nar.ops.linear import Linear
 from nar.processor import Processor, aligned
 
 
@@ -70,7 +71,7 @@ class GAT(Processor):
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
-        z = beside(node_fts, hidden)
+        z = concat(node_fts, hidden)
         pairs = self.query(z)[:, :, None] + self.key(z)[:, None]
         logits = leaky_relu(pairs + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None])
         heard = torch.ones_like(adj) if self.senders == "all" else adj

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, beside
+from nar.ops.channels import Channels, concat
+from nar.ops.linear import Linear
 from nar.processor import Processor, aligned
 from nar.processors.gat import attend, leaky_relu
 
@@ -61,7 +62,7 @@ class GATv2(Processor):
     ) -> tuple[Tensor, None]:
         """See :meth:`nar.processor.Processor.forward`."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
-        z = beside(node_fts, hidden)
+        z = concat(node_fts, hidden)
         heard = torch.ones_like(adj) if self.senders == "all" else adj
         return self.attention(z, edge_fts, graph_fts, heard), None
 

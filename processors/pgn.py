@@ -10,7 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, Rectified, ahead, beside, is_plain, two_layers
+from nar.ops.channels import Channels, Rectified, concat, precompute
+from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
 from nar.processor import Processor, aligned
 from nar.processors.reductions import AnyReduction, Max, ReductionByMode
@@ -106,7 +107,7 @@ class PGN(Processor):
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
-        z = ahead(beside(node_fts, hidden), self.linears_of_nodes())
+        z = precompute(concat(node_fts, hidden), self.linears_of_nodes())
         received = self.received(z, edge_fts, graph_fts, adj)
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is not None:
@@ -129,8 +130,8 @@ class PGN(Processor):
             own_edge = self.message_edge(edge_fts).diagonal(dim1=1, dim2=2).mT
             mixed = (sent + heard + own_edge)[:, None]
         elif self.takes_max and is_plain(self.message_edge, Linear) and (layers := two_layers(self.message_mlp)):
-            edge = self.message_edge.parts(edge_fts)
-            return max_message(sent, heard + edge.bias, edge.x, edge.weight, *layers, is_heard)
+            edge, edge_weight, edge_bias = self.message_edge.operands(edge_fts)
+            return max_message(sent, heard + edge_bias, edge, edge_weight, *layers, is_heard)
         else:
             mixed = sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts)
         received: Tensor = self.reduction(self.message_mlp(mixed), is_heard)

@@ -7,7 +7,8 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, Rectified, ahead
+from nar.ops.channels import Channels, Rectified, precompute
+from nar.ops.linear import Linear
 from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets
 
 
@@ -50,7 +51,7 @@ class Triplets(nn.Module):
 
         They are a tensor if `edge_fts` are.
         """
-        edge_fts = ahead(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
+        edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
         # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
         ij = self.node_1(z)[:, :, None] + self.edge_1(edge_fts)
         ik = self.edge_2(edge_fts)

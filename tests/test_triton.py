@@ -25,7 +25,6 @@ from nar.ops import max_message as max_message_module
 from nar.ops import max_plus as tropical
 from nar.ops import pointer_logits as pointers
 from nar.ops.affine import gathered_gradients
-from nar.ops.linear import Parts, Rectified
 from nar.ops.max_message import UNHEARD, max_message
 from nar.ops.max_message import triton as max_message_triton
 from nar.ops.max_plus import max_plus
@@ -59,16 +58,6 @@ def some_hear() -> Tensor:
 def both_forms(operation: str) -> tuple[Operation, Operation]:
     """An operation by kernels, and as the library calls it on whatever device its arguments are."""
 
-    def of_parts(edge_logits: Operation) -> Operation:
-        def call(
-            source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, *others: Tensor
-        ) -> Tensor:
-            bias, *states = others
-            rectified = (Rectified(*states[:3]), states[3]) if states else ()
-            return edge_logits(source, target, Parts(x, x_weight, bias, *rectified), weight)
-
-        return call
-
     is_heard = some_hear() if operation.endswith("masked") else None
     match operation.split(",")[0]:
         case "max_plus":
@@ -81,7 +70,7 @@ def both_forms(operation: str) -> tuple[Operation, Operation]:
                 lambda *given: max_message(*given, is_heard),
             )
         case "edge_logits":
-            return of_parts(pointers_triton.edge_logits), of_parts(pointers.edge_logits)
+            return pointers_triton.edge_logits, pointers.edge_logits
         case _:
             return pointers_triton.product_logits, pointers.product_logits
 

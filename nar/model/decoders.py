@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.ops.linear import Channels, Linear, ahead, as_tensor, concatenated, is_plain, may_be_given_channels
+from nar.ops.channels import Channels, as_tensor, concat_graphs, precompute
+from nar.ops.linear import Linear, is_plain, may_be_given_channels
 from nar.ops.pointer_logits import edge_logits, product_logits
 from nar.ops.precision import at_least_float32
 from nar.specs import Location, Probe, Type
@@ -53,7 +54,7 @@ class States(NamedTuple):
     def concatenated(parts: "Sequence[States]") -> "States":
         """Those of all graphs."""
         node, edge, graph, adj = zip(*parts, strict=True)
-        return States(concatenated(node), concatenated(edge), torch.cat(graph), torch.cat(adj))
+        return States(concat_graphs(node), concat_graphs(edge), torch.cat(graph), torch.cat(adj))
 
 
 class Decoder(nn.Module):
@@ -70,7 +71,7 @@ def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
     others = states if len(plain) == len(decoders) else states.without_channels()
     each = [decoder for name, decoder in decoders.items() if name in plain and isinstance(decoder, Decoder)]
     linears = [linear for decoder in each for linear in decoder.linears_of_nodes()]
-    states = states._replace(node=ahead(states.node, linears)) if linears else states
+    states = states._replace(node=precompute(states.node, linears)) if linears else states
     return {name: decoder(states if name in plain else others) for name, decoder in decoders.items()}
 
 
@@ -147,7 +148,7 @@ class NodePointerDecoder(Decoder):
         """Logits from states."""
         source, target = self.source(states.node), self.target(states.node)
         if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
-            logits = edge_logits(source, target, self.edge.parts(states.edge), self.output.weight[0])
+            logits = edge_logits(source, target, self.output.weight[0], *self.edge.operands(states.edge))
             logits = logits.mT + self.output.bias_or_zeros()
         else:
             highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))

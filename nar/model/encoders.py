@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.ops.linear import Channels, Linear, Map, as_tensor, is_plain
+from nar.ops.channels import Channels, Folded, as_tensor
+from nar.ops.linear import Linear, is_plain
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -41,7 +42,7 @@ class Encoding:
     def empty(cls, num_graphs: int, num_nodes: int, like: Tensor, hidden_dim: int) -> Encoding:
         """No features and only self-loops, on the device and in the dtype of `like`."""
         eye = torch.eye(num_nodes, dtype=torch.bool, device=like.device)
-        nodes, nothing = (num_graphs, num_nodes), Map(like.new_zeros(hidden_dim, 0), like.new_zeros(hidden_dim))
+        nodes, nothing = (num_graphs, num_nodes), Folded(like.new_zeros(hidden_dim, 0), like.new_zeros(hidden_dim))
         return cls(
             Channels(like.new_zeros(*nodes, 0), nothing),
             Channels(like.new_zeros(*nodes, num_nodes, 0), nothing),

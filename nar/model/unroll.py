@@ -19,7 +19,8 @@ from nar.limits import check_steps
 from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.model.encoders import Encoder, Encoding, dense
 from nar.noise import Noise
-from nar.ops.linear import Linear, as_tensor, beside
+from nar.ops.channels import as_tensor, concat
+from nar.ops.linear import Linear
 from nar.processor import Processor
 from nar.specs import Spec, Stage, at_stage
 
@@ -255,8 +256,8 @@ class EncodeProcessDecode(nn.Module):
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)
-        node = beside(node_fts, hidden, new_hidden)
-        edge = edge_fts if edge_states is None else beside(edge_fts, edge_states)
+        node = concat(node_fts, hidden, new_hidden)
+        edge = edge_fts if edge_states is None else concat(edge_fts, edge_states)
         return States(node, edge, graph_fts, adj), new_hidden, cell
 
     def _decayed(self, hidden: Tensor) -> Tensor:

@@ -1,22 +1,19 @@
-"""The linear layer with dm-haiku's initialisation, and features of which it need not have more than a few channels."""
-# Axes: W width of features, K channels.
+"""The linear layer with dm-haiku's initialisation, and when a layer's weights may be used in place of a call of it."""
+# Axes: K channels, F features of states, W width of states.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from nar.ops.affine import affine
+from nar.ops.channels import Channels, Rectified
 
 PLAIN_TENSORS = (nn.Parameter, Tensor)
-Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
 
 class Linear(nn.Linear):
@@ -51,26 +48,30 @@ class Linear(nn.Linear):
         """y, [..., out_features], from x, [..., in_features]."""
         if isinstance(input, Tensor):
             return affine(input, self.weight, self.bias)
-        if self in input.made:
-            return input.made[self]
-        before = input.before(self)
-        return affine(input.joined, before.joined, before.bias)
+        if self in input.results:
+            return input.results[self]
+        folded = input.fold(self)
+        return affine(input.joined, folded.joined, folded.bias)
 
     def bias_or_zeros(self) -> Tensor:
         """b, [out_features]."""
         return self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
 
-    def parts(self, input: Tensor | Channels) -> Parts:
-        """The same sum before it is computed, for what can do with less than all of it."""
+    def operands(self, input: Tensor | Channels) -> tuple[Tensor, ...]:
+        """What y is the sum of, before it is computed, for what needs less than all of y.
+
+        Returns:
+            x [..., K], weight [out_features, K] and bias [out_features] of ``y = x weightᵀ + bias``. If
+            :class:`Rectified` states stand beside channels, also their data [..., F], first weight [W, F] and first
+            bias [W], and a second weight [out_features, W]; ``ReLU(data firstᵀ + bias) secondᵀ`` is then added.
+        """
         if isinstance(input, Tensor):
-            return Parts(input, self.weight, self.bias_or_zeros())
-        before = input.before(self)
+            return input, self.weight, self.bias_or_zeros()
+        folded = input.fold(self)
         match input.others:
-            case ():
-                return Parts(input.data, before.joined, before.bias)
-            case (Rectified() as states,):
-                return Parts(input.data, before.weights[0], before.bias, states, before.weights[1])
-        return Parts(input.joined, before.joined, before.bias)
+            case (Rectified(data, weight, bias),):
+                return input.data, folded.weight, folded.bias, data, weight, bias, *folded.others
+        return input.joined, folded.joined, folded.bias
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -134,184 +135,3 @@ def _is_known(kind: type[nn.Module], package: str) -> bool:
     if issubclass(kind, nn.Linear):
         return kind is Linear
     return kind.__module__.startswith(("nar.", "torch.nn.modules.", f"{package}.")) or kind.__module__ == package
-
-
-class Parts(NamedTuple):
-    """``y = x weightᵀ + bias + states states_weightᵀ``.
-
-    Attributes:
-        x: [..., K].
-        weight: [out_features, K].
-        bias: [out_features].
-        states: [..., W], or None.
-        states_weight: [out_features, W], or None.
-    """
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor
-    states: Rectified | None = None
-    states_weight: Tensor | None = None
-
-
-class Before(NamedTuple):
-    """A linear layer, or several one above the other, as one on channels and what stands beside their features.
-
-    Attributes:
-        weights: [out_features, K], and [out_features, W'] each.
-        joined: These side by side.
-        bias: [out_features].
-    """
-
-    weights: tuple[Tensor, ...]
-    joined: Tensor
-    bias: Tensor
-
-
-class Map:
-    """An affine map from K channels to features: ``x ↦ weight x + bias``.
-
-    It keeps what layers that follow are before it, so a model makes it anew in each forward pass.
-
-    Args:
-        weight: [W, K].
-        bias: [W].
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight = weight
-        self.bias = bias
-        self._extended: dict[tuple[nn.Linear, ...], Map] = {}
-        self.before: dict[tuple[nn.Linear, ...], Before] = {}
-
-    def extended(self, linears: Sequence[nn.Linear]) -> Map:
-        """This map plus linear layers on further channels."""
-        key = tuple(linears)
-        if key not in self._extended:
-            weight = torch.cat([self.weight, *(linear.weight for linear in linears)], dim=1)
-            # Gradients of a stack would be views of one memory, where clipping in place would act on each of them.
-            biases = (linear.bias for linear in linears if linear.bias is not None)
-            self._extended[key] = Map(weight, sum(biases, self.bias))
-        return self._extended[key]
-
-
-@dataclass(frozen=True)
-class Rectified:
-    """``ReLU(data weightᵀ + bias)``: features that are made where they are used.
-
-    Attributes:
-        data: [..., F].
-        weight: [W, F].
-        bias: [W].
-    """
-
-    data: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def __getitem__(self, graphs: slice | Tensor) -> Rectified:
-        """Those of some graphs."""
-        return replace(self, data=self.data[graphs])
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Features that are linear in a few channels, and others that stand beside them as they are.
-
-    A linear layer on them needs the channels alone, so features of W entries per edge are never made. A processor of
-    yours that has other use for features calls :func:`as_tensor`.
-
-    Attributes:
-        data: [..., K].
-        map: From the channels to the features.
-        others: [..., W'] each.
-        made: What some layers make of these features, if that is computed already.
-    """
-
-    data: Tensor
-    map: Map
-    others: tuple[Tensor | Rectified, ...] = ()
-    made: Mapping[nn.Linear, Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, features: Tensor) -> Channels:
-        """Features [..., W] as W channels."""
-        width = features.shape[-1]
-        return cls(features, Map(torch.eye(width).to(features), features.new_zeros(width)))
-
-    @property
-    def shape(self) -> torch.Size:
-        """That of the features as one tensor, [..., W + W' + ...]."""
-        return torch.Size([*self.data.shape[:-1], len(self.map.weight) + sum(map(_width, self.others))])
-
-    @cached_property
-    def joined(self) -> Tensor:
-        """The channels and the others side by side."""
-        return torch.cat([self.data, *map(as_tensor, self.others)], dim=-1) if self.others else self.data
-
-    def extended(self, data: Sequence[Tensor], linears: Sequence[nn.Linear]) -> Channels:
-        """These plus the results of linear layers on further channels."""
-        if not data:
-            return self
-        return Channels(torch.cat([self.data, *data], dim=-1), self.map.extended(linears), self.others)
-
-    def before(self, *linears: nn.Linear) -> Before:
-        """What layers one above the other are as one on the channels; computed once for every map."""
-        if linears not in self.map.before:
-            widths = [len(self.map.weight), *map(_width, self.others)]
-            rows: list[Tensor] = [linear.weight for linear in linears]
-            weight, *others = torch.split(torch.cat(rows), widths, dim=1)
-            weights = (weight @ self.map.weight, *others)
-            biases: list[Tensor] = [
-                weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears
-            ]
-            bias = torch.cat(biases) + weight @ self.map.bias
-            self.map.before[linears] = Before(weights, torch.cat(weights, dim=1), bias)
-        return self.map.before[linears]
-
-    def __getitem__(self, graphs: slice | Tensor) -> Channels:
-        """Those of some graphs."""
-        return Channels(self.data[graphs], self.map, tuple(part[graphs] for part in self.others))
-
-
-def beside(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor | Channels:
-    """Features of all side by side, [..., W + W' + ...]."""
-    if isinstance(features, Tensor):
-        return torch.cat([features, *map(as_tensor, others)], dim=-1)
-    return Channels(features.data, features.map, (*features.others, *others))
-
-
-def ahead(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Tensor | Channels:
-    """The same features; of :class:`Channels`, what the layers will make of them is computed in one product."""
-    if isinstance(features, Tensor):
-        return features
-    before = features.before(*linears)
-    made = affine(features.joined, before.joined, before.bias)
-    parts = torch.split(made, [linear.out_features for linear in linears], dim=-1)
-    return replace(features, made=dict(zip(linears, parts, strict=True)))
-
-
-def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
-    """Features as one tensor, [..., W + W' + ...]."""
-    if isinstance(features, Tensor):
-        return features
-    if isinstance(features, Rectified):
-        return affine(features.data, features.weight, features.bias).relu()
-    made = affine(features.data, features.map.weight, features.map.bias)
-    return torch.cat([made, *map(as_tensor, features.others)], dim=-1) if features.others else made
-
-
-def concatenated(parts: Sequence[Features]) -> Features:
-    """Features of different graphs as those of one batch; their maps and weights are one and the same."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(parts))
-    data = torch.cat([part.data for part in parts])
-    if isinstance(first, Rectified):
-        return replace(first, data=data)
-    others = zip(*(part.others for part in parts), strict=True)
-    return replace(first, data=data, others=tuple(map(concatenated, others)))
-
-
-def _width(features: Tensor | Rectified) -> int:
-    return features.shape[-1] if isinstance(features, Tensor) else len(features.bias)

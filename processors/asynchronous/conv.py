@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nar.ops.linear import Channels
+from nar.ops.channels import Channels
 from nar.processors.asynchronous.layer import Asynchronous
 from nar.processors.sparse.conv import Flow, SparseConv, linear
 

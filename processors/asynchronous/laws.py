@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from nar.ops.linear import Channels
+from nar.ops.channels import Channels
 
 NUM_SAMPLES = 8  # nodes between which the penalty of multimorphisms sends messages
 

@@ -10,7 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, beside
+from nar.ops.channels import Channels, concat
+from nar.ops.linear import Linear
 from nar.ops.max_message import UNHEARD
 from nar.ops.precision import alike, at_least_float32
 from nar.processor import Processor, aligned
@@ -245,7 +246,7 @@ class Network(nn.Module):
 
     def forward(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
         """See above."""
-        made: Tensor = self.norm((self.node(beside(node_fts, state)) + self.received(received)).relu())
+        made: Tensor = self.norm((self.node(concat(node_fts, state)) + self.received(received)).relu())
         return made
 
 

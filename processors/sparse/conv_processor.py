@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.ops.border import check_index, check_shapes
-from nar.ops.linear import Channels, as_tensor
+from nar.ops.channels import Channels, as_tensor
 from nar.processor import SparseProcessor
 
 

@@ -12,7 +12,7 @@ from nar.batch import Features, Graphs, grouped
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.hybrid.states import ByBlock, GraphStates, graph_states, states_by_block
 from nar.model.unroll import EncodeProcessDecode
-from nar.ops.linear import as_tensor
+from nar.ops.channels import as_tensor
 from nar.processors import TripletGMPNN
 
 GRAPHS = [

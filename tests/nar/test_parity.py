@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import nar.model.decoders
 import nar.model.unroll
 from nar.model.unroll import EncodeProcessDecode, Predictions
-from nar.ops.linear import Linear, as_tensor
+from nar.ops.channels import as_tensor
+from nar.ops.linear import Linear
 from nar.processors.pgn import PGN, Gate
 from nar.processors.triplets import Triplets
 

@@ -15,7 +15,8 @@ from torch.nn.utils import parametrizations, prune
 
 from nar.model.decoders import States, decode, make_decoder
 from nar.model.encoders import Encoder, Encoding
-from nar.ops.linear import Channels, Linear, Map, as_tensor, is_plain, may_be_given_channels, two_layers
+from nar.ops.channels import Channels, Folded, as_tensor
+from nar.ops.linear import Linear, is_plain, may_be_given_channels, two_layers
 from nar.processor import Processor
 from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
 from nar.processors.gatv2 import GATv2D2
@@ -55,7 +56,7 @@ def inputs_of(layer: nn.Module) -> tuple[Tensor, ...]:
 
 def channels(*shape: int, width: int = H) -> Channels:
     data, weight, bias = (torch.randn(size, dtype=torch.float64) for size in ((*shape, K), (width, K), (width,)))
-    return Channels(data.requires_grad_(), Map(weight, bias))
+    return Channels(data.requires_grad_(), Folded(weight, bias))
 
 
 def outputs_of_processor(layer: nn.Module, *, as_channels: bool) -> Outputs:

@@ -11,7 +11,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from nar.ops.linear import Parts, Rectified
 from nar.ops.max_message import triton as max_message_triton
 from nar.ops.max_plus import triton as tropical_triton
 from nar.ops.pointer_logits import triton as pointers_triton
@@ -46,11 +45,11 @@ def run_all(dtype: torch.dtype, *, optional: bool) -> None:
     nodes, edges = [some(B, N, H) for _ in range(2)], some(B, N, N, K)
     layers = [some(H, H), some(H), some(H, H), some(H)]
     is_heard = torch.ones(B, N, N, dtype=torch.bool) if optional else None
-    states = (Rectified(some(B, N, N, F), some(H, F), some(H)), some(H, H)) if optional else ()
+    states = (some(B, N, N, F), some(H, F), some(H), some(H, H)) if optional else ()
     for made in (
         tropical_triton.max_plus(some(B, N, N, F), some(B, N, N, F)),
         max_message_triton.max_message(*nodes, edges, some(H, K), *layers, is_heard, -1e6),
-        pointers_triton.edge_logits(*nodes, Parts(edges, some(H, K), some(H), *states), some(H)),
+        pointers_triton.edge_logits(*nodes, some(H), edges, some(H, K), some(H), *states),
         pointers_triton.product_logits(*nodes, some(H)),
     ):
         made.sum().backward()

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from nar.ops import edge_max_message as sparse
 from nar.ops.edge_max_message import reference
-from nar.ops.linear import Parts, Rectified
 from nar.ops.max_message import max_message
 from nar.ops.max_message.reference import plain_max_message
 from nar.ops.max_plus import max_plus
@@ -46,14 +45,6 @@ def edges_of(num_edges: int, num_senders: int, num_receivers: int) -> Tensor:
     return torch.stack([(5 * e + 1) % max(1, num_senders), (e * e + e // 3) % max(1, num_receivers - 1)])
 
 
-def _edge_logits(
-    source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, *others: Tensor
-) -> Tensor:
-    bias, *states = others
-    rectified = (Rectified(*states[:3]), states[3]) if states else ()
-    return edge_logits(source, target, Parts(x, x_weight, bias, *rectified), weight)
-
-
 def _plain_edge_logits(
     source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, bias: Tensor, *states: Tensor
 ) -> Tensor:
@@ -88,8 +79,8 @@ OPERATIONS = {
     "max_message, masked": Operation(_MESSAGES, _masked(max_message), _masked(plain_max_message)),
     "max_plus": Operation(("B N N F", "B N N F"), max_plus, plain_max_plus),
     "softmax_plus": Operation(("B N N F", "B N N F"), softmax_plus, plain_softmax_plus),
-    "edge_logits": Operation(_OF_EDGES, _edge_logits, _plain_edge_logits),
-    "edge_logits, states": Operation((*_OF_EDGES, "B S R F", "W F", "W", "H W"), _edge_logits, _plain_edge_logits),
+    "edge_logits": Operation(_OF_EDGES, edge_logits, _plain_edge_logits),
+    "edge_logits, states": Operation((*_OF_EDGES, "B S R F", "W F", "W", "H W"), edge_logits, _plain_edge_logits),
     "product_logits": Operation(("B M H", "B N H", "H"), product_logits, plain_product_logits),
     "sparse max_message": Operation(
         ("M H", "N H", "E K", "H K", *_LAYERS), _sparse(sparse.max_message), _sparse(reference.plain_max_message)

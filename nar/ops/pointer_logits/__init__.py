@@ -9,45 +9,58 @@ from torch import Tensor
 from nar.ops import kernels
 from nar.ops.border import check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
 from nar.ops.device import is_for_triton
-from nar.ops.linear import Parts
 from nar.ops.parallel import Part, arrays, in_parallel, parts_of, summed
 from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
 from nar.ops.precision import alike
 
 
-def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> Tensor:
-    """``w · max(source_j, target_i + edge_ij)`` for every i and j, [B, S, R].
+def edge_logits(
+    source: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    x: Tensor,
+    x_weight: Tensor,
+    x_bias: Tensor,
+    data: Tensor | None = None,
+    first_weight: Tensor | None = None,
+    first_bias: Tensor | None = None,
+    states_weight: Tensor | None = None,
+) -> Tensor:
+    """``w · max(source_j, target_i + We x_ij + be + Ws ReLU(Wf data_ij + bf))`` for every i and j, [B, S, R].
 
     Args:
         source: [B, R, H].
         target: [B, S, H].
-        edge: The parts of [B, S, R, H].
         weight: w, [H].
+        x: [B, S, R, K].
+        x_weight: We, [H, K].
+        x_bias: be, [H].
+        data: [B, S, R, F]; None for no states, and so are the others.
+        first_weight: Wf, [W, F].
+        first_bias: bf, [W].
+        states_weight: Ws, [H, W].
     """
-    states, states_weight = edge.states, edge.states_weight
-    of_states = None if states is None else (states.data, states.weight, states.bias, states_weight)
-    data, first_weight, first_bias, _ = of_states or (None,) * 4
     check_shapes(
         "edge_logits",
         source=(source, "B R H"),
         target=(target, "B S H"),
         weight=(weight, "H"),
-        edge=(edge.x, "B S R K"),
-        edge_weight=(edge.weight, "H K"),
-        edge_bias=(edge.bias, "H"),
+        edge=(x, "B S R K"),
+        edge_weight=(x_weight, "H K"),
+        edge_bias=(x_bias, "H"),
         states=(data, "B S R F"),
         first_weight=(first_weight, "W F"),
         first_bias=(first_bias, "W"),
         states_weight=(states_weight, "H W"),
     )
-    operands = (source, target, weight, *edge[:3], *(of_states or ()))
-    is_plain = is_watched(*operands) or 0 in (x.numel() for x in (source, target, *(of_states or ())))
+    of_states = () if data is None else (data, first_weight, first_bias, states_weight)
+    operands = (source, target, weight, x, x_weight, x_bias, *of_states)
+    is_plain = is_watched(*operands) or 0 in (y.numel() for y in (source, target, *of_states) if y is not None)
     if is_for_triton(source) and not is_plain:
         from nar.ops.pointer_logits import triton as pointers_triton
 
-        return pointers_triton.edge_logits(source, target, edge, weight)
-    target = target + edge.bias
-    given = (source, target, weight, edge.x, edge.weight, *(of_states or ()))
+        return pointers_triton.edge_logits(*operands)
+    given = (source, target + x_bias, weight, x, x_weight, *of_states)
     if is_plain or not source.is_cpu:
         return plain_edge_logits(*given)
     logits: Tensor = EdgeLogits.apply(*(x.contiguous() for x in alike(*given)))  # type: ignore[no-untyped-call]

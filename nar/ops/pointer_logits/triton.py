@@ -16,22 +16,24 @@ from torch.utils.checkpoint import checkpoint
 
 from nar.ops.affine import affine
 from nar.ops.border import differentiable_gradients, has_to_be_differentiable
-from nar.ops.linear import Parts, as_tensor
 from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
 from nar.ops.precision import at_least_float32
 
 BLOCK = 16  # of rows that a program reads at a time
 
 
-def edge_logits(source: Tensor, target: Tensor, edge: Parts, weight: Tensor) -> Tensor:
+def edge_logits(
+    source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, x_bias: Tensor, *of_states: Tensor
+) -> Tensor:
     """See :func:`nar.ops.pointer_logits.edge_logits`."""
-    target = target + edge.bias
+    target = target + x_bias
 
     def logits() -> Tensor:
         states = None
-        if edge.states is not None and edge.states_weight is not None:
-            states = affine(as_tensor(edge.states), edge.states_weight)
-        given = (source, target, edge.x, edge.weight, states, weight)
+        if of_states:
+            data, first_weight, first_bias, states_weight = of_states
+            states = affine(affine(data, first_weight, first_bias).relu(), states_weight)
+        given = (source, target, x, x_weight, states, weight)
         made: Tensor = EdgeLogits.apply(*(None if x is None else x.contiguous() for x in given))
         return made
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from nar.batch import to_tensors
 from nar.datasets import SPECS, sample
 from nar.model.encoders import Encoder, Encoding, dense
-from nar.ops.linear import Channels, Linear, Map, as_tensor
+from nar.ops.channels import Channels, Folded, as_tensor
+from nar.ops.linear import Linear
 from nar.specs import Location, Probe, Spec, Stage, Type
 
 B, N, H, C = 2, 4, 5, 3
@@ -58,7 +59,7 @@ def make_base() -> Encoding:
 
 
 def random_channels(*shape: int) -> Channels:
-    return Channels(torch.randn(*shape, 2), Map(torch.randn(H, 2), torch.randn(H)))
+    return Channels(torch.randn(*shape, 2), Folded(torch.randn(H, 2), torch.randn(H)))
 
 
 def encode(encoder: Encoder, values: dict[str, Tensor]) -> Encoding:

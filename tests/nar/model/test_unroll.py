@@ -15,7 +15,7 @@ from nar.datasets.clrs30.specs import STRING_MATCHERS
 from nar.model.losses import losses
 from nar.model.unroll import LSTM, EncodeProcessDecode, Predictions
 from nar.noise import Noise
-from nar.ops.linear import as_tensor
+from nar.ops.channels import as_tensor
 from nar.processor import Processor
 from nar.processors import TripletGMPNN
 from nar.specs import Location, Spec, Stage, Type, at_stage

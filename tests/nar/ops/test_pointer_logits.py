@@ -7,19 +7,9 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from nar.ops import parallel
-from nar.ops.linear import Parts, Rectified
 from nar.ops.pointer_logits import edge_logits, product_logits
 
 B, N, M, H, K, F = 2, 4, 6, 5, 3, 2
-
-
-def edge_logits_of(source: Tensor, target: Tensor, weight: Tensor, x: Tensor, *others: Tensor) -> Tensor:
-    x_weight, bias, *states = others
-    if not states:
-        return edge_logits(source, target, Parts(x, x_weight, bias), weight)
-    data, first_weight, first_bias, states_weight = states
-    parts = Parts(x, x_weight, bias, Rectified(data, first_weight, first_bias), states_weight)
-    return edge_logits(source, target, parts, weight)
 
 
 def edge_logits_by_the_formula(source: Tensor, target: Tensor, weight: Tensor, x: Tensor, *others: Tensor) -> Tensor:
@@ -69,14 +59,14 @@ def _in_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_logits_of_edges_equal_the_formula(num_nodes: int, states: bool, dtype: torch.dtype) -> None:
     arguments = random_edge_arguments(num_nodes, states=states, dtype=dtype)
-    assert_same_function(edge_logits_of, edge_logits_by_the_formula, arguments)
+    assert_same_function(edge_logits, edge_logits_by_the_formula, arguments)
 
 
 def test_features_need_not_lie_in_order_in_memory() -> None:
     arguments = random_edge_arguments(states=True)
     for index in (3, 6):
         arguments[index] = arguments[index].detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
-    assert_same_function(edge_logits_of, edge_logits_by_the_formula, arguments)
+    assert_same_function(edge_logits, edge_logits_by_the_formula, arguments)
 
 
 @pytest.mark.parametrize("num_rows", [1, 6, 30])
@@ -86,8 +76,8 @@ def test_logits_of_products_equal_the_formula(num_rows: int, dtype: torch.dtype)
 
 
 def test_gradients_equal_finite_differences() -> None:
-    assert gradcheck(edge_logits_of, random_edge_arguments(states=False))
-    assert gradcheck(edge_logits_of, random_edge_arguments(states=True))
+    assert gradcheck(edge_logits, random_edge_arguments(states=False))
+    assert gradcheck(edge_logits, random_edge_arguments(states=True))
     assert gradcheck(product_logits, random_product_arguments())
 
 
@@ -95,7 +85,7 @@ def test_where_both_are_equal_half_of_the_gradient_goes_to_each() -> None:
     def rounded(arguments: list[Tensor]) -> list[Tensor]:
         return [argument.detach().round().requires_grad_() for argument in arguments]
 
-    assert_same_function(edge_logits_of, edge_logits_by_the_formula, rounded(random_edge_arguments(states=True)))
+    assert_same_function(edge_logits, edge_logits_by_the_formula, rounded(random_edge_arguments(states=True)))
     assert_same_function(product_logits, product_logits_by_the_formula, rounded(random_product_arguments()))
 
 
@@ -105,18 +95,18 @@ def test_what_is_not_a_number_is_not_hidden(index: int) -> None:
     with torch.no_grad():
         for arguments in (edge_arguments, product_arguments):
             arguments[index][0, 0, 0] = torch.nan
-    for logits in (edge_logits_of(*edge_arguments), product_logits(*product_arguments)):
+    for logits in (edge_logits(*edge_arguments), product_logits(*product_arguments)):
         assert logits[0].isnan().any()
         assert not logits[1].isnan().any()
 
 
 def test_half_precision_gives_half_precision() -> None:
-    assert edge_logits_of(*random_edge_arguments(states=True, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert edge_logits(*random_edge_arguments(states=True, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert product_logits(*random_product_arguments(dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_logits_equal_the_formulas_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "is_cpu", False)
     for states in (False, True):
-        assert_same_function(edge_logits_of, edge_logits_by_the_formula, random_edge_arguments(states=states))
+        assert_same_function(edge_logits, edge_logits_by_the_formula, random_edge_arguments(states=states))
     assert_same_function(product_logits, product_logits_by_the_formula, random_product_arguments())

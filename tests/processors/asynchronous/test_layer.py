@@ -25,7 +25,8 @@ from layers import (
 )
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, Map, as_tensor
+from nar.ops.channels import Channels, Folded, as_tensor
+from nar.ops.linear import Linear
 from nar.processors import Asynchronous
 from nar.processors.asynchronous.layer import Network, TropicalLinear
 
@@ -120,7 +121,7 @@ def test_states_equal_the_equation_written_as_loops(make: Make) -> None:
 @every_variant
 def test_features_as_channels_give_the_same_states(make: Make) -> None:
     processor, inputs = make(4), random_inputs(4)
-    shared = Map(torch.randn(4, 2, dtype=torch.float64), torch.randn(4, dtype=torch.float64))
+    shared = Folded(torch.randn(4, 2, dtype=torch.float64), torch.randn(4, dtype=torch.float64))
     nodes, edges = (
         Channels(torch.randn(*x.shape[:-1], 2, dtype=torch.float64), shared) for x in (inputs.node_fts, inputs.edge_fts)
     )

@@ -1,0 +1,190 @@
+"""Features that are linear in a few channels, on which linear layers need not have the features themselves.
+
+A model's features of edges, [B, N, N, H], are sums of linear encoders of a few probes, so they are an affine map of K
+channels, one for each number that the probes hold. A linear layer on them is again an affine map of these channels::
+
+    W (M x + c) + b  =  (W M) x + (W c + b)
+
+The right side folds the layer into the map: it costs K products an entry in place of H, and the H numbers of an edge
+are never written. ``W M`` is the same at all steps of a trajectory, so it is computed once in a forward pass and kept
+with the map, which those features share that differ in their channels alone.
+"""
+# Axes: W width of features, K channels.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nar.ops.affine import affine
+
+Features = TypeVar("Features", Tensor, "Channels", "Rectified")
+
+
+class Folded:
+    """An affine map of channels, ``x ↦ weight x + bias``, or of these and of features that stand beside them.
+
+    A model makes its maps anew in each forward pass: what is kept here was computed with that pass's weights.
+
+    Args:
+        weight: [W, K].
+        bias: [W].
+        others: What the features beside the channels are multiplied with, [W, W'] each.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, others: tuple[Tensor, ...] = ()) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.others = others
+        self._extended: dict[tuple[nn.Linear, ...], Folded] = {}
+        self._followed: dict[tuple[nn.Linear, ...], Folded] = {}
+
+    @cached_property
+    def joined(self) -> Tensor:
+        """The weights of the channels and of all that stands beside them, side by side, [W, K + W' + ...]."""
+        return torch.cat([self.weight, *self.others], dim=1) if self.others else self.weight
+
+    def extended(self, linears: Sequence[nn.Linear]) -> Folded:
+        """This map plus linear layers on further channels."""
+        key = tuple(linears)
+        if key not in self._extended:
+            weight = torch.cat([self.weight, *(linear.weight for linear in linears)], dim=1)
+            # Gradients of a stack would be views of one memory, where clipping in place would act on each of them.
+            biases = (linear.bias for linear in linears if linear.bias is not None)
+            self._extended[key] = Folded(weight, sum(biases, self.bias))
+        return self._extended[key]
+
+    def followed_by(self, linears: tuple[nn.Linear, ...], widths: Sequence[int]) -> Folded:
+        """Layers on the mapped features and on others beside them, as one map of channels and others.
+
+        Args:
+            linears: Their results are put side by side.
+            widths: Of the others.
+        """
+        if linears not in self._followed:
+            rows: list[Tensor] = [linear.weight for linear in linears]
+            weight, *others = torch.split(torch.cat(rows), [len(self.weight), *widths], dim=1)
+            biases: list[Tensor] = [
+                weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears
+            ]
+            bias = torch.cat(biases) + weight @ self.bias
+            self._followed[linears] = Folded(weight @ self.weight, bias, tuple(others))
+        return self._followed[linears]
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """``ReLU(data weightᵀ + bias)``: features that are computed where they are used.
+
+    Attributes:
+        data: [..., F].
+        weight: [W, F].
+        bias: [W].
+    """
+
+    data: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __getitem__(self, graphs: slice | Tensor) -> Rectified:
+        """The features of some graphs."""
+        return replace(self, data=self.data[graphs])
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Features that are an affine map of a few channels, and others that stand beside them as they are.
+
+    :class:`nar.ops.linear.Linear` needs the channels alone. A processor of yours that has other use for features calls
+    :func:`as_tensor`.
+
+    Attributes:
+        data: The channels, [..., K].
+        map: From the channels to W features.
+        others: [..., W'] each.
+        results: Of layers that :func:`precompute` has applied to these features.
+    """
+
+    data: Tensor
+    map: Folded
+    others: tuple[Tensor | Rectified, ...] = ()
+    results: Mapping[nn.Linear, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, features: Tensor) -> Channels:
+        """Features [..., W] as W channels."""
+        width = features.shape[-1]
+        return cls(features, Folded(torch.eye(width).to(features), features.new_zeros(width)))
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the features as one tensor, [..., W + W' + ...]."""
+        return torch.Size([*self.data.shape[:-1], len(self.map.weight) + sum(map(_width, self.others))])
+
+    @cached_property
+    def joined(self) -> Tensor:
+        """The channels and the features beside them as one tensor, [..., K + W' + ...]."""
+        return torch.cat([self.data, *map(as_tensor, self.others)], dim=-1) if self.others else self.data
+
+    def extended(self, data: Sequence[Tensor], linears: Sequence[nn.Linear]) -> Channels:
+        """These features plus the results of linear layers on further channels."""
+        if not data:
+            return self
+        return Channels(torch.cat([self.data, *data], dim=-1), self.map.extended(linears), self.others)
+
+    def fold(self, *linears: nn.Linear) -> Folded:
+        """The map from what :attr:`joined` holds to the results of layers, side by side."""
+        return self.map.followed_by(linears, [_width(other) for other in self.others])
+
+    def __getitem__(self, graphs: slice | Tensor) -> Channels:
+        """The features of some graphs."""
+        return Channels(self.data[graphs], self.map, tuple(part[graphs] for part in self.others))
+
+
+def concat(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor | Channels:
+    """Features of the same nodes or edges side by side, [..., W + W' + ...]."""
+    if isinstance(features, Tensor):
+        return torch.cat([features, *map(as_tensor, others)], dim=-1)
+    return Channels(features.data, features.map, (*features.others, *others))
+
+
+def concat_graphs(parts: Sequence[Features]) -> Features:
+    """Features of different graphs as those of one batch; their maps and weights are one and the same."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    data = torch.cat([part.data for part in parts])
+    if isinstance(first, Rectified):
+        return replace(first, data=data)
+    others = zip(*(part.others for part in parts), strict=True)
+    return replace(first, data=data, others=tuple(map(concat_graphs, others)))
+
+
+def precompute(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Tensor | Channels:
+    """The features, with the results of layers on them if they are channels: all of these take one product."""
+    if isinstance(features, Tensor):
+        return features
+    folded = features.fold(*linears)
+    joined = affine(features.joined, folded.joined, folded.bias)
+    results = torch.split(joined, [linear.out_features for linear in linears], dim=-1)
+    return replace(features, results=dict(zip(linears, results, strict=True)))
+
+
+def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
+    """Features as one tensor, [..., W + W' + ...]."""
+    if isinstance(features, Tensor):
+        return features
+    if isinstance(features, Rectified):
+        return affine(features.data, features.weight, features.bias).relu()
+    mapped = affine(features.data, features.map.weight, features.map.bias)
+    return torch.cat([mapped, *map(as_tensor, features.others)], dim=-1) if features.others else mapped
+
+
+def _width(features: Tensor | Rectified) -> int:
+    """The number of features, W."""
+    return features.shape[-1] if isinstance(features, Tensor) else len(features.bias)

@@ -1,0 +1,93 @@
+"""Features that are linear in channels, beside others, and layers on them."""
+# Axes: B graphs, N nodes, W width.
+
+import pytest
+import torch
+from torch import Tensor
+
+from nar.ops.channels import Channels, Folded, Rectified, as_tensor, concat, concat_graphs
+from nar.ops.linear import Linear
+
+B, N, W = 2, 4, 5
+
+
+def random_map(num_channels: int = 3) -> Folded:
+    return Folded(torch.randn(W, num_channels), torch.randn(W))
+
+
+def random_features() -> dict[str, Tensor | Channels]:
+    """Every form that features have, of width 2 W."""
+    channels, other = Channels(torch.randn(B, N, 3), random_map()), torch.randn(B, N, W)
+    rectified = Rectified(torch.randn(B, N, 2), torch.randn(W, 2), torch.randn(W))
+    double = Channels(torch.randn(B, N, 3), Folded(torch.randn(2 * W, 3), torch.randn(2 * W)))
+    return {
+        "tensor": torch.randn(B, N, 2 * W),
+        "channels": double,
+        "no channels": Channels(torch.randn(B, N, 0), Folded(torch.zeros(2 * W, 0), torch.zeros(2 * W))),
+        "beside a tensor": concat(channels, other),
+        "beside rectified": concat(channels, rectified),
+        "tensor beside a tensor": concat(other, other + 1),
+        "tensor beside rectified": concat(other, rectified),
+    }
+
+
+FORMS = list(random_features())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bias", [None, 1.5])
+def test_a_layer_on_channels_is_the_layer_on_the_features(form: str, bias: float | None) -> None:
+    features, layer = random_features()[form], Linear(2 * W, 3, bias=bias)
+    torch.testing.assert_close(layer(features), layer(as_tensor(features)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_operands_make_the_result(form: str) -> None:
+    features, layer = random_features()[form], Linear(2 * W, 3, bias=0.5)
+    x, weight, bias, *of_states = layer.operands(features)
+    total = x @ weight.T + bias
+    if of_states:
+        data, first_weight, first_bias, second_weight = of_states
+        total = total + (data @ first_weight.T + first_bias).relu() @ second_weight.T
+    torch.testing.assert_close(total, layer(as_tensor(features)))
+
+
+def test_gradients_flow_through_channels_and_their_map() -> None:
+    layer, (data, weight, bias) = Linear(W, 3), (torch.randn(N, 2), torch.randn(W, 2), torch.randn(W))
+    made = []
+    for features in (lambda *args: Channels(args[0], Folded(*args[1:])), lambda x, w, b: x @ w.T + b):
+        leaves = [tensor.clone().requires_grad_() for tensor in (data, weight, bias)]
+        made.append(torch.autograd.grad(layer(features(*leaves)).square().sum(), [*leaves, *layer.parameters()]))
+    torch.testing.assert_close(made[0], made[1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_some_graphs_are_those_of_the_features(form: str) -> None:
+    features = random_features()[form]
+    torch.testing.assert_close(as_tensor(features[:1]), as_tensor(features)[:1])
+    order = torch.tensor([1, 0])
+    torch.testing.assert_close(as_tensor(features[order]), as_tensor(features)[order])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parts_of_a_batch_make_the_batch(form: str) -> None:
+    features = random_features()[form]
+    torch.testing.assert_close(as_tensor(concat_graphs([features[:1], features[1:]])), as_tensor(features))
+
+
+def test_an_extended_map_adds_layers_on_more_channels_and_is_made_once() -> None:
+    channels, layers = Channels(torch.randn(B, N, 3), random_map()), [Linear(2, W), Linear(1, W, bias=0.5)]
+    more = [torch.randn(B, N, 2), torch.randn(B, N, 1)]
+    extended = channels.extended(more, layers)
+    expected = as_tensor(channels) + layers[0](more[0]) + layers[1](more[1])
+    torch.testing.assert_close(as_tensor(extended), expected)
+    assert channels.extended(more, layers).map is extended.map
+    assert channels.extended([], []) is channels
+
+
+def test_gradients_of_biases_do_not_share_memory() -> None:
+    linears = [Linear(1, 4) for _ in range(3)]
+    Folded(torch.zeros(4, 0), torch.zeros(4)).extended(linears).bias.square().sum().backward()
+    for linear in linears:
+        assert linear.bias.grad is not None
+    assert len({linear.bias.grad.data_ptr() for linear in linears}) == len(linears)
