@@ -42,18 +42,27 @@ class KeepsArguments:
 def _keeping(init: Callable[..., None]) -> Callable[..., None]:
     """The constructor; the outermost of an object keeps its arguments."""
     signature = inspect.signature(init)
+    has_settings = any(x.kind is inspect.Parameter.VAR_KEYWORD for x in signature.parameters.values())
 
     @functools.wraps(init)
     def keeping(self: Any, *args: Any, **kwargs: Any) -> None:
         is_outermost = "_made" not in vars(self)
         if is_outermost:
+            self.__dict__["_made"] = {}
+        # What an inner constructor was left to choose, the outer one's ``**settings`` could have said.
+        defaults: dict[str, Any] | None = self.__dict__["_made"]
+        if not has_settings:
             self.__dict__["_made"] = None
         init(self, *args, **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
+        given = set(bound.arguments)
+        bound.apply_defaults()
+        arguments = _by_name(signature, bound.arguments)
         if is_outermost:
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            self.__dict__["_made"] = Made(_by_name(signature, bound.arguments), _attributes(self))
+            self.__dict__["_made"] = Made({**(defaults or {}), **arguments}, _attributes(self))
             self.when_made()
+        elif defaults is not None:
+            defaults |= {name: value for name, value in arguments.items() if name not in given}
 
     return keeping
 

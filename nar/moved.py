@@ -35,6 +35,10 @@ MOVED = {
     "nar.datasets.text_datamodule": "nar.datasets.text.datamodule",
     "nar.datasets.tokenizer": "nar.datasets.text.tokenizer",
     "nar.processors.asynchronous_conv": "nar.processors.asynchronous.conv",
+    "nar.processors.deep_sets": "nar.processors.pgn",
+    "nar.processors.gatv2": "nar.processors.gat",
+    "nar.processors.mpnn": "nar.processors.pgn",
+    "nar.processors.triplet_gmpnn": "nar.processors.pgn",
 }
 
 

@@ -1,11 +1,13 @@
-"""Pointer graph network: the family of message passing layers of which most of dm-clrs's processors are settings.
+"""Pointer graph networks, and the message passing layers that are settings of them: MPNN, deep sets, Triplet-GMPNN.
 
-Source: Veličković et al., "Pointer Graph Networks", NeurIPS 2020; ``PGN``, ``PGNMask``, ``MPNN`` and ``DeepSets`` in
+Sources: Veličković et al., "Pointer Graph Networks", NeurIPS 2020; Gilmer et al., "Neural Message Passing for Quantum
+Chemistry", ICML 2017; Zaheer et al., "Deep Sets", NeurIPS 2017; Ibarz et al., "A Generalist Neural Algorithmic
+Learner", LoG 2022; ``PGN``, ``PGNMask``, ``MPNN``, ``DeepSets`` and ``get_processor_factory`` in
 ``clrs/_src/processors.py`` of dm-clrs 2.0.3.
 """
 # Axes: B graphs, N nodes, H hidden; S sender, R receiver. What belongs to an edge is [B, S, R, ...].
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +25,11 @@ Senders = Literal["neighbours", "all", "self"]
 class PGN(Processor):
     """Every node takes the elementwise maximum, or another reduction, of what it hears; with ``z_i = x_i ‖ h_i``::
 
-        m_ij = MLP(ReLU(W1 z_j + W2 z_i + We e_ij + Wg g))          i sends, j receives
-        h'_j = LayerNorm(ReLU(U1 z_j + U2 max_i m_ij))
-        h'_j = γ_j h'_j + (1 - γ_j) h_j                             if gated
-        γ_j  = σ(V3 ReLU(V1 z_j + V2 max_i m_ij))                   V3 starts with bias -3
+        m_ij  = MLP(ReLU(W1 z_j + W2 z_i + We e_ij + Wg g))         i sends to j in `adj`
+        h'_j  = LayerNorm(ReLU(U1 z_j + U2 max_i m_ij))
+        h'_j  = γ_j h'_j + (1 - γ_j) h_j                            if gated
+        γ_j   = σ(V3 ReLU(V1 z_j + V2 max_i m_ij))                  V3 starts with bias -3
+        e'_jk = ReLU(W max_i (t1 z_i + t2 z_j + t3 z_k + u1 e_ij + u2 e_ik + u3 e_jk + v g))      with triplets
 
     What dm-clrs's ``get_processor_factory`` calls by other names are settings of this class:
 
@@ -143,11 +146,57 @@ class PGN(Processor):
         return is_plain(self.reduction, ReductionByMode) and is_plain(self.reduction.current, Max)
 
 
-class Gate(nn.Module):
-    """``σ(V3 ReLU(V1 z + V2 m))``: how far a node takes its new state, [B, N, H] in (0, 1); near 0 at the start.
+class MPNN(PGN):
+    """Message passing between all pairs of nodes: a :class:`PGN` that does not look at `adj`; ``z_i = x_i ‖ h_i``::
 
-    Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022.
+        m_ij = MLP(ReLU(W1 z_j + W2 z_i + We e_ij + Wg g))          all i, j among them, send to j
+        h'_j = LayerNorm(ReLU(U1 z_j + U2 max_i m_ij))
+
+    Args:
+        hidden_dim: H, the width of every feature and state.
+        **settings: Of :class:`PGN`: another reduction, triplets and a gate.
     """
+
+    def __init__(self, hidden_dim: int = 128, **settings: Any) -> None:
+        super().__init__(hidden_dim, senders="all", mask_decoders=False, **settings)
+
+
+class DeepSets(PGN):
+    """Every node by itself: a :class:`PGN` in which it hears itself alone, whatever `adj` says; ``z_i = x_i ‖ h_i``::
+
+        m_i  = MLP(ReLU((W1 + W2) z_i + We e_ii + Wg g))
+        h'_i = LayerNorm(ReLU(U1 z_i + U2 m_i))
+
+    Args:
+        hidden_dim: H, the width of every feature and state.
+        layer_norm: Whether states are normalised.
+    """
+
+    def __init__(self, hidden_dim: int = 128, *, layer_norm: bool = True) -> None:
+        super().__init__(hidden_dim, senders="self", layer_norm=layer_norm)
+
+
+class TripletGMPNN(MPNN):
+    """A gated :class:`MPNN` with messages over triplets of nodes; ``z_i = x_i ‖ h_i``::
+
+        m_ij  = MLP(ReLU(W1 z_j + W2 z_i + We e_ij + Wg g))         all i, j among them, send to j
+        γ_j   = σ(V3 ReLU(V1 z_j + V2 max_i m_ij))                  V3 starts with bias -3
+        h'_j  = γ_j LayerNorm(ReLU(U1 z_j + U2 max_i m_ij)) + (1 - γ_j) h_j
+        e'_jk = ReLU(W max_i (t1 z_i + t2 z_j + t3 z_k + u1 e_ij + u2 e_ik + u3 e_jk + v g))
+
+    Args:
+        hidden_dim: H, the width of every feature and state.
+        triplet_dim: Width of triplet messages, that of t1 to v; 0 for none, and then there are no edge states.
+        gated: Whether a gate lets a node keep its state; the published multi-task model is not gated.
+        **settings: Of :class:`PGN`: other reductions of messages and of triplets.
+    """
+
+    def __init__(self, hidden_dim: int = 128, *, triplet_dim: int = 8, gated: bool = True, **settings: Any) -> None:
+        super().__init__(hidden_dim, triplet_dim=triplet_dim, gated=gated, **settings)
+
+
+class Gate(nn.Module):
+    """``σ(V3 ReLU(V1 z + V2 m))``: how far a node takes its new state, [B, N, H] in (0, 1); near 0 at the start."""
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()

@@ -11,12 +11,11 @@ Networks?", ICLR 2022; ``GAT`` and ``GATv2`` in ``clrs/_src/processors.py`` of d
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from nar.ops.linear import Linear
 from nar.ops.scatter import scatter_softmax
-from nar.processors.gat import leaky_relu
+from nar.processors.gat import check_heads, leaky_relu, score_heads
 from nar.processors.sparse.conv import Flow, Nodes, Size, SparseConv, Width, linear
 
 
@@ -34,10 +33,7 @@ class AttentionConv(SparseConv, ABC):
         layer_norm: bool,
         flow: Flow,
     ) -> None:
-        if out_channels < 1 or num_heads < 1 or out_channels % num_heads:
-            raise ValueError(
-                f"expected out_channels ≥ 1 and num_heads ≥ 1 that divides it, given {out_channels} and {num_heads}"
-            )
+        check_heads("out_channels", out_channels, num_heads)
         super().__init__(in_channels, out_channels, edge_dim, graph_dim, aggr="sum", flow=flow)
         self.num_heads = num_heads
         sender_dim, receiver_dim = self.widths
@@ -173,6 +169,5 @@ class GATv2Conv(AttentionConv):
         self.scores = nn.ModuleList(Linear(out_channels // num_heads, 1) for _ in range(num_heads))
 
     def logits(self, pairs: Tensor) -> Tensor:
-        """One of each part of the sums."""
-        parts = leaky_relu(pairs).chunk(self.num_heads, dim=-1)
-        return torch.cat([score(part) for score, part in zip(self.scores, parts, strict=True)], dim=-1)
+        """What the layer of each head makes of its part of the sums."""
+        return score_heads(self.scores, leaky_relu(pairs))

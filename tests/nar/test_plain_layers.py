@@ -19,7 +19,7 @@ from nar.ops.channels import Channels, Folded, as_tensor
 from nar.ops.linear import Linear, is_plain, may_be_given_channels, two_layers
 from nar.processor import Processor
 from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
-from nar.processors.gatv2 import GATv2D2
+from nar.processors.gat import GATv2D2
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparseEncoder
 from nar.specs import Location, Probe, Stage, Type

@@ -23,7 +23,7 @@ from layers import (
 )
 from torch import Tensor
 
-from nar.processors.gatv2 import Attention, GATv2, GATv2D2
+from nar.processors.gat import GATv2, GATv2Attention, GATv2D2
 
 Make = Callable[[int], GATv2]
 MakeD2 = Callable[[int], GATv2D2]
@@ -50,7 +50,7 @@ def test_commutes_with_renaming_the_nodes(make: Make) -> None:
     assert_permutation_equivariant(make(4), random_inputs(4))
 
 
-def attention_as_loops(a: Attention, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, heard: Tensor) -> Tensor:
+def attention_as_loops(a: GATv2Attention, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, heard: Tensor) -> Tensor:
     """The equations of GATv2, one node i and one head after another."""
     num_graphs, num_nodes = z.shape[:2]
     hidden_dim = a.value.out_features
