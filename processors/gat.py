@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.ops.linear import Channels, Linear, concat
+from nar.ops.channels import Channels, concat
+from nar.ops.linear import Linear
 from nar.processor import Processor, aligned
 
 Senders = Literal["neighbours", "all"]
