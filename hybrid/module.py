@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import NOT_SCORED, Key, TextBatch
+from nar.batch import NOT_SCORED, TextBatch
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import (
@@ -35,14 +33,13 @@ from nar.hybrid.language_model import (
 )
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.transnar import Positions, TransNAR
-from nar.limits import check_learning_rate, check_steps
+from nar.limits import check_steps
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
+from nar.training.base import BaseReasoner
 from nar.training.checkpoint import config_of, kind_of, load_reasoner, load_weights, make_reasoner, read_checkpoint
-from nar.training.reasoner import Reasoner, is_distributed
-from nar.training.saving import KnowsItself, matched_by_name
+from nar.training.distributed import gather
+from nar.training.reasoner import Reasoner
 from nar.training.sparse_reasoner import SparseReasoner
-
-CHECKED_EVERY = 50  # steps, as a GPU has to be waited for to see whether a loss is finite
 
 
 class Answer(NamedTuple):
@@ -55,7 +52,7 @@ class Answer(NamedTuple):
     answer: str
 
 
-class LanguageReasoner(KnowsItself, LightningModule):
+class LanguageReasoner(BaseReasoner):
     """A :class:`~nar.hybrid.TransNAR` that learns to write the answers of texts whose graphs its reasoner is given.
 
     Logs the loss, the mean over the tokens of answers; in validation besides, of every algorithm and of all,
@@ -102,8 +99,7 @@ class LanguageReasoner(KnowsItself, LightningModule):
         warmup_steps: int = 0,
         loss_on: Literal["answer", "all"] = "answer",
     ) -> None:
-        super().__init__()
-        check_learning_rate(learning_rate)
+        super().__init__(learning_rate)
         for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"expected {name} of 0 or more, given {value}")
@@ -124,7 +120,6 @@ class LanguageReasoner(KnowsItself, LightningModule):
             )
         self.tokenizer = tokenizer
         self.algorithms = tuple(algorithms)
-        self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.loss_on = loss_on
@@ -138,10 +133,6 @@ class LanguageReasoner(KnowsItself, LightningModule):
             max_position=max_position,
             positions_in_evaluation=positions_in_evaluation,
         ).train()
-        self.last_loss: Tensor | None = None
-        self.sums: dict[Key, Tensor] = {}
-        self.scores: dict[Key, dict[str, float]] = {}
-        """Of the last validation: ``loss``, ``score`` and ``exact`` by algorithm and size."""
         self.answers: list[Answer] = []
         """To all texts of the last test."""
 
@@ -156,12 +147,12 @@ class LanguageReasoner(KnowsItself, LightningModule):
             "state": {"settings": self.model.settings, "frozen": frozen(self.model), "dtypes": dtypes(self.model)},
         }
 
-    def described(self) -> dict[str, Any]:
-        """See :meth:`nar.training.saving.KnowsItself.described`."""
+    def parts_config(self) -> dict[str, Any]:
+        """What is to be known besides the arguments of the model: what its parts are made of."""
         return {"parts": self.parts()}
 
     def algorithm_names(self) -> list[str]:
-        """Those of the algorithms that its texts are about."""
+        """The names of the algorithms that its texts are about."""
         return list(self.algorithms)
 
     @classmethod
@@ -195,17 +186,20 @@ class LanguageReasoner(KnowsItself, LightningModule):
         load_weights(module, checkpoint["state_dict"], checkpoint_path)
         return module
 
-    def setup(self, stage: str) -> None:
-        """Let DDP expect parameters without gradient if a reasoner is trained: those of other algorithms."""
-        is_trained = self.model.reasoner is not None and not self.model.freeze_reasoner
-        if isinstance(self.trainer.strategy, DDPStrategy) and is_trained:
-            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether a reasoner is trained, of which a step leaves the parameters of other algorithms without gradient."""
+        return self.model.reasoner is not None and not self.model.freeze_reasoner
 
-    def configure_optimizers(self) -> Any:
-        """AdamW."""
+    def make_optimizer(self) -> Optimizer:
+        """AdamW of the parameters that are trained."""
         trained = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
         eps = max([1e-8, *(torch.finfo(parameter.dtype).tiny for _, parameter in trained)])  # 1e-8 is 0 in float16
-        optimizer = matched_by_name(AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay, eps=eps))
+        return AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay, eps=eps)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, whose learning rate rises over `warmup_steps` to its value."""
+        optimizer = super().configure_optimizers()
         if not self.warmup_steps:
             return optimizer
         warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.warmup_steps))
@@ -223,35 +217,13 @@ class LanguageReasoner(KnowsItself, LightningModule):
         logits: Tensor = output.logits
         return logits
 
-    def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
+    def losses(self, batch: TextBatch) -> tuple[dict[str, Tensor], Tensor]:
         """The mean loss of the tokens."""
-        torch.manual_seed(batch.seed)  # what is drawn depends on the batch alone, so a resumed run draws the same
         labels = batch.labels
         if self.loss_on == "all":
             labels = batch.input_ids.masked_fill(batch.attention_mask == 0, NOT_SCORED)
         loss = functional.cross_entropy(*_shifted(self(batch), labels), ignore_index=NOT_SCORED)
-        self.last_loss = loss.detach()
-        if self.global_step % CHECKED_EVERY == 0:
-            self._stop_unless_finite()
-        self.log("train/loss", loss.detach(), batch_size=1)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
-        return loss
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save no model whose loss was not finite; and what it is made of."""
-        self._stop_unless_finite()
-        super().on_save_checkpoint(checkpoint)
-
-    def _stop_unless_finite(self) -> None:
-        """Stop if the last loss is not, in some process."""
-        if self.last_loss is None:
-            return
-        finite = self.last_loss.isfinite().float()
-        if is_distributed():
-            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
-        if not finite:
-            loss, self.last_loss = float(self.last_loss), None
-            self._stop(loss)
+        return {"loss": loss}, loss
 
     def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
         """Add a batch to the sums of its algorithm and size."""
@@ -260,29 +232,29 @@ class LanguageReasoner(KnowsItself, LightningModule):
         is_wrong = (logits.argmax(dim=-1) != labels) & is_scored
         loss = functional.cross_entropy(logits, labels, ignore_index=NOT_SCORED, reduction="sum")
         exact = ~is_wrong.view(len(batch.keys), -1).any(dim=-1)
-        num_texts = exact.new_tensor(len(exact), dtype=torch.float32)
-        new = [loss, is_scored.sum(), is_wrong.sum(), exact.sum(), num_texts]
+        sums = {
+            "loss": loss,
+            "num_tokens": is_scored.sum(),
+            "num_wrong": is_wrong.sum(),
+            "num_exact": exact.sum(),
+            "num_texts": exact.new_tensor(len(exact), dtype=torch.float32),
+        }
         (key,) = set(batch.keys)
-        self.sums[key] = self.sums.get(key, 0) + torch.stack([x.float() for x in new])
+        self.tally.add_counts(key, {name: x.float() for name, x in sums.items()})
+
+    def scores_of(self, algorithm: str, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        """Of texts about an algorithm the mean loss of a token, the ``score`` and the share that is ``exact``."""
+        loss, num_tokens, num_wrong, num_exact, num_texts = (x.item() for x in counts.values())
+        return {"loss": loss / num_tokens, "score": 1 - num_wrong / num_tokens, "exact": num_exact / num_texts}
 
     def on_validation_epoch_end(self) -> None:
         """Log scores."""
-        sums: dict[Key, Tensor] = defaultdict(lambda: torch.zeros(5))
-        for part in _of_all_ranks({key: value.cpu() for key, value in self.sums.items()}):
-            for key, value in part.items():
-                sums[key] += value
-        self.sums, self.scores = {}, {}
-        for key, value in sums.items():
-            loss, num_tokens, num_wrong, num_exact, num_texts = value.tolist()
-            if not math.isfinite(loss):
-                self._stop(loss)
-            self.scores[key] = {
-                "loss": loss / num_tokens,
-                "score": 1 - num_wrong / num_tokens,
-                "exact": num_exact / num_texts,
-            }
+        self.finish_tally()
         by_algorithm: dict[str, list[dict[str, float]]] = defaultdict(list)
         for (algorithm, _), of_key in self.scores.items():
+            loss = torch.tensor(of_key["loss"], device=self.device)
+            self.check_finite({"loss": loss}, loss)
+            self.check_pending()
             by_algorithm[algorithm].append(of_key)
         means = {algorithm: _mean(values) for algorithm, values in by_algorithm.items()}
         for algorithm, values in means.items():
@@ -306,7 +278,7 @@ class LanguageReasoner(KnowsItself, LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Gather the answers of all processes."""
-        self.answers = [answer for part in _of_all_ranks(self.answers) for answer in part]
+        self.answers = [answer for part in gather(self.answers) for answer in part]
 
     def check_length(self, batch: TextBatch, num_tokens: int) -> None:
         """Raise a :class:`UserError` that names what is too long for the language model."""
@@ -317,9 +289,6 @@ class LanguageReasoner(KnowsItself, LightningModule):
                 f"expected texts of at most {context} tokens, the language model's context or max_position, given one "
                 f"of {num_tokens}: {algorithm} with n = {num_nodes}"
             )
-
-    def _stop(self, loss: float) -> None:
-        raise UserError(f"the loss is {loss} after step {self.global_step}; expected a finite number: training stops")
 
 
 def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
@@ -417,12 +386,3 @@ def _shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
-
-
-def _of_all_ranks(value: Any) -> list[Any]:
-    """That of each process."""
-    if not is_distributed():
-        return [value]
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, value)
-    return gathered

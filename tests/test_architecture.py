@@ -61,8 +61,7 @@ COMMANDS = ["nar.cli"]  # import what they like
 # Who alone imports these.
 IMPORTERS = {
     "lightning": [
-        "nar.training.reasoner",
-        "nar.training.sparse_reasoner",
+        "nar.training.base",
         "nar.analysis.callbacks",
         "nar.training.checkpoint",
         "nar.cli.train",
@@ -233,7 +232,7 @@ def test_a_planted_violation_is_found(module: str, source: str, tmp_path: Path) 
     ("module", "source"),
     [
         ("nar.cli.train", "import lightning, nar.processors\nfrom nar.datasets import CLRS30"),
-        ("nar.training.reasoner", "from lightning.pytorch import LightningModule\nfrom nar import model"),
+        ("nar.training.base", "from lightning.pytorch import LightningModule\nfrom nar import model"),
         ("nar.processors.pgn", "from nar.processors.triplets import Triplets\nfrom nar.processor import Processor"),
         ("nar.processors.sparse.pgn_conv", "import torch_geometric.nn\nfrom nar.processors.gat import leaky_relu"),
         ("nar.hybrid.transnar", "from nar.training.checkpoint import make_reasoner\nfrom nar.processors import PGN"),

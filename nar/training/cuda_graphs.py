@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from nar.batch import Batch, Feedback, num_steps_of
 
@@ -60,21 +59,6 @@ class Recorder(Generic[Result]):
             result = function()
         torch.clear_autocast_cache()
         return graph.replay, result
-
-
-class WithGradients(torch.autograd.Function):
-    """A loss whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        """The loss, as a function of the parameters."""
-        ctx.gradients = gradients
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients, in memory of their own: the next recording that is run overwrites what is given."""
-        return None, None, *torch._foreach_mul(ctx.gradients, gradient)
 
 
 def most_steps_of(batch: Batch) -> int:

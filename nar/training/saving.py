@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nar.configuration import KeepsArguments, change, changes, plain
+from nar.configuration import change
 from nar.errors import UserError
 from nar.specs import Location, Probe, Spec, Stage, Type
 
@@ -17,88 +17,20 @@ CONFIG = "nar_config"
 RUN = "nar_run"
 
 
-class KnowsItself(KeepsArguments):
-    """Base of models for Lightning whose checkpoints tell what the model is made of, whoever trains it.
+def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a model as Lightning's ``load_from_checkpoint`` looks for them.
 
-    Attributes:
-        kind: Of the model.
-        not_in_config: Arguments that are not among those of the model: others say what they are.
-        made_from: The plain values that it was made from, if it was.
+    Args:
+        config: Of :attr:`nar.training.base.BaseReasoner.config`.
     """
-
-    kind: ClassVar[Kind]
-    not_in_config: ClassVar[tuple[str, ...]] = ("specs",)
-    made_from: Mapping[str, Any] | None = None
-
-    def when_made(self) -> None:
-        """Let Lightning's loggers know the arguments."""
-        module: Any = self
-        module.save_hyperparameters(self.model_config())
-
-    def model_config(self) -> dict[str, Any]:
-        """The arguments of the model as plain values."""
-        arguments = {name: plain(x) for name, x in vars(self)["_made"].arguments.items()}
-        arguments |= (self.made_from or {}).get("model", {})
-        return {name: x for name, x in arguments.items() if name not in self.not_in_config}
-
-    def described(self) -> dict[str, Any]:
-        """What is to be known besides the arguments of the model: the probes of its algorithms."""
-        module: Any = self
-        return {"specs": plain_specs(module.specs)}
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What it is made of as plain values, and what has become of that since it was made."""
-        module: Any = self
-        frozen = [name for name, x in module.named_parameters() if not x.requires_grad]
-        since = {"changed": changes(module), "dtypes": _dtypes(module.state_dict()), "frozen": frozen}
-        return {
-            "model": self.model_config(),
-            **self.described(),
-            "kind": self.kind,
-            **{name: value for name, value in since.items() if value},
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the model and the data are made of, and the settings of training."""
-        trainer = getattr(self, "_trainer", None)
-        config = {**self.config, "data": self.data_config()}
-        checkpoint[CONFIG] = config
-        checkpoint["hyper_parameters"] = {
-            **config["model"],
-            "specs": {  # in which Lightning's parser reads choices by their Python names
-                algorithm: {name: [*(choice.upper() for choice in probe[:3]), probe[3]] for name, probe in spec.items()}
-                for algorithm, spec in config.get("specs", {}).items()
-            },
-            "_instantiator": "lightning.pytorch.cli.instantiate_module",
-        }
-        if trainer is not None:
-            checkpoint[RUN] = run_settings(trainer)
-
-    def data_config(self, data: Any = None) -> dict[str, Any]:
-        """The arguments of the data as plain values; of data of another kind, the algorithms alone.
-
-        Args:
-            data: Those that it is trained with if not given.
-        """
-        trainer = getattr(self, "_trainer", None)
-        data = trainer.datamodule if data is None and trainer is not None else data
-        if not isinstance(data, KeepsArguments):
-            return {"algorithms": self.algorithm_names()}
-        arguments = {name: plain(x) for name, x in vars(data)["_made"].arguments.items()}
-        own = {"algorithms": plain(vars(data).get("algorithms", self.algorithm_names()))}
-        return {**arguments, **own, **getattr(data, "made_from", {}).get("data", {})}
-
-    def algorithm_names(self) -> list[str]:
-        """Those of the algorithms that it knows."""
-        module: Any = self
-        return list(module.specs)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Be what the saved model had become; its precision is the trainer's if there is one."""
-        if CONFIG in checkpoint:
-            since = {**checkpoint[CONFIG], **({} if getattr(self, "_trainer", None) is None else {"dtypes": {}})}
-            become(self, since)
+    return {
+        **config["model"],
+        "specs": {  # in which Lightning's parser reads choices by their Python names
+            algorithm: {name: [*(choice.upper() for choice in probe[:3]), probe[3]] for name, probe in spec.items()}
+            for algorithm, spec in config.get("specs", {}).items()
+        },
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+    }
 
 
 def become(module: Any, config: Mapping[str, Any]) -> None:
@@ -122,8 +54,8 @@ def become(module: Any, config: Mapping[str, Any]) -> None:
         entries[name].requires_grad_(False)
 
 
-def _dtypes(state: Mapping[str, Tensor]) -> str | dict[str, str]:
-    """By which the entries that are not in float32 are; the one of all if they are equal."""
+def dtypes_of(state: Mapping[str, Tensor]) -> str | dict[str, str]:
+    """The dtypes by name of those entries that are not in float32; the one of all if they are equal."""
     dtypes = {name: str(x.dtype).removeprefix("torch.") for name, x in state.items() if x.is_floating_point()}
     others = {name: dtype for name, dtype in dtypes.items() if dtype != "float32"}
     kinds = set(dtypes.values())

@@ -26,6 +26,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import nar.cli.train
+import nar.training.execution
 import nar.training.reasoner
 from nar.batch import Batch
 from nar.datasets import ALGORITHMS, CLRS30, sample
@@ -94,7 +95,7 @@ def test_training_on_chunks_scores_outputs_where_a_sample_ends(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marks: list[torch.Tensor | None] = []
-    original = nar.training.reasoner.losses
+    original = nar.training.execution.losses
 
     def losses(
         spec: Any, predictions: Any, feedback: Any, ended: torch.Tensor | None = None
@@ -102,7 +103,7 @@ def test_training_on_chunks_scores_outputs_where_a_sample_ends(
         marks.append(ended)
         return original(spec, predictions, feedback, ended)
 
-    monkeypatch.setattr(nar.training.reasoner, "losses", losses)
+    monkeypatch.setattr(nar.training.execution, "losses", losses)
     chunked = ["--data.algorithms", "heapsort", "--data.chunk_length", "6", "--trainer.val_check_interval", "4"]
     run("fit", *small, *chunked, "--trainer.limit_val_batches", "1")
     *training, validation = marks
@@ -465,14 +466,14 @@ def test_mixed_precision_trains(run: Run, small: list[str], tmp_path: Path) -> N
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = nar.training.reasoner.losses
+    original = nar.training.execution.losses
 
     def spoilt(*args: Any) -> dict[str, torch.Tensor]:
         by_probe = original(*args)
         last = tmp_path / "run" / "last.ckpt"
         return {**by_probe, "pi_h": by_probe["pi_h"] * float("nan")} if last.exists() else by_probe
 
-    monkeypatch.setattr(nar.training.reasoner, "losses", spoilt)
+    monkeypatch.setattr(nar.training.execution, "losses", spoilt)
     error = error_of(run, capsys, "fit", *small)
     assert "bfs's probe pi_h is nan after step 2" in error
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 2

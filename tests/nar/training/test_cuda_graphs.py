@@ -13,7 +13,8 @@ from nar.datasets.splits.splits import TrainStream
 from nar.model.losses import losses
 from nar.model.unroll import EncodeProcessDecode
 from nar.processors import TripletGMPNN
-from nar.training.cuda_graphs import Recorder, num_steps_of, rounded_up
+from nar.training.cuda_graphs import Recorder, most_steps_of, rounded_up
+from nar.training.execution import Execution
 from nar.training.reasoner import Reasoner
 
 
@@ -51,13 +52,13 @@ def test_running_all_graphs_for_equally_many_steps_changes_nothing(
     model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8), **settings)
     model.train("hint_teacher_forcing" in settings)  # which has no part in evaluation
     expected = outputs_and_gradients(model, batch, None)
-    torch.testing.assert_close(outputs_and_gradients(model, batch, num_steps_of(batch) + more), expected)
+    torch.testing.assert_close(outputs_and_gradients(model, batch, most_steps_of(batch) + more), expected)
 
 
 @pytest.mark.parametrize("algorithm", ["bfs", "insertion_sort", "matrix_chain_order"])
 def test_equally_many_steps_need_no_data_on_the_cpu(algorithm: str) -> None:
     (batch,) = draw(algorithm)
-    num_steps = num_steps_of(batch)
+    num_steps = most_steps_of(batch)
     with torch.device("meta"):  # whose tensors have shapes and no data
         model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
     outputs_and_gradients(model, move_data_to_device(batch, "meta"), num_steps)
@@ -113,9 +114,9 @@ def test_training_by_recordings_is_training(accumulate: int, monkeypatch: pytest
     batches = draw("quickselect", 6)
     expected, expected_losses = train(batches, accumulate)
     monkeypatch.setattr(Recorder, "record", as_if_recorded)
-    monkeypatch.setattr(Reasoner, "is_recorded", lambda self, batch: True)
+    monkeypatch.setattr(Execution, "is_recorded", lambda self, batch: True)
     reasoner, made = train(batches, accumulate)
-    assert 1 < len(reasoner.recorded_training.recorded) < len(batches)  # some are used for several lengths
+    assert 1 < len(reasoner.execution.recorded_training.recorded) < len(batches)  # some are used for several lengths
     torch.testing.assert_close(made, expected_losses)
     torch.testing.assert_close(reasoner.state_dict(), expected.state_dict())
 
@@ -128,12 +129,14 @@ def test_gradients_of_recordings_are_those_of_a_loss(algorithm: str, settings: d
     (batch,) = draw(algorithm)
     reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8), **settings)
     reasoner.model.processor.message_sender.requires_grad_(False)
-    num_steps = num_steps_of(batch)
+    num_steps = most_steps_of(batch)
     torch.manual_seed(1)  # of the noise of permutations
-    expected, expected_loss = reasoner._losses(batch, num_steps)
-    expected_gradients = torch.autograd.grad(expected_loss, reasoner._trained(), allow_unused=True)
+    expected, expected_loss = reasoner.execution.losses(batch, num_steps)
+    expected_gradients = torch.autograd.grad(
+        expected_loss, [parameter for parameter in reasoner.parameters() if parameter.requires_grad], allow_unused=True
+    )
     torch.manual_seed(1)
-    by_probe, loss, gradients = reasoner._losses_and_gradients(batch, num_steps)
+    by_probe, loss, gradients = reasoner.execution.losses_and_gradients(batch, num_steps)
     torch.testing.assert_close((by_probe, loss), (expected, expected_loss.detach()))
     torch.testing.assert_close(gradients, expected_gradients)
 
@@ -155,7 +158,7 @@ def test_a_recording_reaches_no_accumulated_gradient_of_a_parameter(monkeypatch:
         return original(loss, *args, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    reasoner._losses_and_gradients(batch, num_steps_of(batch))
+    reasoner.execution.losses_and_gradients(batch, most_steps_of(batch))
     own = {id(parameter) for parameter in reasoner.parameters()}
     assert reached
     assert not own & set(map(id, reached))
@@ -168,19 +171,19 @@ def test_validation_by_recordings_is_validation(monkeypatch: pytest.MonkeyPatch)
     reasoner = Reasoner({"insertion_sort": recipe_spec("insertion_sort")}, TripletGMPNN(8)).eval()
     tallies = []
     for recorded in (False, True):
-        monkeypatch.setattr(Reasoner, "is_recorded", lambda self, batch, recorded=recorded: recorded)
+        monkeypatch.setattr(Execution, "is_recorded", lambda self, batch, recorded=recorded: recorded)
         with torch.inference_mode():
             for index, batch in enumerate(batches):
                 reasoner.validation_step(batch, index)
-        tallies.append(reasoner._finished_tally())
-    assert len(reasoner.recorded_validation.recorded) == 1
+        tallies.append(reasoner.finish_tally())
+    assert len(reasoner.execution.recorded_validation.recorded) == 1
     torch.testing.assert_close(tallies[1].mean_losses(), tallies[0].mean_losses())
     torch.testing.assert_close(tallies[1].counts, tallies[0].counts)
 
 
 def test_nothing_is_recorded_on_a_cpu() -> None:
     (batch,) = draw("bfs")
-    assert not Reasoner({"bfs": recipe_spec("bfs")}, TripletGMPNN(8)).is_recorded(batch)
+    assert not Reasoner({"bfs": recipe_spec("bfs")}, TripletGMPNN(8)).execution.is_recorded(batch)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to record on")
@@ -189,8 +192,8 @@ def test_a_recording_on_a_gpu_gives_what_is_recorded(algorithm: str) -> None:
     reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8)).cuda().eval()
     for batch in draw(algorithm, 6):
         there = move_data_to_device(batch, "cuda")
-        by_probe, loss, gradients = reasoner.recorded_training(there)
-        expected, expected_loss = reasoner._losses(there)
+        by_probe, loss, gradients = reasoner.execution.recorded_training(there)
+        expected, expected_loss = reasoner.execution.losses(there)
         torch.testing.assert_close((by_probe, loss), (expected, expected_loss.detach()))
         expected_gradients = torch.autograd.grad(expected_loss, list(reasoner.parameters()), allow_unused=True)
         for one, other in zip(gradients, expected_gradients, strict=True):

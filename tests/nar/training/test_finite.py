@@ -34,7 +34,7 @@ def step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reasoner]:
             patch.setattr(Reasoner, "global_step", number)
             patch.setattr(torch.cuda, "Event", Event)
             patch.setattr(Tensor, "is_cuda", on_gpu)
-            reasoner._see_that_losses_are_finite("bfs", by_name, torch.tensor(1.0 + value))
+            reasoner.check_finite(by_name, torch.tensor(1.0 + value), "bfs")
         return reasoner
 
     return step

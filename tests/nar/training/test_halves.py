@@ -19,7 +19,8 @@ from nar.ops.parallel import in_parallel, side_by_side
 from nar.processor import Processor
 from nar.processors import DeepSets, GATv2, TripletGMPNN
 from nar.specs import Probe, Stage, Type
-from nar.training import reasoner as module
+from nar.training import execution
+from nar.training.execution import Execution
 from nar.training.reasoner import Reasoner
 
 
@@ -64,9 +65,9 @@ def test_a_step_in_halves_is_the_step(
     if chunk_length is None:
         batch.feedback.features.lengths[0] = 1  # of which no hint is scored
     reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
-    assert reasoner.is_halved(batch)
+    assert reasoner.execution.is_halved(batch)
     halved = losses_and_gradients(algorithm, batch)
-    monkeypatch.setattr(Reasoner, "is_halved", lambda self, batch: False)
+    monkeypatch.setattr(Execution, "is_halved", lambda self, batch: False)
     expected = losses_and_gradients(algorithm, batch)
     torch.testing.assert_close(halved, expected)
 
@@ -77,7 +78,7 @@ def test_halves_in_which_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     batch.ended[:] = False
     batch.ended[batch.feedback.features.lengths.argmax()] = True  # in one of both
     halved = losses_and_gradients("heapsort", batch)
-    monkeypatch.setattr(Reasoner, "is_halved", lambda self, batch: False)
+    monkeypatch.setattr(Execution, "is_halved", lambda self, batch: False)
     torch.testing.assert_close(halved, losses_and_gradients("heapsort", batch))
 
 
@@ -108,43 +109,43 @@ class Together(TripletGMPNN):
 def test_what_draws_or_looks_at_other_graphs_is_computed_whole(settings: dict[str, Any], processor: Processor) -> None:
     batch = draw("bfs")
     spec = {"bfs": recipe_spec("bfs")}
-    assert Reasoner(spec, TripletGMPNN(8)).is_halved(batch)
-    assert not Reasoner(spec, processor, **settings).is_halved(batch)
+    assert Reasoner(spec, TripletGMPNN(8)).execution.is_halved(batch)
+    assert not Reasoner(spec, processor, **settings).execution.is_halved(batch)
 
 
 def test_what_hooks_do_to_gradients_is_done_once() -> None:
     batch, reasoner = draw("bfs"), Reasoner({"bfs": recipe_spec("bfs")}, TripletGMPNN(8))
     hook = next(reasoner.parameters()).register_hook(lambda gradient: gradient / 2)
-    assert not reasoner.is_halved(batch)
+    assert not reasoner.execution.is_halved(batch)
     hook.remove()
-    assert reasoner.is_halved(batch)
+    assert reasoner.execution.is_halved(batch)
 
 
 def test_hints_that_draw_noise_are_computed_whole() -> None:
     batch, spec = draw("bfs"), recipe_spec("bfs")
     location = spec["pi_h"].location
     drawing = {**spec, "pi_h": Probe(Stage.HINT, location, Type.PERMUTATION_POINTER)}
-    assert not Reasoner({"bfs": drawing}, TripletGMPNN(8)).is_halved(batch)
+    assert not Reasoner({"bfs": drawing}, TripletGMPNN(8)).execution.is_halved(batch)
 
 
 def test_small_batches_and_single_cores_are_computed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = draw("bfs")
     reasoner = Reasoner({"bfs": recipe_spec("bfs")}, TripletGMPNN(8))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not reasoner.is_halved(batch)
-    monkeypatch.setattr(module, "LEAST_HALVED", 10)
-    assert not reasoner.is_halved(batch)
-    monkeypatch.setattr(module, "LEAST_HALVED", 9)
-    assert reasoner.is_halved(batch)
+        assert not reasoner.execution.is_halved(batch)
+    monkeypatch.setattr(execution, "MIN_HALVED", 10)
+    assert not reasoner.execution.is_halved(batch)
+    monkeypatch.setattr(execution, "MIN_HALVED", 9)
+    assert reasoner.execution.is_halved(batch)
     monkeypatch.setattr(parallel, "num_threads", 1)
-    assert not reasoner.is_halved(batch)
+    assert not reasoner.execution.is_halved(batch)
 
 
 @pytest.mark.parametrize("kind", [DeepSets, GATv2])
 def test_other_processors_in_halves(kind: type[Processor], monkeypatch: pytest.MonkeyPatch) -> None:
     batch, processor = draw("bfs"), kind(8)
     halved = losses_and_gradients("bfs", batch, processor)
-    monkeypatch.setattr(Reasoner, "is_halved", lambda self, batch: False)
+    monkeypatch.setattr(Execution, "is_halved", lambda self, batch: False)
     processor.zero_grad()
     torch.testing.assert_close(losses_and_gradients("bfs", batch, processor), halved)
 
