@@ -148,7 +148,8 @@ class NodePointerDecoder(Decoder):
         """Logits from states."""
         source, target = self.source(states.node), self.target(states.node)
         if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
-            logits = edge_logits(source, target, self.output.weight[0], *self.edge.operands(states.edge))
+            x, x_weight, x_bias, *of_states = self.edge.operands(states.edge)
+            logits = edge_logits(source, target + x_bias, self.output.weight[0], x, x_weight, *of_states)
             logits = logits.mT + self.output.bias_or_zeros()
         else:
             highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))

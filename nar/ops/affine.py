@@ -17,9 +17,9 @@ from torch.nn import functional
 
 ROWS = 8192  # as many make a product that is worth its launch
 
-# By the identities of weight and bias: both, what is known of their gradients, and both as uses are given them.
+# By the identities of weight and bias: both, the buffer of their gradients, and both as uses are given them.
 # All threads see it: the engine of PyTorch has a thread of its own for each GPU, which makes checkpoints' values anew.
-_gathered: "dict[tuple[int, int], tuple[Any, Gradients, Any]] | None" = None
+_gathered: "dict[tuple[int, int], tuple[Any, GradientBuffer, Any]] | None" = None
 
 
 @contextmanager
@@ -46,16 +46,16 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(x, weight, bias)
     key = id(weight), id(bias)
     if key not in _gathered:
-        gradients = Gradients()
+        buffer = GradientBuffer()
         given = _as_autocast(weight), None if bias is None else _as_autocast(bias)
-        _gathered[key] = (weight, bias), gradients, Weights.apply(gradients, *given)  # type: ignore[no-untyped-call]
-    _, gradients, weights = _gathered[key]
-    made: Tensor = Use.apply(gradients, _as_autocast(x), *weights)  # type: ignore[no-untyped-call]
-    return made
+        _gathered[key] = (weight, bias), buffer, DeferredWeights.apply(buffer, *given)  # type: ignore[no-untyped-call]
+    _, buffer, weights = _gathered[key]
+    result: Tensor = DeferredLinear.apply(buffer, _as_autocast(x), *weights)  # type: ignore[no-untyped-call]
+    return result
 
 
-class Gradients:
-    """Those of a weight and a bias, from the uses that have been told."""
+class GradientBuffer:
+    """The gradients of a weight and a bias, summed up over the uses of a layer that have been added."""
 
     def __init__(self) -> None:
         self.uses: list[tuple[Tensor, Tensor]] = []  # each [M, ...]
@@ -63,17 +63,17 @@ class Gradients:
         self.grad_bias: Tensor | None = None
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
-        """Tell of a use: its input, and the gradient of its output."""
+        """Add a use: its input, and the gradient of its output."""
         self.uses.append((x.detach().flatten(0, -2), gradient.flatten(0, -2)))
         if sum(len(rows) for rows, _ in self.uses) >= ROWS:
             self._sum_up()
 
     def take(self) -> tuple[Tensor | None, Tensor | None]:
-        """What they are, None if there were no uses; they begin anew."""
+        """The gradients of weight and bias, None if there were no uses; the buffer is empty then."""
         if self.uses:
             self._sum_up()
-        made, self.grad_weight, self.grad_bias = (self.grad_weight, self.grad_bias), None, None
-        return made
+        taken, self.grad_weight, self.grad_bias = (self.grad_weight, self.grad_bias), None, None
+        return taken
 
     def _sum_up(self) -> None:
         x, gradient = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.uses, strict=True))
@@ -85,32 +85,36 @@ class Gradients:
             self.grad_bias += gradient.sum(dim=0)
 
 
-class Weights(torch.autograd.Function):
-    """A weight and a bias as they are; their gradients are taken when all uses have told of themselves."""
+class DeferredWeights(torch.autograd.Function):
+    """A weight and a bias, whose gradients are taken from a buffer.
+
+    Autograd calls its backward pass after those of all :class:`DeferredLinear` that were given its results, as these
+    are what they depend on; so the buffer then holds every use.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gradients: Gradients, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The same, in the same memory."""
-        ctx.set_materialize_grads(False)
-        ctx.gradients = gradients
+    def forward(ctx: Any, buffer: GradientBuffer, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias, in the same memory."""
+        ctx.set_materialize_grads(False)  # uses return no gradients to it
+        ctx.buffer = buffer
         return weight, bias
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, ...]:
-        """The gradients."""
-        grad_weight, grad_bias = ctx.gradients.take()
+        """The gradients of weight and bias."""
+        grad_weight, grad_bias = ctx.buffer.take()
         _, needs_weight, needs_bias = ctx.needs_input_grad
         return None, grad_weight if needs_weight else None, grad_bias if needs_bias else None
 
 
-class Use(torch.autograd.Function):
-    """``x weightᵀ + bias``, which tells of itself in place of making the gradients of weight and bias."""
+class DeferredLinear(torch.autograd.Function):
+    """``x weightᵀ + bias``, whose backward pass adds itself to a buffer in place of weight's and bias's gradients."""
 
     @staticmethod
-    def forward(ctx: Any, gradients: Gradients, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The result."""
-        ctx.gradients = gradients
+    def forward(ctx: Any, buffer: GradientBuffer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The result, [..., out]."""
+        ctx.buffer = buffer
         ctx.save_for_backward(x, weight)
         return functional.linear(x, weight, bias)
 
@@ -119,12 +123,12 @@ class Use(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of x alone."""
         x, weight = ctx.saved_tensors
-        ctx.gradients.add(x, gradient)
+        ctx.buffer.add(x, gradient)
         return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
 
 
 def _as_autocast(x: Tensor) -> Tensor:
-    """In the type in which a product of it is computed."""
+    """`x` in the type that autocast has for products of it."""
     if not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
         return x
     return x.to(torch.get_autocast_dtype(x.device.type))

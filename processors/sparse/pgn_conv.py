@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 
 from nar.ops.border import is_watched
-from nar.ops.edge_max_message import by_receiver, max_message
+from nar.ops.edge_max_message import by_receiver, edge_max_message
 from nar.ops.linear import Linear, is_plain, two_layers
 from nar.processors.sparse.aggregations import MaxAggregation, aggregation_of_width
 from nar.processors.sparse.conv import Flow, Given, Nodes, Size, SparseConv, Width, linear
@@ -235,7 +235,7 @@ class PGNConv(SparseConv):
             edge, edge_weight = given.edge_attr, self.message_edge.weight
             heard = heard + self.message_edge.bias_or_zeros()
         edges = by_receiver(torch.stack([given.senders, given.receivers]), given.num_receivers, sent.shape[0])
-        return max_message(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2, edges)
+        return edge_max_message(sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2, edges)
 
     def heard_of_itself(self, total: Tensor, given: Given) -> Tensor:
         """The message of every node to itself, [N, H]."""

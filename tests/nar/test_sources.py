@@ -110,7 +110,7 @@ def test_what_is_not_written_in_python_is_no_module(name: str) -> None:
 def test_a_module_is_found_in_every_folder_of_the_library_without_being_imported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = ["nar.cli", "nar.datasets.engine.trace", "nar.hybrid.transnar", "nar.ops.edge_max_message.loops"]
+    names = ["nar.cli.train", "nar.datasets.engine.trace", "nar.hybrid.transnar", "nar.ops.edge_max_message.loops"]
     for name in [loaded for loaded in sys.modules if loaded.startswith("nar.")]:
         monkeypatch.delitem(sys.modules, name)
     modules = [find_module(name) for name in names]

@@ -3,6 +3,8 @@
 ``python tests/support/compile_for_gpu.py`` prints the name of each kernel and the type of its first argument.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +13,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from nar.ops.max_message import triton as max_message_triton
-from nar.ops.max_plus import triton as tropical_triton
-from nar.ops.pointer_logits import triton as pointers_triton
+sys.path.append(str(Path(__file__).parent))  # which Python leaves out where it is told to be safe
+from operations import OPERATIONS, random_arguments
 
 H100 = GPUTarget("cuda", 90, 32)
-TYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.int32: "i32", torch.int16: "i16"}
-B, N, H, K, F = 2, 16, 128, 3, 8
+TYPES = {
+    **{torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16"},
+    **{torch.int64: "i64", torch.int32: "i32", torch.int16: "i16"},
+}
+SIZES = {"B": 2, "N": 16, "S": 16, "R": 16, "M": 16, "E": 40, "H": 128, "K": 3, "F": 8, "W": 128}
+ONLY_FLOAT32 = ["edge_max_message"]
 
 
 def compile_instead(kernel: Any, *args: Any, **kwargs: Any) -> None:
@@ -36,26 +41,14 @@ def compile_instead(kernel: Any, *args: Any, **kwargs: Any) -> None:
     print(kernel.fn.__name__, signature[kernel.arg_names[0]], flush=True)
 
 
-def run_all(dtype: torch.dtype, *, optional: bool) -> None:
-    """Call every operation and its gradient, with or without what is optional."""
-
-    def some(*shape: int) -> torch.Tensor:
-        return torch.zeros(shape, dtype=dtype, requires_grad=True)
-
-    nodes, edges = [some(B, N, H) for _ in range(2)], some(B, N, N, K)
-    layers = [some(H, H), some(H), some(H, H), some(H)]
-    is_heard = torch.ones(B, N, N, dtype=torch.bool) if optional else None
-    states = (some(B, N, N, F), some(H, F), some(H), some(H, H)) if optional else ()
-    for made in (
-        tropical_triton.max_plus(some(B, N, N, F), some(B, N, N, F)),
-        max_message_triton.max_message(*nodes, edges, some(H, K), *layers, is_heard, -1e6),
-        pointers_triton.edge_logits(*nodes, some(H), edges, some(H, K), some(H), *states),
-        pointers_triton.product_logits(*nodes, some(H)),
-    ):
-        made.sum().backward()
+def run_all(dtype: torch.dtype) -> None:
+    """Call every operation that has kernels, and its gradient."""
+    for name, operation in OPERATIONS.items():
+        if operation.kernels is not None and (dtype == torch.float32 or name not in ONLY_FLOAT32):
+            operation.kernels(*random_arguments(name, SIZES, dtype)).sum().backward()
 
 
 if __name__ == "__main__":
     JITFunction.__getitem__ = lambda kernel, grid: lambda *args, **kwargs: compile_instead(kernel, *args, **kwargs)
-    run_all(torch.float32, optional=True)
-    run_all(torch.bfloat16, optional=False)
+    run_all(torch.float32)
+    run_all(torch.bfloat16)

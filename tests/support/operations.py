@@ -1,36 +1,62 @@
-"""Every operation with compiled code, with arguments and the formula that it is to be equal to."""
-# Axes: B graphs, N nodes, S sender, R receiver, E edges, M rows, H hidden, K channels, F features.
+"""Every operation with compiled code, with arguments and the formula that it is to be equal to.
+
+What is listed here is tested by `tests/nar/ops/test_border.py` (shapes, types and memory), by
+`tests/nar/test_differentiation.py` (gradients, transforms and compilers) and by `tests/test_triton.py` (kernels for
+GPUs), and compiled for one by `compile_for_gpu.py`.
+"""
+# Axes: B graphs, N nodes, S sender, R receiver, E edges, M rows, H hidden, K channels, F features, W width of states.
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nar.ops import edge_max_message as sparse
-from nar.ops.edge_max_message import reference
-from nar.ops.max_message import max_message
-from nar.ops.max_message.reference import plain_max_message
-from nar.ops.max_plus import max_plus
-from nar.ops.max_plus.reference import plain_max_plus
-from nar.ops.pointer_logits import edge_logits, product_logits
-from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
+from nar.ops.edge_max_message import by_receiver
 from nar.ops.scatter import plain_max, scatter
 from nar.ops.softmax_plus import plain_softmax_plus, softmax_plus
 
 SIZES = {"B": 2, "N": 4, "S": 3, "R": 4, "M": 6, "E": 12, "H": 5, "K": 2, "F": 3, "W": 6}
+Function = Callable[..., Tensor]
 
 
 class Operation(NamedTuple):
-    """Attributes:
-    axes: Of each argument, all of which are floating-point.
-    call: The operation.
-    plain: Its formula.
+    """An operation as a function of tensors of floating-point numbers alone.
+
+    Attributes:
+        axes: Of each argument.
+        call: The operation.
+        plain: Its formula.
+        kernels: The operation by kernels for GPUs, if there are any; Triton is imported when it is called.
+        package: Whose folder it has, if it has one.
     """
 
     axes: tuple[str, ...]
-    call: Callable[..., Tensor]
-    plain: Callable[..., Tensor]
+    call: Function
+    plain: Function
+    kernels: Function | None = None
+    package: str = ""
+
+
+def in_folder(name: str, folder: str, *axes: str, adapted: Callable[[Function], Function] = lambda x: x) -> Operation:
+    """An operation by its name and its folder in `nar/ops`.
+
+    Args:
+        name: Of the function, in the folder's `__init__.py` and `triton.py`; in `reference.py` after ``plain_``.
+        folder: The folder's name.
+        *axes: Of each argument.
+        adapted: Gives each of the three the arguments that are not of floating-point numbers.
+    """
+    package = f"nar.ops.{folder}"
+    call = getattr(import_module(package), name)
+    plain = getattr(import_module(f"{package}.reference"), f"plain_{name}")
+
+    def kernels(*given: Tensor) -> Tensor:
+        made: Tensor = getattr(import_module(f"{package}.triton"), name)(*given)
+        return made
+
+    return Operation(axes, adapted(call), adapted(plain), adapted(kernels), package)
 
 
 def some_heard(num_graphs: int, num_senders: int, num_receivers: int) -> Tensor:
@@ -45,20 +71,14 @@ def edges_of(num_edges: int, num_senders: int, num_receivers: int) -> Tensor:
     return torch.stack([(5 * e + 1) % max(1, num_senders), (e * e + e // 3) % max(1, num_receivers - 1)])
 
 
-def _plain_edge_logits(
-    source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, bias: Tensor, *states: Tensor
-) -> Tensor:
-    return plain_edge_logits(source, target + bias, weight, x, x_weight, *states)
+def _masked(function: Function) -> Function:
+    return lambda *given: function(*given, some_heard(*given[2].shape[:3]).to(given[2].device))
 
 
-def _masked(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda *given: function(*given, some_heard(*given[2].shape[:3]))
-
-
-def _sparse(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _along_edges(function: Function) -> Function:
     def call(sent: Tensor, heard: Tensor, edge: Tensor, *weights: Tensor) -> Tensor:
-        edge_index = edges_of(len(edge), len(sent), len(heard))
-        return function(sent, heard, edge, *weights, sparse.by_receiver(edge_index, len(heard), len(sent)))
+        edge_index = edges_of(len(edge), len(sent), len(heard)).to(edge.device)
+        return function(sent, heard, edge, *weights, by_receiver(edge_index, len(heard), len(sent)))
 
     return call
 
@@ -72,19 +92,18 @@ def _plain_scattered(src: Tensor) -> Tensor:
 
 
 _LAYERS = ("H H", "H", "H H", "H")
-_OF_EDGES = ("B R H", "B S H", "H", "B S R K", "H K", "H")
 _MESSAGES = ("B S H", "B R H", "B S R K", "H K", *_LAYERS)
+_EDGES = ("M H", "N H", "E K", "H K", *_LAYERS)
+_PAIRS, _STATES = ("B R H", "B S H", "H", "B S R K", "H K"), ("B S R F", "W F", "W", "H W")
 OPERATIONS = {
-    "max_message": Operation(_MESSAGES, max_message, plain_max_message),
-    "max_message, masked": Operation(_MESSAGES, _masked(max_message), _masked(plain_max_message)),
-    "max_plus": Operation(("B N N F", "B N N F"), max_plus, plain_max_plus),
+    "max_message": in_folder("max_message", "max_message", *_MESSAGES),
+    "max_message, masked": in_folder("max_message", "max_message", *_MESSAGES, adapted=_masked),
+    "edge_max_message": in_folder("edge_max_message", "edge_max_message", *_EDGES, adapted=_along_edges),
+    "max_plus": in_folder("max_plus", "max_plus", "B N N F", "B N N F"),
+    "edge_logits": in_folder("edge_logits", "pointer_logits", *_PAIRS),
+    "edge_logits, states": in_folder("edge_logits", "pointer_logits", *_PAIRS, *_STATES),
+    "product_logits": in_folder("product_logits", "pointer_logits", "B M H", "B N H", "H"),
     "softmax_plus": Operation(("B N N F", "B N N F"), softmax_plus, plain_softmax_plus),
-    "edge_logits": Operation(_OF_EDGES, edge_logits, _plain_edge_logits),
-    "edge_logits, states": Operation((*_OF_EDGES, "B S R F", "W F", "W", "H W"), edge_logits, _plain_edge_logits),
-    "product_logits": Operation(("B M H", "B N H", "H"), product_logits, plain_product_logits),
-    "sparse max_message": Operation(
-        ("M H", "N H", "E K", "H K", *_LAYERS), _sparse(sparse.max_message), _sparse(reference.plain_max_message)
-    ),
     "scatter": Operation(("E H",), _scattered, _plain_scattered),
 }
 
@@ -92,7 +111,13 @@ OPERATIONS = {
 def random_arguments(
     operation: str, sizes: dict[str, int] | None = None, dtype: torch.dtype = torch.float64
 ) -> list[Tensor]:
-    """Of an operation, with gradients."""
+    """Arguments of an operation, which require gradients.
+
+    Args:
+        operation: Its name.
+        sizes: Of axes that are to have others than in `SIZES`.
+        dtype: Of all arguments.
+    """
     known = SIZES | (sizes or {})
     shapes = [[known[axis] for axis in axes.split()] for axes in OPERATIONS[operation].axes]
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]

@@ -1,18 +1,18 @@
 """Loops over edges, compiled by numba: messages of a few receivers at a time, as many as a core's cache holds.
 
-See :mod:`nar.ops.kernels`, of whose functions these are made.
+See :mod:`nar.ops.loops`, of whose functions these are made.
 """
 # Axes: N nodes, E edges, H hidden, K edge features, P edges of a part, in the order of their receivers.
 
 import numpy as np
 
-from nar.ops.kernels import Arrays, exact, product, rectify, rectify_backward, sums
+from nar.ops.loops import Arrays, product, rectify, rectify_backward, reordering_njit, strict_njit
 
 NOBODY = -2  # hears no one
 SEVERAL = -1  # have the maximum
 
 
-@exact
+@strict_njit
 def affine(x: Arrays, weight: Arrays, bias: Arrays, out: Arrays) -> None:
     """Write ``weight x + bias`` for rows x."""
     np.dot(x, weight.T, out)
@@ -21,7 +21,7 @@ def affine(x: Arrays, weight: Arrays, bias: Arrays, out: Arrays) -> None:
             out[row, h] += bias[h]
 
 
-@exact
+@strict_njit
 def end_of_part(ptr: Arrays, begin: int, last: int, at_once: int) -> int:
     """The receiver behind those from `begin` that have no more than `at_once` edges together; one at least."""
     end = begin + 1
@@ -30,7 +30,7 @@ def end_of_part(ptr: Arrays, begin: int, last: int, at_once: int) -> int:
     return end
 
 
-@exact
+@strict_njit
 def most_edges(ptr: Arrays, first: int, last: int, at_once: int) -> int:
     """How many edges the largest part of the receivers from `first` to `last` has at most."""
     most = min(at_once, int(ptr[last] - ptr[first]))
@@ -39,7 +39,7 @@ def most_edges(ptr: Arrays, first: int, last: int, at_once: int) -> int:
     return most
 
 
-@exact
+@strict_njit
 def first_layer(
     sent: Arrays,
     heard: Arrays,
@@ -66,8 +66,8 @@ def first_layer(
                 out[row, h] = 0 if x < 0 else x
 
 
-@exact
-def max_message(
+@strict_njit
+def edge_max_message(
     sent: Arrays,
     heard: Arrays,
     edge: Arrays,
@@ -117,7 +117,7 @@ def max_message(
         first_layer(sent, heard, edge, edge_weight, senders, order, ptr, begin, end, all_rows[:number], layer_1)
         np.dot(layer_1, weight_1.T, layer_2)
         rectify(layer_2, bias_1)
-        messages = layer_1
+        messages = layer_1  # in its place: the first layer is not needed any more
         affine(layer_2, weight_2, bias_2, messages)
         for r in range(begin, end):
             if ptr[r] == ptr[r + 1]:
@@ -135,8 +135,8 @@ def max_message(
         begin = end
 
 
-@sums
-def max_message_backward(
+@reordering_njit
+def edge_max_message_backward(
     gradient: Arrays,
     sent: Arrays,
     heard: Arrays,
@@ -163,7 +163,7 @@ def max_message_backward(
     grad_weight_2: Arrays,
     grad_bias_2: Arrays,
 ) -> None:
-    """Write the gradients of what :func:`max_message` was given, from that of `received`; layers are computed again.
+    """Write the gradients of what :func:`edge_max_message` was given, from that of `received`.
 
     Only the gradient of a maximum's edge is computed; if several have it, they share it evenly. Gradients of the
     senders from `first_sender` on and of weights are what these receivers add to them.
@@ -175,7 +175,7 @@ def max_message_backward(
     all_grad_1, all_grad_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
     square, unused = np.empty_like(weight_1), np.empty_like(bias_1)
     of_edges = np.empty_like(edge_weight)
-    grad_sent[:] = 0
+    grad_sent[:] = 0  # parts of one thread may share senders; those of another have arrays of their own
     for total in (grad_edge_weight, grad_weight_1, grad_weight_2):
         total[:] = 0
     for total in (grad_bias_1, grad_bias_2):
@@ -189,8 +189,8 @@ def max_message_backward(
         first_layer(sent, heard, edge, edge_weight, senders, order, ptr, begin, end, rows, layer_1)
         np.dot(layer_1, weight_1.T, layer_2)
         rectify(layer_2, bias_1)
-        messages = grad_1
-        if (winner[begin:end] == SEVERAL).any():
+        messages = grad_1  # before gradients are written there
+        if (winner[begin:end] == SEVERAL).any():  # else messages themselves are not asked for
             affine(layer_2, weight_2, bias_2, messages)
         grad_2[:] = 0
         for r in range(begin, end):
@@ -200,14 +200,14 @@ def max_message_backward(
                     continue
                 grad_bias_2[h] += g
                 if e != SEVERAL:
-                    give(g, h, e - start, layer_2, weight_2, grad_2, grad_weight_2)
+                    _entry_backward(g, h, e - start, layer_2, weight_2, grad_2, grad_weight_2)
                     continue
                 low, high = ptr[r] - start, ptr[r + 1] - start
                 best = messages[low:high, h].max()
                 share = g / (messages[low:high, h] == best).sum()
                 for row in range(low, high):
                     if messages[row, h] == best:
-                        give(share, h, row, layer_2, weight_2, grad_2, grad_weight_2)
+                        _entry_backward(share, h, row, layer_2, weight_2, grad_2, grad_weight_2)
         rectify_backward(grad_2, layer_2, grad_bias_1)
         np.dot(grad_2.T, layer_1, square)
         grad_weight_1 += square
@@ -229,8 +229,8 @@ def max_message_backward(
         begin = end
 
 
-@sums
-def give(
+@reordering_njit
+def _entry_backward(
     gradient: float, h: int, row: int, layer_2: Arrays, weight_2: Arrays, grad_2: Arrays, grad_weight_2: Arrays
 ) -> None:
     """Add what entry h of one message, ``W2 layer_2 + b2``, gives to the gradients of layer 2 and of W2."""

@@ -4,8 +4,8 @@
 from typing import NamedTuple
 
 from torch import Tensor
-from torch.nn.functional import linear
 
+from nar.ops.max_message.reference import plain_messages
 from nar.ops.scatter import scatter
 
 
@@ -25,7 +25,7 @@ class Edges(NamedTuple):
     ptr: Tensor
 
 
-def plain_max_message(
+def plain_edge_max_message(
     sent: Tensor,
     heard: Tensor,
     edge: Tensor,
@@ -36,8 +36,8 @@ def plain_max_message(
     bias_2: Tensor,
     edges: Edges,
 ) -> Tensor:
-    """The formula of :func:`max_message` as it is written, which holds all messages."""
-    rows = linear(edge.index_select(0, edges.order), edge_weight)
-    first = (sent.index_select(0, edges.senders) + heard.index_select(0, edges.receivers) + rows).relu()
-    messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
+    """The formula of :func:`nar.ops.edge_max_message.edge_max_message`, [N, H]; it holds all messages, [E, H]."""
+    rows = (sent.index_select(0, edges.senders), heard.index_select(0, edges.receivers))
+    features = edge.index_select(0, edges.order)
+    messages = plain_messages(*rows, features, edge_weight, weight_1, bias_1, weight_2, bias_2)
     return scatter(messages, edges.receivers, len(heard), "max", ptr=edges.ptr)

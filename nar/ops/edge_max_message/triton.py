@@ -12,26 +12,36 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn.functional import linear
 
 from nar.ops.border import differentiable_gradients, has_to_be_differentiable
-from nar.ops.edge_max_message.reference import Edges, plain_max_message
+from nar.ops.edge_max_message.reference import Edges, plain_edge_max_message
+from nar.ops.max_message.reference import plain_messages
+from nar.ops.precision import alike
 from nar.ops.scatter import scatter
 
 EDGES = 16  # that a program takes at a time: the least that a product of matrices has
 EDGES_BACKWARD = 2**15  # whose messages are there at a time, unless one receiver has more
 
 
-def fits(heard: Tensor, edge: Tensor) -> bool:
-    """Whether the weights fit beside one another into the memory that a program's threads share; in float32 alone."""
+def fits(*arguments: Tensor) -> bool:
+    """Whether weights fit beside one another into the memory that a program's threads share; in float32 alone."""
+    _, heard, edge, *_ = alike(*arguments)
     width, num_features = _padded(heard.shape[1]), _padded(edge.shape[1])
     needed = 4 * width * (2 * width + num_features + EDGES)
     properties: Any = torch.cuda.get_device_properties(heard.device)
     return bool(heard.dtype == torch.float32 and needed <= properties.shared_memory_per_block_optin)
 
 
-class FusedMaxMessage(torch.autograd.Function):
-    """See :func:`nar.ops.edge_max_message.max_message`."""
+def edge_max_message(*arguments: Any) -> Tensor:
+    """The maxima, [N, H], from the arguments of :func:`nar.ops.edge_max_message.edge_max_message`."""
+    *tensors, edges = arguments
+    given = (tensor.contiguous() for tensor in alike(*tensors))
+    received: Tensor = EdgeMaxMessage.apply(*given, edges)  # type: ignore[no-untyped-call]
+    return received.to(tensors[1].dtype)
+
+
+class EdgeMaxMessage(torch.autograd.Function):
+    """The maxima, and the gradients of all arguments but the edges, of whose messages some are computed at a time."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
@@ -41,7 +51,7 @@ class FusedMaxMessage(torch.autograd.Function):
         received = torch.empty_like(heard)
         (num_nodes, width), num_features = heard.shape, edge.shape[1]
         precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
-        _max_message[(num_nodes,)](
+        _edge_max_message[(num_nodes,)](
             *(sent, heard, edge, edge_weight, *layers, edges.senders, edges.order, edges.ptr, received),
             *(width, num_features),
             WIDTH=_padded(width),
@@ -58,7 +68,7 @@ class FusedMaxMessage(torch.autograd.Function):
         """The gradients."""
         if has_to_be_differentiable(gradient):
             given, edges = ctx.saved_tensors[:8], Edges(*ctx.saved_tensors[8:])
-            return differentiable_gradients(plain_max_message, (*given, edges), gradient)
+            return differentiable_gradients(plain_edge_max_message, (*given, edges), gradient)
         sent, heard, edge, *weights = ctx.saved_tensors[:8]
         senders, receivers, order, ptr = ctx.saved_tensors[8:]
         totals = [torch.zeros_like(x) for x in (sent, heard, edge, *weights)]
@@ -68,8 +78,7 @@ class FusedMaxMessage(torch.autograd.Function):
                 nodes = [x.detach().requires_grad_() for x in (sent[senders[some]], heard[begin:end])]
                 rows, *layers = (x.detach().requires_grad_() for x in (edge[order[some]], *weights))
                 among = receivers[some] - begin
-                first = (nodes[0] + nodes[1].index_select(0, among) + linear(rows, layers[0])).relu()
-                messages = linear(linear(first, layers[1], layers[2]).relu(), layers[3], layers[4])
+                messages = plain_messages(nodes[0], nodes[1].index_select(0, among), rows, *layers)
                 received = scatter(messages, among, end - begin, "max")
             found = torch.autograd.grad(received, [*nodes, rows, *layers], gradient[begin:end])
             totals[0].index_add_(0, senders[some], found[0])
@@ -95,7 +104,7 @@ def _parts(ptr: list[int]) -> list[tuple[int, int]]:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _max_message(  # type: ignore[no-untyped-def]
+def _edge_max_message(  # type: ignore[no-untyped-def]
     sent,
     heard,
     edge,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nar.ops.affine import affine
 from nar.ops.border import has_to_be_differentiable
+from nar.ops.max_message.reference import UNHEARD
 from nar.ops.precision import at_least_float32
 
 SENDERS = 16  # that a program of the first layer's gradient reads at a time
@@ -31,10 +32,10 @@ def max_message(
     bias_1: Tensor,
     weight_2: Tensor,
     bias_2: Tensor,
-    is_heard: Tensor | None,
-    lowest: float,
+    is_heard: Tensor | None = None,
+    lowest: float = UNHEARD,
 ) -> Tensor:
-    """See :func:`nar.ops.max_message.max_message`; `lowest` stands for what is not heard."""
+    """The maxima, [B, R, H], from the arguments of :func:`nar.ops.max_message.reference.plain_max_message`."""
     first = FirstLayer.apply(*(x.contiguous() for x in (sent, heard, edge, edge_weight)))
     messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)

@@ -1,21 +1,17 @@
-"""The product of matrices in the (max, +) semiring."""
+"""The product of matrices in the (max, +) semiring.
+
+It is the maximum over triplets of Triplet-GMPNN, where N³ sums are taken and N² kept. On a CPU it is computed by
+:mod:`nar.ops.max_plus.cpu`, on a GPU by :mod:`nar.ops.max_plus.triton`, elsewhere and for compilers and transforms by
+:mod:`nar.ops.max_plus.reference`.
+"""
 # Axes: B graphs, N nodes, F features.
 
-from typing import Any
-
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from nar.ops import kernels
-from nar.ops.border import check_shapes, differentiable_gradients, has_to_be_differentiable, is_watched
+from nar.ops.border import check_shapes, is_watched
 from nar.ops.device import is_for_triton
+from nar.ops.max_plus import cpu
 from nar.ops.max_plus.reference import plain_max_plus
-from nar.ops.parallel import arrays, in_parallel
-from nar.ops.precision import alike
-
-LANES = 32  # columns that are computed at a time, where there are as many
-ENTRIES = 2**14  # of each matrix that are computed at a time: they fit into a core's cache
 
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
@@ -28,44 +24,9 @@ def max_plus(a: Tensor, b: Tensor) -> Tensor:
     check_shapes("max_plus", a=(a, "B N N F"), b=(b, "B N N F"))
     is_plain = is_watched(a, b) or a.numel() == 0
     if is_for_triton(a) and not is_plain:
-        from nar.ops.max_plus import triton as tropical_triton
+        from nar.ops.max_plus import triton
 
-        return tropical_triton.max_plus(a, b)
+        return triton.max_plus(a, b)
     if is_plain or not a.is_cpu:
         return plain_max_plus(a, b)
-    product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
-    return product.to(a.dtype)
-
-
-class MaxPlus(torch.autograd.Function):
-    """See :func:`max_plus`."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        """The product."""
-        given = (a, b)
-        a, b = a.permute(0, 3, 1, 2).contiguous(), b.permute(0, 3, 1, 2)
-        b = pad(b, (0, -b.shape[-1] % LANES), value=-torch.inf).contiguous()
-        product = torch.empty_like(b)
-        in_parallel(lambda part: kernels.max_plus(*arrays(*part)), _parts(a, b, product))
-        ctx.save_for_backward(*given, a, b, product)
-        return product[..., : a.shape[-1]].permute(0, 2, 3, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients: of the largest sum, or of equal ones evenly."""
-        *given, a, b, product = ctx.saved_tensors
-        if has_to_be_differentiable(gradient):
-            return differentiable_gradients(plain_max_plus, given, gradient)
-        gradient = gradient.permute(0, 3, 1, 2).contiguous()
-        grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
-        parts = _parts(gradient, a, b, product, grad_a, grad_b)
-        in_parallel(lambda part: kernels.max_plus_backward(*arrays(*part)), parts)
-        return grad_a.permute(0, 2, 3, 1), grad_b[..., : a.shape[-1]].permute(0, 2, 3, 1)
-
-
-def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """So many matrices [M, N, N] of each that a core's cache holds them."""
-    num_nodes = tensors[0].shape[-2]
-    parts = (torch.split(tensor.flatten(0, 1), max(1, ENTRIES // num_nodes**2)) for tensor in tensors)
-    return list(zip(*parts, strict=True))
+    return cpu.max_plus(a, b)

@@ -18,13 +18,13 @@ from nar.ops.precision import alike
 
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
-    """See :func:`nar.ops.max_plus.max_plus`."""
+    """The product, [B, N, N, F], of two such tensors."""
     product: Tensor = MaxPlus.apply(*(x.contiguous() for x in alike(a, b)))
     return product.to(a.dtype)
 
 
 class MaxPlus(torch.autograd.Function):
-    """See :func:`max_plus`; the gradient keeps how many sums each maximum is equal to."""
+    """The product; for its gradient it is held how many sums each maximum is equal to."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:

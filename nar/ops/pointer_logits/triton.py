@@ -23,10 +23,9 @@ BLOCK = 16  # of rows that a program reads at a time
 
 
 def edge_logits(
-    source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, x_bias: Tensor, *of_states: Tensor
+    source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, *of_states: Tensor
 ) -> Tensor:
-    """See :func:`nar.ops.pointer_logits.edge_logits`."""
-    target = target + x_bias
+    """The logits, [B, S, R], from the arguments of :func:`nar.ops.pointer_logits.edge_logits`."""
 
     def logits() -> Tensor:
         states = None
@@ -43,7 +42,7 @@ def edge_logits(
 
 
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """See :func:`nar.ops.pointer_logits.product_logits`."""
+    """The logits, [B, M, N], from the arguments of :func:`nar.ops.pointer_logits.product_logits`."""
     logits: Tensor = ProductLogits.apply(source.contiguous(), target.contiguous(), weight.contiguous())
     return logits
 

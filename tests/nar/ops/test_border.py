@@ -1,6 +1,7 @@
 """What entries into compiled code do with tensors that are not as their loops expect them."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from layers import Inputs, random_inputs
 from operations import OPERATIONS, SIZES, random_arguments
 from torch import Tensor
 
+from nar.ops import border
 from nar.ops.border import check_index, check_shapes
-from nar.ops.edge_max_message import by_receiver
-from nar.ops.edge_max_message import max_message as sparse_max_message
+from nar.ops.edge_max_message import by_receiver, edge_max_message
 from nar.ops.max_message import max_message
 from nar.ops.scatter import scatter, scatter_softmax
 from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
@@ -36,6 +37,12 @@ def misshapen(argument: Tensor) -> Iterator[Tensor]:
         yield torch.cat([argument, argument], dim=axis)
         yield argument.narrow(axis, 0, argument.shape[axis] - 1)
         yield argument.select(axis, 0)
+
+
+def test_every_folder_of_an_operation_is_in_the_table() -> None:
+    packages = {operation.package for operation in OPERATIONS.values()} - {""}
+    folders = {path.parent.name for path in Path(border.__file__).parent.glob("*/reference.py")}
+    assert packages == {f"nar.ops.{folder}" for folder in folders}
 
 
 @EVERY_OPERATION
@@ -105,7 +112,7 @@ def test_axes_may_be_empty(operation: str, empty: str) -> None:
     if empty not in axes:
         return
     sizes = {empty: 0}
-    if operation == "sparse max_message" and empty in ("M", "N"):
+    if operation == "edge_max_message" and empty in ("M", "N"):
         sizes["E"] = 0  # edges have senders and receivers
     arguments = [argument.detach() for argument in random_arguments(operation, sizes)]
     made = values_and_gradients(OPERATIONS[operation].call, arguments)
@@ -157,14 +164,14 @@ def test_an_index_may_be_of_any_whole_numbers(dtype: torch.dtype) -> None:
 
 
 def test_edges_are_those_of_the_nodes() -> None:
-    arguments = random_arguments("sparse max_message", {"M": 4})
+    arguments = random_arguments("edge_max_message", {"M": 4})
     more = by_receiver(torch.zeros(2, 12, dtype=torch.long), 5)
-    with pytest.raises(ValueError, match="max_message: expected edges of 4 receivers, given those of 5"):
-        sparse_max_message(*arguments, more)
-    with pytest.raises(IndexError, match="max_message: expected senders in 0 … 3, given 6"):
-        sparse_max_message(*arguments, by_receiver(torch.tensor([[6], [0]]).expand(2, 12), 4, 7))
-    with pytest.raises(ValueError, match=r"max_message: expected senders \[E=12\], given \[3\]"):
-        sparse_max_message(*arguments, by_receiver(torch.zeros(2, 3, dtype=torch.long), 4))
+    with pytest.raises(ValueError, match="edge_max_message: expected edges of 4 receivers, given those of 5"):
+        edge_max_message(*arguments, more)
+    with pytest.raises(IndexError, match="edge_max_message: expected senders in 0 … 3, given 6"):
+        edge_max_message(*arguments, by_receiver(torch.tensor([[6], [0]]).expand(2, 12), 4, 7))
+    with pytest.raises(ValueError, match=r"edge_max_message: expected senders \[E=12\], given \[3\]"):
+        edge_max_message(*arguments, by_receiver(torch.zeros(2, 3, dtype=torch.long), 4))
     with pytest.raises(ValueError, match=r"expected edge_index \[2, E\], given \[3, 4\]"):
         by_receiver(torch.zeros(3, 4, dtype=torch.long), 4)
 

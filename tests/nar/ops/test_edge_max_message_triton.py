@@ -14,15 +14,12 @@ pytest.importorskip("triton")
 # nodes that hear no one, one and more than are taken at a time, and where maxima are equal and 0.
 CODE = """
 import torch
-from torch.nn.functional import linear
-from nar.ops.edge_max_message import triton as max_message_triton
-from nar.ops.edge_max_message import by_receiver
-from nar.ops.edge_max_message.triton import FusedMaxMessage
-from nar.ops.scatter import scatter
+from nar.ops.edge_max_message import by_receiver, triton
+from nar.ops.edge_max_message.reference import plain_edge_max_message
 
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
-max_message_triton.EDGES_BACKWARD = 20
+triton.EDGES_BACKWARD = 20
 for num_nodes, num_edges, width, num_features, has_ties in [(6, 60, 20, 3, 0), (9, 20, 16, 0, 0), (3, 9, 5, 2, 1)]:
     edge_index = torch.randint(num_nodes, (2, num_edges)).clamp(max=num_nodes - 2)
     shapes = [(num_nodes, width), (num_nodes, width), (num_edges, num_features), (width, num_features)]
@@ -33,11 +30,8 @@ for num_nodes, num_edges, width, num_features, has_ties in [(6, 60, 20, 3, 0), (
             x.zero_()
     edges = by_receiver(edge_index.to(device), num_nodes)
     given = [x.requires_grad_() for x in arguments]
-    sent, heard, edge, weight, weight_1, bias_1, weight_2, bias_2 = given
-    first = (sent[edges.senders] + heard[edges.receivers] + linear(edge[edges.order], weight)).relu()
-    messages = linear(linear(first, weight_1, bias_1).relu(), weight_2, bias_2)
-    expected = scatter(messages, edges.receivers, num_nodes, "max")
-    found = FusedMaxMessage.apply(*given, edges)
+    expected = plain_edge_max_message(*given, edges)
+    found = triton.edge_max_message(*given, edges)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     cotangent = torch.randn_like(expected)
     gradients = (torch.autograd.grad(x, given, cotangent) for x in (found, expected))

@@ -1,4 +1,5 @@
 # Axes: B graphs, N nodes, H hidden, K channels. What belongs to an edge is [B, sender, receiver, ...].
+import itertools
 from typing import Any
 
 import pytest
@@ -6,29 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from nar.ops import max_message as module
 from nar.ops import parallel
-from nar.ops.max_message import UNHEARD, max_message
+from nar.ops.max_message import UNHEARD, cpu, max_message
+from nar.ops.max_message.reference import plain_max_message
 
 B, N, H, K = 2, 5, 4, 3
-
-
-def by_the_formula(
-    sent: Tensor,
-    heard: Tensor,
-    edge: Tensor,
-    edge_weight: Tensor,
-    weight_1: Tensor,
-    bias_1: Tensor,
-    weight_2: Tensor,
-    bias_2: Tensor,
-    is_heard: Tensor | None = None,
-) -> Tensor:
-    first = (sent[:, :, None] + heard[:, None] + edge @ edge_weight.T).relu()
-    messages = (first @ weight_1.T + bias_1).relu() @ weight_2.T + bias_2
-    if is_heard is not None:
-        messages = messages.masked_fill(~is_heard[..., None], UNHEARD)
-    return messages.amax(dim=1)
 
 
 def random_arguments(num_nodes: int = N, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -44,9 +27,22 @@ def random_mask(num_nodes: int = N) -> Tensor:
     return is_heard
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_formula_is_the_equation_written_as_loops(masked: bool) -> None:
+    arguments, is_heard = random_arguments(), random_mask() if masked else torch.ones(B, N, N, dtype=torch.bool)
+    sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2 = (x.detach() for x in arguments)
+    expected = torch.full((B, N, H), -torch.inf, dtype=torch.float64)
+    for b, i, j in itertools.product(range(B), range(N), range(N)):
+        first = (sent[b, i] + heard[b, j] + edge_weight @ edge[b, i, j]).clamp(min=0)
+        message = weight_2 @ (weight_1 @ first + bias_1).clamp(min=0) + bias_2
+        message = message if is_heard[b, i, j] else torch.full_like(message, UNHEARD)
+        expected[b, j] = torch.maximum(expected[b, j], message)
+    torch.testing.assert_close(plain_max_message(*arguments, is_heard if masked else None).detach(), expected)
+
+
 def assert_same_function(arguments: list[Tensor], is_heard: Tensor | None) -> None:
     made: list[Any] = []
-    for function in (by_the_formula, max_message):
+    for function in (plain_max_message, max_message):
         received = function(*arguments, is_heard)
         weights = torch.linspace(-1, 1, received.numel(), dtype=received.dtype).view_as(received)
         made.append((received, *torch.autograd.grad(received, arguments, weights)))
@@ -105,14 +101,14 @@ def test_half_precision_gives_half_precision(dtype: torch.dtype) -> None:
     received = max_message(*arguments, random_mask())
     assert received.dtype == dtype
     assert received.isfinite().all()
-    expected = by_the_formula(*(argument.float() for argument in arguments))
+    expected = plain_max_message(*(argument.float() for argument in arguments))
     torch.testing.assert_close(max_message(*arguments).float(), expected, rtol=0.05, atol=0.05)
 
 
 def test_without_gradients_nothing_but_the_result_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
-    original = module.in_parallel
-    monkeypatch.setattr(module, "in_parallel", lambda *args: kept.append(original(*args)) or kept[-1])
+    original = cpu.in_parallel
+    monkeypatch.setattr(cpu, "in_parallel", lambda *args: kept.append(original(*args)) or kept[-1])
     numbers = []
     for arguments in (random_arguments(), [argument.detach() for argument in random_arguments()]):
         max_message(*arguments)
