@@ -4,15 +4,14 @@ Source: Bentley, "Programming pearls: algorithm design techniques", 1984;
 ``clrs/_src/algorithms/divide_and_conquer.py`` of dm-clrs 2.0.3, whose probes these are.
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence
-from nar.datasets.engine.algorithm import Functions
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
+from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence, take_keys
 from nar.datasets.engine.trace import Trace, record
 
 
@@ -35,6 +34,14 @@ def find_maximum_subarray_kadane(keys: NumpyArray, trace: Trace) -> tuple[int, i
     return best_low, best_high
 
 
-DIVIDE_AND_CONQUER: Mapping[str, Functions] = {
-    "find_maximum_subarray_kadane": Functions(partial(draw_keys, low=-1.0), key_inputs, find_maximum_subarray_kadane),
-}
+DIVIDE_AND_CONQUER = table(
+    KnownAlgorithm(
+        "find_maximum_subarray_kadane",
+        partial(draw_keys, low=-1.0),
+        key_inputs,
+        find_maximum_subarray_kadane,
+        take_keys,
+        InText(31, 64, traced=("best_low", "best_high"), ends_with_hints=True, in_parentheses=True),
+        samples_multiplier=32,
+    )
+)

@@ -14,26 +14,26 @@ from typing import Any
 import numpy as np
 
 from nar.batch import Features, Feedback, NumpyArray, size_of
-from nar.datasets.clrs30.samplers import algorithm_of, check_request
-from nar.datasets.clrs30.specs import ALGORITHMS, SPECS
-from nar.datasets.engine.arguments import check_known, plain, shown
+from nar.datasets.clrs30.known import KnownAlgorithm
+from nar.datasets.clrs30.samplers import check_request, known_algorithm
+from nar.datasets.engine.arguments import plain, shown
 from nar.datasets.engine.trace import DTYPES
 from nar.errors import UserError
 from nar.specs import MASKED, Location, Probe, Spec, Type
 
 
 def sample_from_dm_clrs(
-    algorithm: str, *, num_nodes: int, num_samples: int, seed: int | Sequence[int], **args: Any
+    algorithm: str | KnownAlgorithm, *, num_nodes: int, num_samples: int, seed: int | Sequence[int], **args: Any
 ) -> Feedback[NumpyArray]:
     """What dm-clrs draws, in the form of :func:`nar.datasets.sample`, which refuses the same."""
-    check_known("algorithm", algorithm, ALGORITHMS)
+    algorithm = algorithm if isinstance(algorithm, KnownAlgorithm) else known_algorithm(algorithm)
     args = {name: plain(value) for name, value in args.items()}
-    check_request(algorithm_of(algorithm), num_nodes, num_samples, seed, args)
+    check_request(algorithm, num_nodes, num_samples, seed, args)
     words: Any = list(seed) if isinstance(seed, Sequence) else int(seed)
-    sampler, _ = _dm_clrs().build_sampler(algorithm, num_samples, seed=words, length=num_nodes, **args)
+    sampler, _ = _dm_clrs().build_sampler(algorithm.name, num_samples, seed=words, length=num_nodes, **args)
     (inputs, hints, lengths), outputs = sampler.next()
     feedback = Feedback(Features(_by_name(inputs), _by_name(hints), lengths), _by_name(outputs))
-    return compact(SPECS[algorithm], feedback)
+    return compact(algorithm.spec, feedback)
 
 
 def compact(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:

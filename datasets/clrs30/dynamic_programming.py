@@ -5,19 +5,27 @@ algorithms", 1974; ``clrs/_src/algorithms/dynamic_programming.py`` of dm-clrs 2.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
+from nar.datasets.clrs30.given import LEAST, take_two_strings, within
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence
-from nar.datasets.engine.algorithm import Functions, positions
+from nar.datasets.engine.algorithm import positions
 from nar.datasets.engine.trace import Trace, record
 from nar.errors import UserError
 from nar.specs import MASKED
 
 DIAGONAL, UP, LEFT = 0, 1, 2
 """Where the longest common subsequence of two prefixes comes from."""
+
+
+def take_dimensions(num_nodes: int, p: Any) -> tuple[NumpyArray]:
+    """Numbers of rows and columns, which need not be whole."""
+    return (within("p", p, (num_nodes,), LEAST),)
 
 
 @njit(cache=True)
@@ -69,6 +77,12 @@ def draw_strings(
         raise UserError(f"expected two strings of at least one character, given lengths {num_nodes} and {length_2}")
     characters = rng.randint(0, chars, num_nodes + length_2)
     return characters[:num_nodes], characters[num_nodes:]
+
+
+def scored_pairs(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
+    """Which pairs of letters are of both strings, which alone have a score."""
+    of_both: NumpyArray = (inputs["string"][:, None] == 0) & (inputs["string"] == 1)
+    return of_both
 
 
 def string_inputs(x: NumpyArray, y: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
@@ -124,6 +138,11 @@ def draw_probabilities(rng: np.random.RandomState, num_nodes: int) -> tuple[Nump
     return probabilities[:num_nodes], probabilities[num_nodes:]
 
 
+def take_probabilities(num_nodes: int, p: Any, q: Any) -> tuple[NumpyArray, NumpyArray]:
+    """Probabilities of the keys, and of what lies before, between and after them."""
+    return within("p", p, (num_nodes,), 0, 1), within("q", q, (num_nodes + 1,), 0, 1)
+
+
 def probability_inputs(p: NumpyArray, q: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
     """``pos``, ``p`` with a zero at the end, and ``q``."""
     return positions(len(q)), np.append(p, 0.0), q
@@ -151,8 +170,24 @@ def optimal_bst(p: NumpyArray, q: NumpyArray, trace: Trace) -> tuple[NumpyArray]
     return (root,)
 
 
-DYNAMIC_PROGRAMMING: Mapping[str, Functions] = {
-    "matrix_chain_order": Functions(draw_keys, key_inputs, matrix_chain_order),
-    "lcs_length": Functions(draw_strings, string_inputs, lcs_length),
-    "optimal_bst": Functions(draw_probabilities, probability_inputs, optimal_bst),
-}
+DYNAMIC_PROGRAMMING = table(
+    KnownAlgorithm("matrix_chain_order", draw_keys, key_inputs, matrix_chain_order, take_dimensions, InText(10, 12)),
+    KnownAlgorithm(
+        "lcs_length",
+        draw_strings,
+        string_inputs,
+        lcs_length,
+        take_two_strings,
+        InText(10, 12, scored=scored_pairs),
+        min_num_nodes_with={"length_2": 1},
+    ),
+    KnownAlgorithm(
+        "optimal_bst",
+        draw_probabilities,
+        probability_inputs,
+        optimal_bst,
+        take_probabilities,
+        InText(10, 10),
+        min_num_nodes=1,  # it has a node more
+    ),
+)

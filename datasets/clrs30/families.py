@@ -6,16 +6,16 @@ is given is made of it by :func:`on_family`. Nodes are renamed at random, so tha
 
 import math
 from collections.abc import Callable, Mapping
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from inspect import Parameter, Signature, signature
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.graphs import acyclic, source, weighted, weighted_both_ways
+from nar.datasets.clrs30.graphs import GRAPHS, source
+from nar.datasets.clrs30.known import GraphInput, KnownAlgorithm
 from nar.datasets.engine.algorithm import Algorithm
 from nar.datasets.engine.arguments import check_probability, check_whole, is_finite, shown
 from nar.errors import UserError
@@ -184,55 +184,6 @@ def known_family(family: str) -> Callable[..., NumpyArray]:
     return GRAPH_FAMILIES[family]
 
 
-def both_ways(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
-    """The undirected graph as it is."""
-    return A
-
-
-def either_way_or_both(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
-    """Of each edge one direction, the other or both, all equally likely (as in dm-clrs's digraphs at p = 0.5)."""
-    way = rng.randint(3, size=A.shape)
-    upper = np.triu(A, k=1)
-    directed: NumpyArray = upper * (way != 0) + (upper * (way != 1)).T
-    return directed
-
-
-def either_way_or_both_as_floats(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
-    """The same as dm-clrs's graphs of communities are: the algorithm need not be compiled for integers as well."""
-    return either_way_or_both(rng, A).astype(np.float64)
-
-
-class Given(NamedTuple):
-    """What an algorithm is given.
-
-    Attributes:
-        directions: ``directions(rng, A)`` makes a graph of its kind of an undirected one. (Those without cycles are
-            directed along a random order of their nodes.)
-        weights: ``weights(rng, A, low, high)`` gives weights to the edges; None if it needs none.
-        from_a_source: Whether it begins at a node.
-    """
-
-    directions: Callable[[np.random.RandomState, NumpyArray], NumpyArray]
-    weights: Callable[[np.random.RandomState, NumpyArray, float, float], NumpyArray] | None = None
-    from_a_source: bool = False
-
-
-GIVEN: Mapping[str, Given] = {
-    "articulation_points": Given(both_ways),
-    "bellman_ford": Given(both_ways, weighted_both_ways, from_a_source=True),
-    "bfs": Given(both_ways, from_a_source=True),
-    "bridges": Given(both_ways),
-    "dag_shortest_paths": Given(acyclic, weighted, from_a_source=True),
-    "dfs": Given(either_way_or_both),
-    "dijkstra": Given(both_ways, weighted_both_ways, from_a_source=True),
-    "floyd_warshall": Given(both_ways, weighted_both_ways),
-    "mst_kruskal": Given(both_ways, weighted_both_ways),
-    "mst_prim": Given(both_ways, weighted_both_ways, from_a_source=True),
-    "strongly_connected_components": Given(either_way_or_both_as_floats),
-    "topological_sort": Given(acyclic),
-}
-
-
 @dataclass(frozen=True)
 class FamilyDraw:
     """Draws what an algorithm is given from a family (see :meth:`nar.datasets.engine.algorithm.Algorithm.draw`).
@@ -240,13 +191,13 @@ class FamilyDraw:
     Its signature has the family's parameters and, where edges have weights, the range that these are drawn from.
     """
 
-    algorithm: str
+    graph: GraphInput
     family: str
 
     @property
     def bounds(self) -> dict[str, float]:
         """The range of the weights if nothing else is asked for."""
-        return {"low": 0.0, "high": 1.0} if GIVEN[self.algorithm].weights else {}
+        return {"low": 0.0, "high": 1.0} if self.graph.weights else {}
 
     @property
     def __signature__(self) -> Signature:
@@ -258,7 +209,7 @@ class FamilyDraw:
         return Signature([*parameters, *bounds])
 
     def __call__(self, rng: np.random.RandomState, num_nodes: int, **args: Any) -> tuple[Any, ...]:
-        directions, weights, from_a_source = GIVEN[self.algorithm]
+        directions, weights, from_a_source, _ = self.graph
         bounds = [args.pop(name, value) for name, value in self.bounds.items()]
         A = directions(rng, draw_family(self.family, rng, num_nodes, **args))
         if weights:
@@ -280,12 +231,10 @@ def on_family(algorithm: Algorithm, family: str) -> Algorithm:
         UserError: If the family is not known or the algorithm not one on graphs.
     """
     known_family(family)
-    if algorithm.name not in GIVEN:
-        raise UserError(f"{algorithm.name} is not given a graph; those that are: {', '.join(GIVEN)}")
-    other = copy(algorithm)
-    other.min_num_nodes = 2  # dm-clrs's communities may need more
-    other.draw = FamilyDraw(algorithm.name, family)  # type: ignore[method-assign]
-    return other
+    if not isinstance(algorithm, KnownAlgorithm) or algorithm.graph is None:
+        raise UserError(f"{algorithm.name} is not given a graph; those that are: {', '.join(GRAPHS)}")
+    draw = FamilyDraw(algorithm.graph, family)
+    return replace(algorithm, draw=draw, min_num_nodes=2)  # dm-clrs's communities may need more
 
 
 def pairs(num_nodes: int, joined: Callable[[int], NumpyArray]) -> NumpyArray:

@@ -6,17 +6,22 @@ these are.
 # xs and ys hold the points' coordinates. Segments are from point 0 to point 1 and from point 2 to point 3.
 
 import math
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.engine.algorithm import Functions, positions, truncated
+from nar.datasets.clrs30.given import array_of
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
+from nar.datasets.engine.algorithm import positions, truncated
 from nar.datasets.engine.trace import Trace, record
 from nar.errors import UserError
 
 MAX_DRAWS = 10_000  # of which a quarter or so cross
+
+FLAT = 1e-14
+"""Twice the area of a triangle, in squares that hold all points, below which rounding decides which way it turns."""
 
 
 def draw_segments(
@@ -33,6 +38,11 @@ def draw_segments(
         if segments_cross(xs, ys) == coin:
             return xs, ys
     raise UserError(f"expected low and high between which segments can cross, given {low} and {high}")
+
+
+def take_segments(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArray]:
+    """The ends of two segments, whatever size is asked for."""
+    return array_of("xs", xs, (4,)), array_of("ys", ys, (4,))
 
 
 @njit(cache=True)
@@ -95,6 +105,17 @@ def draw_points(
         f"in {collinearity_resampling_attempts} attempts, {num_nodes} points always had three on one line: ask for "
         "fewer of them or for more decimals"
     )
+
+
+def take_points(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArray]:
+    """Points of which no three are on one line: else a hull depends on rounding, and Graham's scan might not end."""
+    xs, ys = array_of("xs", xs, (num_nodes,)), array_of("ys", ys, (num_nodes,))
+    extent = max(np.ptp(xs), np.ptp(ys))
+    if len(np.unique(xs + 1j * ys)) < num_nodes:
+        raise UserError("expected points that all differ, given two that are the same")
+    if any_collinear(xs, ys, FLAT * extent**2):
+        raise UserError("expected no three points on one line, given some that are")
+    return xs, ys
 
 
 @njit(cache=True)
@@ -219,8 +240,17 @@ def lies_right(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
     return k != i and k != j and direction(xs, ys, i, j, k) >= 0
 
 
-GEOMETRY: Mapping[str, Functions] = {
-    "segments_intersect": Functions(draw_segments, point_inputs, segments_intersect),
-    "graham_scan": Functions(draw_points, point_inputs, graham_scan),
-    "jarvis_march": Functions(draw_points, point_inputs, jarvis_march),
-}
+GEOMETRY = table(
+    KnownAlgorithm(
+        "segments_intersect",
+        draw_segments,
+        point_inputs,
+        segments_intersect,
+        take_segments,
+        InText(31, 64),
+        min_num_nodes=1,  # it always has four
+        samples_multiplier=64,
+    ),
+    KnownAlgorithm("graham_scan", draw_points, point_inputs, graham_scan, take_points, InText(31, 31)),
+    KnownAlgorithm("jarvis_march", draw_points, point_inputs, jarvis_march, take_points, InText(12, 13)),
+)

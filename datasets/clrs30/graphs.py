@@ -7,11 +7,15 @@ Source: ``clrs/_src/samplers.py`` of dm-clrs 2.0.3, from which these draw the sa
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 
 from nar.batch import NumpyArray
+from nar.datasets.clrs30.given import FAR, array_of, check_node, within
 from nar.datasets.clrs30.graph_traversal import (
     adjacency,
     articulation_points,
@@ -21,9 +25,10 @@ from nar.datasets.clrs30.graph_traversal import (
     strongly_connected_components,
     topological_sort,
 )
+from nar.datasets.clrs30.known import HALF_DENSITIES, GraphInput, InText, KnownAlgorithm, table
 from nar.datasets.clrs30.shortest_paths import bellman_ford, dag_shortest_paths, dijkstra, floyd_warshall
 from nar.datasets.clrs30.spanning_trees import mst_kruskal, mst_prim
-from nar.datasets.engine.algorithm import Functions, positions
+from nar.datasets.engine.algorithm import positions
 from nar.errors import UserError
 
 
@@ -169,17 +174,211 @@ def graph_and_source_inputs(A: NumpyArray, s: int) -> tuple[NumpyArray, int, Num
     return pos, s, A, adj
 
 
-GRAPHS: Mapping[str, Functions] = {
-    "articulation_points": Functions(draw_sparse_graph, graph_inputs, articulation_points),
-    "bellman_ford": Functions(draw_weighted_graph_and_source, graph_and_source_inputs, bellman_ford),
-    "bfs": Functions(draw_graph_and_source, graph_and_source_inputs, bfs),
-    "bridges": Functions(draw_sparse_graph, graph_inputs, bridges),
-    "dag_shortest_paths": Functions(draw_weighted_dag_and_source, graph_and_source_inputs, dag_shortest_paths),
-    "dfs": Functions(draw_digraph, graph_inputs, dfs),
-    "dijkstra": Functions(draw_weighted_graph_and_source, graph_and_source_inputs, dijkstra),
-    "floyd_warshall": Functions(draw_weighted_graph, graph_inputs, floyd_warshall),
-    "mst_kruskal": Functions(draw_sparse_weighted_graph, graph_inputs, mst_kruskal),
-    "mst_prim": Functions(draw_weighted_graph_and_source, graph_and_source_inputs, mst_prim),
-    "strongly_connected_components": Functions(draw_communities, graph_inputs, strongly_connected_components),
-    "topological_sort": Functions(draw_dag, graph_inputs, topological_sort),
-}
+def both_ways(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
+    """An undirected graph as it is."""
+    return A
+
+
+def either_way_or_both(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
+    """Of each edge one direction, the other or both, all equally likely (as in dm-clrs's digraphs at p = 0.5)."""
+    way = rng.randint(3, size=A.shape)
+    upper = np.triu(A, k=1)
+    directed: NumpyArray = upper * (way != 0) + (upper * (way != 1)).T
+    return directed
+
+
+def either_way_or_both_as_floats(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
+    """Edges directed by :func:`either_way_or_both`, in floats as dm-clrs's graphs of communities are: the algorithm
+    need not be compiled for integers as well.
+    """
+    return either_way_or_both(rng, A).astype(np.float64)
+
+
+def take_graph(
+    num_nodes: int,
+    A: Any,
+    *,
+    weights: Literal["none", "positive", "any"] = "none",
+    is_symmetric: bool = False,
+    is_acyclic: bool = False,
+    longest_path: Callable[[int], int] = lambda num_nodes: 0,
+) -> tuple[NumpyArray]:
+    """A graph.
+
+    Args:
+        num_nodes: N.
+        A: Its edges, [N, N].
+        weights: Which weights it may have.
+        is_symmetric: Whether each edge has to be there both ways.
+        is_acyclic: Whether it may have no cycles.
+        longest_path: Of how many edges it is that the algorithm adds up weights that have to be below :data:`FAR`.
+    """
+    shape = num_nodes, num_nodes
+    if weights == "none":
+        A = within("A", A, shape, 0, 1, is_whole=True)
+    elif weights == "any":
+        A = array_of("A", A, shape)
+    else:
+        A = within("A", A, shape, 0)
+    if is_symmetric and (one_way := np.argwhere(A != A.T)).size:
+        u, v = one_way[0]
+        raise UserError(f"expected A to be symmetric, given {A[u, v]} from {u} to {v} and {A[v, u]} back")
+    if is_acyclic and (_csgraph().connected_components(A, connection="strong")[0] < num_nodes or A.diagonal().any()):
+        raise UserError("expected A to have no cycles, given one that has")
+    if (A.diagonal() < 0).any():
+        raise UserError("expected no loop of negative weight in A, given one")
+    if longest_path(num_nodes) * A.max() >= FAR:
+        raise UserError(f"expected paths shorter than {FAR:g}, given weights up to {A.max():g} on {num_nodes} nodes")
+    return (A,)
+
+
+def take_graph_as_floats(num_nodes: int, A: Any) -> tuple[NumpyArray]:
+    """A directed graph, in floats as :func:`draw_communities` gives it."""
+    (A,) = take_graph(num_nodes, A)
+    return (A.astype(np.float64),)
+
+
+def take_graph_without_negative_cycles(num_nodes: int, A: Any) -> tuple[NumpyArray]:
+    """A graph with weights, on whose cycles their sum is nowhere negative."""
+    (A,) = take_graph(num_nodes, A, weights="any")
+    _check_cycles(A, _csgraph().floyd_warshall)
+    return (A,)
+
+
+def take_graph_and_source(num_nodes: int, A: Any, s: Any, **kind: Any) -> tuple[NumpyArray, int]:
+    """A graph as :func:`take_graph` takes it, and a node of it."""
+    (A,) = take_graph(num_nodes, A, **kind)
+    return A, check_node("s", s, num_nodes)
+
+
+def take_graph_and_source_without_negative_cycles(num_nodes: int, A: Any, s: Any) -> tuple[NumpyArray, int]:
+    """A graph with weights and a source, from which no cycle is reached on which their sum is negative."""
+    A, s = take_graph_and_source(num_nodes, A, s, weights="any")
+    _check_cycles(A, partial(_csgraph().bellman_ford, indices=s))
+    return A, s
+
+
+def _csgraph() -> Any:
+    """SciPy's graph algorithms, which take long to be imported and are needed for inputs of a user's own alone."""
+    return import_module("scipy.sparse.csgraph")
+
+
+def _check_cycles(A: NumpyArray, distances: Callable[[NumpyArray], NumpyArray]) -> None:
+    """Raise a :class:`UserError` if a function of SciPy finds a cycle of negative weight on its way."""
+    try:
+        if (A < 0).any():
+            distances(A)
+    except _csgraph().NegativeCycleError as error:
+        raise UserError("expected A to have no cycles of negative weight, given one that has") from error
+
+
+def scored_edges(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
+    """Which pairs of nodes have an edge, which alone have a score."""
+    edges: NumpyArray = inputs["adj"] != 0
+    return edges
+
+
+GRAPHS = table(
+    KnownAlgorithm(
+        "articulation_points",
+        draw_sparse_graph,
+        graph_inputs,
+        articulation_points,
+        partial(take_graph, is_symmetric=True),
+        InText(19, 19),
+        GraphInput(both_ways, densities=HALF_DENSITIES),
+    ),
+    KnownAlgorithm(
+        "bellman_ford",
+        draw_weighted_graph_and_source,
+        graph_and_source_inputs,
+        bellman_ford,
+        take_graph_and_source_without_negative_cycles,
+        InText(31, 32),
+        GraphInput(both_ways, weighted_both_ways, from_a_source=True),
+    ),
+    KnownAlgorithm(
+        "bfs",
+        draw_graph_and_source,
+        graph_and_source_inputs,
+        bfs,
+        take_graph_and_source,
+        InText(31, 41),
+        GraphInput(both_ways, from_a_source=True),
+    ),
+    KnownAlgorithm(
+        "bridges",
+        draw_sparse_graph,
+        graph_inputs,
+        bridges,
+        partial(take_graph, is_symmetric=True),
+        InText(5, 7, scored=scored_edges),
+        GraphInput(both_ways, densities=HALF_DENSITIES),
+    ),
+    KnownAlgorithm(
+        "dag_shortest_paths",
+        draw_weighted_dag_and_source,
+        graph_and_source_inputs,
+        dag_shortest_paths,
+        partial(take_graph_and_source, weights="any", is_acyclic=True),
+        InText(19, 19),
+        GraphInput(acyclic, weighted, from_a_source=True),
+    ),
+    KnownAlgorithm("dfs", draw_digraph, graph_inputs, dfs, take_graph, InText(23, 20), GraphInput(either_way_or_both)),
+    KnownAlgorithm(
+        "dijkstra",
+        draw_weighted_graph_and_source,
+        graph_and_source_inputs,
+        dijkstra,
+        partial(take_graph_and_source, weights="positive", longest_path=lambda num_nodes: num_nodes - 1),
+        InText(28, 25),
+        GraphInput(both_ways, weighted_both_ways, from_a_source=True),
+    ),
+    KnownAlgorithm(
+        "floyd_warshall",
+        draw_weighted_graph,
+        graph_inputs,
+        floyd_warshall,
+        take_graph_without_negative_cycles,
+        InText(10, 11),
+        GraphInput(both_ways, weighted_both_ways),
+    ),
+    KnownAlgorithm(
+        "mst_kruskal",
+        draw_sparse_weighted_graph,
+        graph_inputs,
+        mst_kruskal,
+        partial(take_graph, weights="positive", is_symmetric=True),
+        InText(10, 10),
+        GraphInput(both_ways, weighted_both_ways, densities=HALF_DENSITIES),
+    ),
+    KnownAlgorithm(
+        "mst_prim",
+        draw_weighted_graph_and_source,
+        graph_and_source_inputs,
+        mst_prim,
+        partial(take_graph_and_source, weights="positive", is_symmetric=True, longest_path=lambda num_nodes: 1),
+        InText(28, 26),
+        GraphInput(both_ways, weighted_both_ways, from_a_source=True),
+    ),
+    KnownAlgorithm(
+        "strongly_connected_components",
+        draw_communities,
+        graph_inputs,
+        strongly_connected_components,
+        take_graph_as_floats,
+        InText(15, 16),
+        GraphInput(either_way_or_both_as_floats),
+        min_num_nodes=4,
+        min_num_nodes_with={"k": 2},
+    ),
+    KnownAlgorithm(
+        "topological_sort",
+        draw_dag,
+        graph_inputs,
+        topological_sort,
+        partial(take_graph, is_acyclic=True),
+        InText(23, 21),
+        GraphInput(acyclic),
+    ),
+)

@@ -6,15 +6,18 @@ dm-clrs 2.0.3, whose probes these are.
 """
 # NumPy sorts and compiled code selects: numba would put equal values into another order than dm-clrs does.
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
+from nar.datasets.clrs30.given import MOST_EXACT, array_of, within
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.clrs30.sorting import sequence
-from nar.datasets.engine.algorithm import Functions, positions
+from nar.datasets.engine.algorithm import positions
 from nar.datasets.engine.trace import Trace, record
+from nar.errors import UserError
 
 
 def draw_activities(
@@ -23,6 +26,14 @@ def draw_activities(
     """Start and finish times: pairs drawn uniformly from [low, high)."""
     times, other_times = rng.uniform(low, high, (2, num_nodes))
     return np.minimum(times, other_times), np.maximum(times, other_times)
+
+
+def take_activities(num_nodes: int, s: Any, f: Any) -> tuple[NumpyArray, NumpyArray]:
+    """Start and finish times."""
+    s, f = array_of("s", s, (num_nodes,)), array_of("f", f, (num_nodes,))
+    if (late := np.flatnonzero(s > f)).size:
+        raise UserError(f"expected activities that finish after they start, given {s[late[0]]} to {f[late[0]]}")
+    return s, f
 
 
 def pair_inputs(first: NumpyArray, second: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
@@ -64,6 +75,11 @@ def draw_tasks(
     return rng.randint(1, max_deadline + 1, num_nodes), rng.uniform(low, high, num_nodes)
 
 
+def take_tasks(num_nodes: int, d: Any, w: Any) -> tuple[NumpyArray, NumpyArray]:
+    """Deadlines and values."""
+    return within("d", d, (num_nodes,), 1, MOST_EXACT, is_whole=True), array_of("w", w, (num_nodes,))
+
+
 def task_scheduling(d: NumpyArray, w: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
     """Select tasks of one unit of time each, to be done in the order of their values and before their deadlines."""
     return _select_tasks(d, (-w).argsort(), trace)
@@ -84,7 +100,9 @@ def _select_tasks(d: NumpyArray, by_value: NumpyArray, trace: Trace) -> tuple[Nu
     return (selected,)
 
 
-GREEDY: Mapping[str, Functions] = {
-    "activity_selector": Functions(draw_activities, pair_inputs, activity_selector),
-    "task_scheduling": Functions(draw_tasks, pair_inputs, task_scheduling),
-}
+GREEDY = table(
+    KnownAlgorithm(
+        "activity_selector", draw_activities, pair_inputs, activity_selector, take_activities, InText(31, 40)
+    ),
+    KnownAlgorithm("task_scheduling", draw_tasks, pair_inputs, task_scheduling, take_tasks, InText(31, 41)),
+)

@@ -11,17 +11,13 @@ from typing import Any
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets.clrs30.samplers import CLRS_30, algorithm_of
-from nar.datasets.clrs30.specs import ALGORITHMS, SPECS, STRING_MATCHERS
+from nar.datasets.clrs30.known import KnownAlgorithm
+from nar.datasets.clrs30.samplers import algorithm_of
 from nar.datasets.engine.algorithm import Algorithm
-from nar.datasets.engine.arguments import check_known
 from nar.specs import Probe, Spec, Stage, Type
 
-DENSITIES = tuple(0.1 + 0.1 * i for i in range(9))
-HALF_DENSITIES = ("articulation_points", "bridges", "mst_kruskal")
 LONGEST_NEEDLE = 8
 STATIC_HINT = "pred_h"  # the order of a sequence, in the algorithms that never change it
-REORDERING = ("heapsort", "insertion_sort", "bubble_sort", "quicksort", "quickselect")
 
 
 def recipe_spec(algorithm: str | Algorithm) -> Spec:
@@ -31,7 +27,7 @@ def recipe_spec(algorithm: str | Algorithm) -> Spec:
     algorithm = algorithm_of(algorithm)
     spec: dict[str, Probe] = {}
     for name, probe in algorithm.spec.items():
-        if name == STATIC_HINT and has_static_hint(algorithm):
+        if name == STATIC_HINT and _has_static_hint(algorithm):
             spec["pred"] = probe._replace(stage=Stage.INPUT)
         elif probe.type is Type.SHOULD_BE_PERMUTATION:
             spec[name] = probe._replace(type=Type.PERMUTATION_POINTER)
@@ -41,13 +37,9 @@ def recipe_spec(algorithm: str | Algorithm) -> Spec:
     return spec
 
 
-def has_static_hint(algorithm: Algorithm) -> bool:
+def _has_static_hint(algorithm: Algorithm) -> bool:
     """Whether the hint ``pred_h`` never changes while `algorithm`, one of CLRS-30, runs."""
-    return (
-        algorithm is CLRS_30.get(algorithm.name)
-        and STATIC_HINT in algorithm.spec
-        and (algorithm.name not in REORDERING)
-    )
+    return isinstance(algorithm, KnownAlgorithm) and STATIC_HINT in algorithm.spec and not algorithm.moves_nodes
 
 
 def apply_recipe(algorithm: str | Algorithm, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
@@ -55,7 +47,7 @@ def apply_recipe(algorithm: str | Algorithm, feedback: Feedback[NumpyArray]) -> 
     algorithm = algorithm_of(algorithm)
     (inputs, hints, lengths), outputs = feedback
     inputs, hints = dict(inputs), dict(hints)
-    if has_static_hint(algorithm) and hints:
+    if _has_static_hint(algorithm) and hints:
         inputs["pred"] = hints.pop(STATIC_HINT)[0]
     new_outputs: dict[str, NumpyArray] = {}
     for name, data in outputs.items():
@@ -117,17 +109,18 @@ def num_nodes_at(algorithm: str | Algorithm, size: int) -> int:
         The archive CLRS30_v1.0.0 of Veličković et al. (2022), which ``clrs.build_sampler(..., length=80)`` of dm-clrs
         2.0.3 draws to the bit.
     """
-    return size * 5 // 4 if is_string_matcher(algorithm) else size
+    return size * 5 // 4 if _is_string_matcher(algorithm_of(algorithm)) else size
 
 
-def is_string_matcher(algorithm: str | Algorithm) -> bool:
-    """Whether it is the name of one of CLRS-30's string matchers."""
-    return isinstance(algorithm, str) and algorithm in STRING_MATCHERS
+def _is_string_matcher(algorithm: Algorithm) -> bool:
+    """Whether it is one of CLRS-30's string matchers."""
+    return isinstance(algorithm, KnownAlgorithm) and algorithm.is_string_matcher
 
 
 def train_sizes(algorithm: str | Algorithm, sizes: Sequence[int]) -> list[int]:
     """The numbers of nodes with which `algorithm` is trained: string matchers at the largest size alone."""
-    trained = [max(sizes)] if is_string_matcher(algorithm) else sizes
+    algorithm = algorithm_of(algorithm)
+    trained = [max(sizes)] if _is_string_matcher(algorithm) else sizes
     return [num_nodes_at(algorithm, size) for size in trained]
 
 
@@ -135,11 +128,9 @@ def train_sampler_args(algorithm: str | Algorithm, num_nodes: int) -> dict[str, 
     """The sampler's arguments in training and validation: edge densities from 0.1 to 0.9, half of that where
     trajectories would grow too long; needles of every length up to 8 (less if the string would not hold them).
     """
-    if isinstance(algorithm, Algorithm):
+    algorithm = algorithm_of(algorithm)
+    if not isinstance(algorithm, KnownAlgorithm):
         return {}
-    check_known("algorithm", algorithm, ALGORITHMS)
-    if algorithm in STRING_MATCHERS:
+    if algorithm.is_string_matcher:
         return {"length_needle": -min(LONGEST_NEEDLE, (num_nodes - 1) // 2)}
-    if "adj" in SPECS[algorithm]:
-        return {"p": tuple(p / 2 for p in DENSITIES) if algorithm in HALF_DENSITIES else DENSITIES}
-    return {}
+    return {"p": algorithm.graph.densities} if algorithm.graph else {}

@@ -1,8 +1,7 @@
 """Trajectories of the 30 algorithms of CLRS-30 on random inputs."""
 
-import math
+import copyreg
 from collections.abc import Collection, Mapping, Sequence
-from copy import copy
 from inspect import signature
 from typing import Any
 
@@ -11,14 +10,15 @@ import numpy as np
 from nar.batch import Feedback, NumpyArray
 from nar.datasets.clrs30.divide_and_conquer import DIVIDE_AND_CONQUER
 from nar.datasets.clrs30.dynamic_programming import DYNAMIC_PROGRAMMING
-from nar.datasets.clrs30.families import GIVEN, FamilyDraw, on_family
+from nar.datasets.clrs30.families import FamilyDraw, on_family
 from nar.datasets.clrs30.geometry import GEOMETRY
 from nar.datasets.clrs30.given import check_given
 from nar.datasets.clrs30.graphs import GRAPHS, weighted_both_ways
 from nar.datasets.clrs30.greedy import GREEDY
+from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.searching import SEARCHING
 from nar.datasets.clrs30.sorting import SORTING
-from nar.datasets.clrs30.specs import ALGORITHMS, MIN_NUM_NODES_WITH, SPECS, min_num_nodes
+from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.clrs30.strings import STRINGS
 from nar.datasets.engine.algorithm import Algorithm, Hints, check_algorithm, check_hints, trajectories
 from nar.datasets.engine.arguments import (
@@ -35,25 +35,25 @@ from nar.datasets.engine.arguments import (
 )
 from nar.errors import UserError
 
-FAMILIES = (SORTING, SEARCHING, DIVIDE_AND_CONQUER, GREEDY, DYNAMIC_PROGRAMMING, GRAPHS, STRINGS, GEOMETRY)
+_FAMILIES = (SORTING, SEARCHING, DIVIDE_AND_CONQUER, GREEDY, DYNAMIC_PROGRAMMING, GRAPHS, STRINGS, GEOMETRY)
+_BY_NAME = {name: algorithm for family in _FAMILIES for name, algorithm in family.items()}
 
-
-class _Known(Algorithm):
-    """One of the 30. It is named in no help, unlike a class without the underscore."""
-
-    is_checked = False
-    draw: Any = None  # the functions of the algorithm
-    inputs: Any = None
-    run: Any = None
-
-    def __init__(self, name: str) -> None:
-        functions = next(family[name] for family in FAMILIES if name in family)
-        self.name, self.spec, self.min_num_nodes = name, SPECS[name], min_num_nodes(name)
-        self.draw, self.inputs, self.run = functions.draw, functions.inputs, functions.run
-
-
-CLRS_30: Mapping[str, Algorithm] = {name: _Known(name) for name in ALGORITHMS}
+CLRS_30: Mapping[str, KnownAlgorithm] = {name: _BY_NAME[name] for name in ALGORITHMS}
 """The 30 algorithms by name."""
+
+
+def known_algorithm(name: Any) -> KnownAlgorithm:
+    """The algorithm of CLRS-30 of that name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    check_known("algorithm", name, ALGORITHMS)
+    return CLRS_30[name]
+
+
+# Another process has the same record under its name; what is in it, such as compiled functions, need not be sent there.
+copyreg.pickle(KnownAlgorithm, lambda algorithm: (known_algorithm, (algorithm.name,)))
 
 
 def algorithm_of(algorithm: str | Algorithm) -> Algorithm:
@@ -62,10 +62,7 @@ def algorithm_of(algorithm: str | Algorithm) -> Algorithm:
     Raises:
         UserError: If the name is not known.
     """
-    if isinstance(algorithm, Algorithm):
-        return algorithm
-    check_known("algorithm", algorithm, ALGORITHMS)
-    return CLRS_30[algorithm]
+    return algorithm if isinstance(algorithm, Algorithm) else known_algorithm(algorithm)
 
 
 def sample(
@@ -133,22 +130,26 @@ def run_on(
     algorithm = algorithm_of(algorithm)
     check_algorithm(algorithm)
     check_hints(hints)
-    other = copy(algorithm)
-    other.min_num_nodes = min(2, algorithm.min_num_nodes)  # with more than one the sampler alone is at a loss
-    check_size(other, num_nodes)
+    least = min(2, algorithm.min_num_nodes)  # with more than one the sampler alone is at a loss
+    _check_num_nodes(algorithm.name, num_nodes, least)
     if not isinstance(given, list | tuple) or not given:
         raise UserError(f"expected a list of one or more inputs of {algorithm.name}, given {shown(given)}")
-    if CLRS_30.get(algorithm.name) is algorithm:
-        given = check_given(algorithm.name, given, int(num_nodes))
+    if isinstance(algorithm, KnownAlgorithm):
+        given = check_given(algorithm, given, int(num_nodes))
     else:
-        check_number(algorithm, given)
+        _check_number(algorithm, given)
     values = iter(given)
-    other.draw = lambda rng, num_nodes: next(values)  # type: ignore[method-assign]
-    rng = np.random.RandomState(0)  # of which nothing is drawn
-    return trajectories(other, num_nodes=int(num_nodes), num_samples=len(given), rng=rng, hints=hints)
+    return trajectories(
+        algorithm,
+        num_nodes=int(num_nodes),
+        num_samples=len(given),
+        rng=np.random.RandomState(0),  # of which nothing is drawn
+        hints=hints,
+        draw=lambda rng, num_nodes: next(values),
+    )
 
 
-def check_number(algorithm: Algorithm, given: Sequence[Any]) -> None:
+def _check_number(algorithm: Algorithm, given: Sequence[Any]) -> None:
     """Raise a :class:`UserError` if an algorithm of a user's own has no use for as many arguments as it is given."""
     for number, values in enumerate(given):
         try:
@@ -175,30 +176,35 @@ def check_request(
         raise UserError(
             f"the sampler of {algorithm.name}{graphs} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
         )
-    if algorithm.is_checked:  # it is a user's own, and so are the arguments
+    if not isinstance(algorithm, KnownAlgorithm):  # it is a user's own, and so are the arguments
         return
     check_arguments(known, args)
     if args.get("length_2") is not None:
         check_size(algorithm, num_nodes + args["length_2"])
     if "low" in known:
         low, high = (args.get(name, known[name].default) for name in ("low", "high"))
-        makes_means = algorithm.name in GIVEN and GIVEN[algorithm.name].weights is weighted_both_ways
+        makes_means = algorithm.graph is not None and algorithm.graph.weights is weighted_both_ways
         check_range(low, high, makes_segments=algorithm.name == "segments_intersect", makes_means=makes_means)
 
 
-def check_size(algorithm: str | Algorithm, num_nodes: int, args: Collection[str] = ()) -> None:
+def check_size(algorithm: Algorithm, num_nodes: int, args: Collection[str] = ()) -> None:
     """Raise a :class:`UserError` unless trajectories of `algorithm` can be drawn at this size.
 
     Args:
-        algorithm: An algorithm, or the name of one.
+        algorithm: What is to run.
         num_nodes: The size, which is neither below its smallest nor too large for pointers.
         args: The names of the sampler's arguments that are given, of which some allow of smaller sizes.
     """
-    algorithm = algorithm_of(algorithm)
-    least = min([algorithm.min_num_nodes, *(MIN_NUM_NODES_WITH.get((algorithm.name, name), math.inf) for name in args)])
+    least = algorithm.min_num_nodes
+    if isinstance(algorithm, KnownAlgorithm) and algorithm.min_num_nodes_with:
+        least = min([least, *(size for name, size in algorithm.min_num_nodes_with.items() if name in args)])
+    _check_num_nodes(algorithm.name, num_nodes, least)
+
+
+def _check_num_nodes(algorithm: str, num_nodes: int, least: int) -> None:
     if not is_whole(num_nodes):
         raise UserError(f"expected the number of nodes to be a whole number, given {shown(num_nodes)}")
     if num_nodes < least:
-        raise UserError(f"{algorithm.name} needs at least {least} nodes, given {shown(num_nodes)}")
+        raise UserError(f"{algorithm} needs at least {least} nodes, given {shown(num_nodes)}")
     if num_nodes > MOST_NODES:
-        raise UserError(f"{algorithm.name}'s pointers take at most {MOST_NODES} nodes, given {shown(num_nodes)}")
+        raise UserError(f"{algorithm}'s pointers take at most {MOST_NODES} nodes, given {shown(num_nodes)}")

@@ -5,15 +5,17 @@ Source: Cormen et al., "Introduction to Algorithms"; Hoare, "Algorithm 65: find"
 """
 # A holds the keys as they move, A_pos the node of each.
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence, swap
-from nar.datasets.engine.algorithm import Functions
+from nar.datasets.clrs30.given import array_of, one_number
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
+from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence, swap, take_keys
 from nar.datasets.engine.trace import Trace, record
+from nar.errors import UserError
 
 
 @njit(cache=True)
@@ -34,6 +36,15 @@ def draw_target_and_sorted_keys(
     """A target and keys in order, all drawn uniformly from [low, high)."""
     numbers = rng.uniform(low, high, num_nodes + 1)
     return float(numbers[-1]), np.sort(numbers[:-1])
+
+
+def take_target_and_sorted_keys(num_nodes: int, target: Any, keys: Any) -> tuple[float, NumpyArray]:
+    """A target and ascending keys."""
+    keys = array_of("keys", keys, (num_nodes,))
+    if (descents := np.flatnonzero(np.diff(keys) < 0)).size:
+        i = descents[0]
+        raise UserError(f"expected keys in ascending order, given {keys[i + 1]} after {keys[i]}")
+    return one_number("target", target), keys
 
 
 def target_inputs(target: float, keys: NumpyArray) -> tuple[NumpyArray, NumpyArray, float]:
@@ -116,8 +127,25 @@ def partition(A: NumpyArray, A_pos: NumpyArray, p: int, r: int, target: int, tra
     return i + 1
 
 
-SEARCHING: Mapping[str, Functions] = {
-    "minimum": Functions(draw_keys, key_inputs, minimum),
-    "binary_search": Functions(draw_target_and_sorted_keys, target_inputs, binary_search),
-    "quickselect": Functions(draw_keys, key_inputs, quickselect),
-}
+SEARCHING = table(
+    KnownAlgorithm("minimum", draw_keys, key_inputs, minimum, take_keys, InText(31, 64), samples_multiplier=64),
+    KnownAlgorithm(
+        "binary_search",
+        draw_target_and_sorted_keys,
+        target_inputs,
+        binary_search,
+        take_target_and_sorted_keys,
+        InText(31, 64, traced=("low", "high"), ends_with_hints=True, in_parentheses=True),
+        samples_multiplier=64,
+    ),
+    KnownAlgorithm(
+        "quickselect",
+        draw_keys,
+        key_inputs,
+        quickselect,
+        take_keys,
+        InText(31, 64, traced=("pivot",), ends_with_hints=True),
+        samples_multiplier=64,
+        moves_nodes=True,
+    ),
+)

@@ -5,19 +5,26 @@ these are.
 """
 # A holds the keys as they move, A_pos the node of each.
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.engine.algorithm import Functions, positions
+from nar.datasets.clrs30.given import array_of
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
+from nar.datasets.engine.algorithm import positions
 from nar.datasets.engine.trace import Trace, record
 
 
 def draw_keys(rng: np.random.RandomState, num_nodes: int, *, low: float = 0.0, high: float = 1.0) -> tuple[NumpyArray]:
     """Keys drawn uniformly from [low, high)."""
     return (rng.uniform(low, high, num_nodes),)
+
+
+def take_keys(num_nodes: int, keys: Any) -> tuple[NumpyArray]:
+    """Any keys."""
+    return (array_of("keys", keys, (num_nodes,)),)
 
 
 def key_inputs(keys: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
@@ -154,9 +161,16 @@ def partition(A: NumpyArray, A_pos: NumpyArray, p: int, r: int, trace: Trace) ->
     return i + 1
 
 
-SORTING: Mapping[str, Functions] = {
-    "insertion_sort": Functions(draw_keys, key_inputs, insertion_sort),
-    "bubble_sort": Functions(draw_keys, key_inputs, bubble_sort),
-    "heapsort": Functions(draw_keys, key_inputs, heapsort),
-    "quicksort": Functions(draw_keys, key_inputs, quicksort),
-}
+SORTING = table(
+    *(
+        KnownAlgorithm(
+            run.__name__, draw_keys, key_inputs, run, take_keys, InText(training, validation), moves_nodes=True
+        )
+        for run, training, validation in (
+            (insertion_sort, 31, 25),
+            (bubble_sort, 10, 11),
+            (heapsort, 10, 11),
+            (quicksort, 10, 12),
+        )
+    )
+)

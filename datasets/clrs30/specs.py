@@ -1,4 +1,4 @@
-"""The 30 algorithms of CLRS-30: their probes, smallest sizes and split sizes.
+"""The probes of the 30 algorithms of CLRS-30.
 
 Source: ``clrs/_src/specs.py`` of dm-clrs 2.0.3; the numbers of classes are those of its trajectories.
 """
@@ -288,35 +288,3 @@ published models predict.
 
 ALGORITHMS: tuple[str, ...] = tuple(SPECS)
 """The names of the 30 algorithms, in dm-clrs's order."""
-
-STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
-
-
-MIN_NUM_NODES: Mapping[str, int] = {
-    "kmp_matcher": 3,
-    "naive_string_matcher": 3,
-    "optimal_bst": 1,  # which has a node more
-    "segments_intersect": 1,  # which always has four
-    "strongly_connected_components": 4,
-}
-"""The smallest size, where it is not 2, at which dm-clrs draws well-formed trajectories (it drops an axis of length 1).
-"""
-
-MIN_NUM_NODES_WITH: Mapping[tuple[str, str], int] = {
-    ("lcs_length", "length_2"): 1,
-    ("strongly_connected_components", "k"): 2,
-}
-"""The same where the number of other letters, or of communities, is given."""
-
-
-def min_num_nodes(algorithm: str) -> int:
-    """The smallest size that can be asked of dm-clrs's sampler, without arguments."""
-    return MIN_NUM_NODES.get(algorithm, 2)
-
-
-def samples_multiplier(algorithm: str) -> int:
-    """How many times 32 trajectories make up the official test split: more where an output has few entries."""
-    if algorithm == "find_maximum_subarray_kadane":
-        return 32
-    few_entries = ("quickselect", "minimum", "binary_search", "segments_intersect", *STRING_MATCHERS)
-    return 64 if algorithm in few_entries else 1

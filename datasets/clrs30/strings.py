@@ -5,13 +5,14 @@ these are.
 """
 # T is the haystack, of n letters, and P the needle, of m. The nodes are the letters of T and after them those of P.
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.engine.algorithm import Functions
+from nar.datasets.clrs30.given import take_two_strings
+from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.engine.trace import Trace, record
 from nar.errors import UserError
 
@@ -46,6 +47,14 @@ def draw_strings(
     P, T = letters[:m], letters[m:]
     s = rng.randint(0, n - m)
     T[s : s + m] = P
+    return T, P
+
+
+def take_haystack_and_needle(num_nodes: int, T: Any, P: Any) -> tuple[NumpyArray, NumpyArray]:
+    """A haystack and a needle that is no longer."""
+    T, P = take_two_strings(num_nodes, T, P, names=("T", "P"))
+    if len(P) > len(T):
+        raise UserError(f"expected a needle P no longer than the haystack T, given {len(P)} and {len(T)} letters")
     return T, P
 
 
@@ -133,7 +142,19 @@ def record_prefixes(
     record(trace, sequences(n, m), pointers, is_reset, n + max(k, 0), k < 0, n + q, q_reset, s, i, phase)
 
 
-STRINGS: Mapping[str, Functions] = {
-    "naive_string_matcher": Functions(draw_strings, string_inputs, naive_string_matcher),
-    "kmp_matcher": Functions(draw_strings, string_inputs, kmp_matcher),
-}
+STRINGS = table(
+    *(
+        KnownAlgorithm(
+            run.__name__,
+            draw_strings,
+            string_inputs,
+            run,
+            take_haystack_and_needle,
+            InText(31, 64, traced=("s",)),
+            min_num_nodes=3,
+            samples_multiplier=64,
+            is_string_matcher=True,
+        )
+        for run in (naive_string_matcher, kmp_matcher)
+    )
+)

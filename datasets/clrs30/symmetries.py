@@ -12,25 +12,25 @@ from scipy.sparse.csgraph import dijkstra
 from nar.batch import Batch, NumpyArray, to_tensors
 from nar.datasets.clrs30.graphs import draw_weighted_graph_and_source
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
-from nar.datasets.clrs30.samplers import check_size, run_on
+from nar.datasets.clrs30.samplers import CLRS_30, check_size, run_on
 from nar.datasets.engine.arguments import check_known, check_seed, check_whole, random_state
 
-Given = tuple[NumpyArray, int]
+Instance = tuple[NumpyArray, int]
 BELLMAN_FORD = "bellman_ford"
 LARGEST_SCALE = 4.0
 
 
-def scaled(A: NumpyArray, s: int, scale: float) -> Given:
+def scaled(A: NumpyArray, s: int, scale: float) -> Instance:
     """All weights times a number above 0: distances are, too."""
     return A * scale, s
 
 
-def renamed(A: NumpyArray, s: int, order: NumpyArray) -> Given:
+def renamed(A: NumpyArray, s: int, order: NumpyArray) -> Instance:
     """The nodes in another order: node i is what `order` [N] has at i."""
     return A[np.ix_(order, order)], int(np.flatnonzero(order == s)[0])
 
 
-def reweighted(A: NumpyArray, s: int, potentials: NumpyArray) -> Given:
+def reweighted(A: NumpyArray, s: int, potentials: NumpyArray) -> Instance:
     """Weights ``w_ij + p_i - p_j`` for potentials p [N]: every path from u to v is longer by ``p_u - p_v``."""
     return np.where(A != 0, A + potentials[:, None] - potentials[None, :], 0.0), s
 
@@ -45,23 +45,23 @@ def potentials(A: NumpyArray, reach: NumpyArray, part: float) -> NumpyArray:
     return kept
 
 
-def _by_scale(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
+def _by_scale(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Instance, float]:
     scale = LARGEST_SCALE ** rng.uniform(-1, 1)
     return scaled(A, s, scale), scale
 
 
-def _by_renaming(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
+def _by_renaming(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Instance, float]:
     order = rng.permutation(len(A))
     first, second = np.triu_indices(len(A), k=1)
     return renamed(A, s, order), float(np.mean(order[first] > order[second]))
 
 
-def _by_potentials(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Given, float]:
+def _by_potentials(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Instance, float]:
     part = rng.uniform(0, 1)
     return reweighted(A, s, potentials(A, rng.uniform(size=len(A)), part)), part
 
 
-Vary = Callable[[np.random.RandomState, NumpyArray, int], tuple[Given, float]]
+Vary = Callable[[np.random.RandomState, NumpyArray, int], tuple[Instance, float]]
 SYMMETRIES: Mapping[str, Vary] = {"scaling": _by_scale, "permutation": _by_renaming, "reweighting": _by_potentials}
 
 
@@ -86,12 +86,12 @@ def study(
         UserError: If a number is not one to draw with.
     """
     check_known("symmetry", symmetry, SYMMETRIES)
-    check_size(BELLMAN_FORD, num_nodes)
+    check_size(CLRS_30[BELLMAN_FORD], num_nodes)
     check_seed(seed)
     check_whole("num_instances", num_instances, at_least=1)
     check_whole("num_variants", num_variants, at_least=1)
     rng = random_state(seed)
-    given: list[Given] = []
+    given: list[Instance] = []
     parameters: list[Sequence[float]] = []
     for A, s in [draw_weighted_graph_and_source(rng, num_nodes) for _ in range(num_instances)]:
         varied = [SYMMETRIES[symmetry](rng, A, s) for _ in range(num_variants)]

@@ -7,7 +7,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -94,15 +93,6 @@ def check_hints(hints: Any) -> None:
         raise UserError(f"expected hints to be one of {', '.join(get_args(Hints))}, given {shown(hints)}")
 
 
-@dataclass(frozen=True)
-class Functions:
-    """The three methods of one of CLRS-30's :class:`Algorithm`, as functions."""
-
-    draw: Callable[..., tuple[Any, ...]]
-    inputs: Callable[..., tuple[Any, ...]]
-    run: Callable[..., tuple[Any, ...]]
-
-
 def trajectories(
     algorithm: Algorithm,
     *,
@@ -111,6 +101,7 @@ def trajectories(
     rng: np.random.RandomState,
     hints: Hints = "all",
     truncate_decimals: int | None = None,
+    draw: Callable[..., tuple[Any, ...]] | None = None,
     **args: Any,
 ) -> Feedback[NumpyArray]:
     """Trajectories on random inputs, as compact as :class:`nar.specs.Type` says.
@@ -122,7 +113,8 @@ def trajectories(
         rng: Draws the inputs, one trajectory's after another's.
         hints: Which hints to keep; the lengths are those of all hints in any case.
         truncate_decimals: To how many decimals to cut floating-point data; None or 0 for not at all.
-        **args: For `algorithm.draw`.
+        draw: What to draw with in place of `algorithm.draw`.
+        **args: For what draws.
 
     Returns:
         Inputs and outputs [B, ...], hints [T, B, ...] padded with zeros, lengths [B].
@@ -139,9 +131,9 @@ def trajectories(
             f"on {num_nodes} nodes without hints",
             "smaller ones",
         )
-        if "truncate_decimals" in inspect.signature(algorithm.draw).parameters:
+        draw = draw or algorithm.draw
+        if "truncate_decimals" in inspect.signature(draw).parameters:
             args["truncate_decimals"] = truncate_decimals  # for a draw that has to look at the data that are cut
-        draw: Callable[..., tuple[Any, ...]] = algorithm.draw
         data = [draw(rng, num_nodes, **args) for _ in range(num_samples)]
         if algorithm.is_checked:
             with _naming(algorithm):

@@ -66,7 +66,7 @@ class CLRS30Splits(KeepsArguments):
         super().__init__()
         given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
         is_all = len(given) == 1 and isinstance(given[0], str) and given[0] == "all"
-        self.algorithms: list[str | Algorithm] = list(ALGORITHMS) if is_all else given
+        self.algorithms = [algorithm_of(algorithm) for algorithm in (ALGORITHMS if is_all else given)]
         self.sizes = check_sizes("train_sizes", train_sizes)
         self.test_sizes = check_sizes("test_sizes", test_sizes)
         self.val_size = val_size
@@ -83,8 +83,8 @@ class CLRS30Splits(KeepsArguments):
 
     def _check(self) -> None:
         for algorithm in self.algorithms:
-            check_algorithm(algorithm_of(algorithm))
-        names = [algorithm_of(algorithm).name for algorithm in self.algorithms]
+            check_algorithm(algorithm)
+        names = [algorithm.name for algorithm in self.algorithms]
         if not isinstance(self.source, str) or self.source not in get_args(Source):
             raise UserError(f"expected source to be one of {', '.join(get_args(Source))}, given {shown(self.source)}")
         check_named("test_graph_args", self.test_graph_args)
@@ -115,7 +115,7 @@ class CLRS30Splits(KeepsArguments):
     @property
     def specs(self) -> dict[str, Spec]:
         """The probes of each algorithm as the model sees them."""
-        return {algorithm_of(algorithm).name: recipe_spec(algorithm) for algorithm in self.algorithms}
+        return {algorithm.name: recipe_spec(algorithm) for algorithm in self.algorithms}
 
     @property
     def val_splits(self) -> list[Split]:
@@ -125,7 +125,7 @@ class CLRS30Splits(KeepsArguments):
             for algorithm in self.algorithms
         ]
 
-    def _val_size_of(self, algorithm: str | Algorithm) -> int:
+    def _val_size_of(self, algorithm: Algorithm) -> int:
         """The size of `algorithm` in validation."""
         return max(train_sizes(algorithm, self.sizes if self.val_size is None else [self.val_size]))
 

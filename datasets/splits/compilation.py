@@ -6,6 +6,7 @@ from numba.core.event import Event, Listener, install_listener
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.samplers import algorithm_of, sample
 from nar.datasets.engine.algorithm import Algorithm
 
@@ -17,13 +18,13 @@ def compile_ahead(draws: Iterable[tuple[str | Algorithm, int]]) -> None:
     not in numba's cache.
 
     Args:
-        draws: Algorithms and sizes that will be drawn. Those of CLRS-30, which are given by name, are tried at the
-            smallest size that they have, a user's own at the smallest of these.
+        draws: Algorithms and sizes that will be drawn. Those of CLRS-30 are tried at the smallest size that they
+            have, a user's own at the smallest of these.
     """
     smallest: dict[str, tuple[Algorithm, int]] = {}
     for given, num_nodes in draws:
         algorithm = algorithm_of(given)
-        least = algorithm.min_num_nodes if isinstance(given, str) else num_nodes
+        least = algorithm.min_num_nodes if isinstance(algorithm, KnownAlgorithm) else num_nodes
         _, known = smallest.get(algorithm.name, (algorithm, least))
         smallest[algorithm.name] = algorithm, min(least, known)
     progress = progress_bar()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.engine.algorithm import Algorithm
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.compilation import compile_ahead, progress_bar
@@ -64,9 +65,9 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
                 raise
 
 
-def is_compiled(algorithm: str | Algorithm, source: Source) -> bool:
+def is_compiled(algorithm: Algorithm, source: Source) -> bool:
     """Whether it is this library that draws trajectories of `algorithm`."""
-    return source == "nar" or isinstance(algorithm, Algorithm)
+    return source == "nar" or not isinstance(algorithm, KnownAlgorithm)
 
 
 def check_sendable(split: Split) -> None:

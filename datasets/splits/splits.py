@@ -7,11 +7,12 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from multiprocessing import parent_process
 from threading import Thread
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from nar.batch import Batch, Feedback, NumpyArray, join, to_tensors
 from nar.datasets.clrs30.dm_clrs import sample_from_dm_clrs
+from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
 from nar.datasets.clrs30.samplers import algorithm_of, sample
-from nar.datasets.clrs30.specs import samples_multiplier
 from nar.datasets.engine.algorithm import Algorithm, Hints
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.chunks import chunks
@@ -37,18 +38,19 @@ SENT_AS_BYTES = 2**20  # a tensor of fewer bytes is sent from a worker as an arr
 NUM_SAMPLES = 32  # of a test split, before the algorithm's multiplier; validation has twice as many
 
 
-def draw(algorithm: str | Algorithm, source: Source, *, hints: Hints = "all", **args: Any) -> Feedback[NumpyArray]:
+def draw(algorithm: Algorithm, source: Source, *, hints: Hints = "all", **args: Any) -> Feedback[NumpyArray]:
     """What :func:`nar.datasets.sample` gives, drawn by this library or, if it can, by dm-clrs, after the recipe."""
-    if source == "dm-clrs" and isinstance(algorithm, str) and "graphs" not in args:
+    if source == "dm-clrs" and isinstance(algorithm, KnownAlgorithm) and "graphs" not in args:
         return apply_recipe(algorithm, sample_from_dm_clrs(algorithm, **args))
     return apply_recipe(algorithm, sample(algorithm, hints=hints, **args))
 
 
-class Split(NamedTuple):
+@dataclass(init=False)
+class Split:
     """A fixed set of one algorithm's trajectories.
 
     Attributes:
-        algorithm: One of CLRS-30 by its name, or one of a user's own.
+        algorithm: What they are of: one of CLRS-30, which may be given by its name, or one of a user's own.
         num_nodes: The size asked of the sampler (see :func:`nar.datasets.clrs30.recipe.num_nodes_at`): that of an
             official test split is 64, or 80 of a string matcher.
         is_test: Whether it is a test split (of the official kind: seed 3, evenly spaced positions, the sampler's
@@ -58,22 +60,38 @@ class Split(NamedTuple):
         graph_args: The family's parameters.
     """
 
-    algorithm: str | Algorithm
+    algorithm: Algorithm
     num_nodes: int
     is_test: bool
-    source: Source = "nar"
-    graphs: str | None = None
-    graph_args: Mapping[str, int | float] = {}  # never changed; a MappingProxyType cannot be sent to processes
+    source: Source
+    graphs: str | None
+    graph_args: dict[str, int | float]
+
+    def __init__(
+        self,
+        algorithm: str | Algorithm,
+        num_nodes: int,
+        is_test: bool,
+        source: Source = "nar",
+        graphs: str | None = None,
+        graph_args: Mapping[str, int | float] | None = None,
+    ) -> None:
+        self.algorithm = algorithm_of(algorithm)
+        self.num_nodes = num_nodes
+        self.is_test = is_test
+        self.source = source
+        self.graphs = graphs
+        self.graph_args = dict(graph_args or {})
 
     @property
     def name(self) -> str:
         """The algorithm's name."""
-        return algorithm_of(self.algorithm).name
+        return self.algorithm.name
 
     @property
     def can_be_cached(self) -> bool:
         """Whether it can be told from one of another algorithm of this name (see :meth:`Algorithm.fingerprint`)."""
-        return isinstance(self.algorithm, str) or self.algorithm.fingerprint() is not None
+        return isinstance(self.algorithm, KnownAlgorithm) or self.algorithm.fingerprint() is not None
 
     def load(self, cache: Cache) -> Feedback[NumpyArray]:
         """Its trajectories, from the cache if they are there; of a test split only the first hint is kept."""
@@ -92,18 +110,19 @@ class Split(NamedTuple):
         return self.can_be_cached and cache.has(self._key())
 
     def _key(self) -> dict[str, Any]:
-        key = {**self._asdict(), "graph_args": dict(self.graph_args), "version": VERSION, **self._sampling()}
+        key = {**vars(self), "algorithm": self.name, "version": VERSION, **self._sampling()}
         if self.source == "dm-clrs":
             key["dm-clrs"] = version("dm-clrs")
         if self.graphs is not None:
             key["networkx"] = version("networkx")  # whose generators decide which numbers make which graph
-        if isinstance(self.algorithm, Algorithm):
-            key |= {"algorithm": self.name, "code": self.algorithm.fingerprint()}
+        if not isinstance(self.algorithm, KnownAlgorithm):
+            key["code"] = self.algorithm.fingerprint()
         return key
 
     def _sampling(self) -> dict[str, Any]:
         """The arguments of :func:`sample` besides the algorithm and the size."""
-        num_samples = NUM_SAMPLES * (samples_multiplier(self.algorithm) if isinstance(self.algorithm, str) else 1)
+        is_known = isinstance(self.algorithm, KnownAlgorithm)
+        num_samples = NUM_SAMPLES * (self.algorithm.samples_multiplier if is_known else 1)
         if self.is_test:
             return {"num_samples": num_samples, "seed": TEST_SEED}
         args = train_sampler_args(self.algorithm, self.num_nodes)
@@ -183,7 +202,7 @@ class TrainStream(IterableDataset[Batch]):
         chunk_length: int | None = None,
         source: Source = "nar",
     ) -> None:
-        self.algorithms = list(algorithms)
+        self.algorithms = list(map(algorithm_of, algorithms))
         self.sizes = list(sizes)
         self.batch_size = batch_size
         self.seed = seed
@@ -213,10 +232,9 @@ class TrainStream(IterableDataset[Batch]):
             feedback, marks = chunks(join(rounds), self.chunk_length, self.batch_size, rng)
             ended = torch.as_tensor(marks)
         noise_seed = words[16] << 32 | words[17]
-        name = algorithm_of(algorithm).name
-        return Batch(name, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
+        return Batch(algorithm.name, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
 
-    def _draw(self, algorithm: str | Algorithm, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
+    def _draw(self, algorithm: Algorithm, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
         """A batch of fresh trajectories; `words` are 16 of 32 random bits."""
         args = train_sampler_args(algorithm, num_nodes)
         seed = words[:8]

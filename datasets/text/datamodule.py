@@ -17,13 +17,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from nar.batch import NOT_SCORED, Key, TextBatch
-from nar.datasets.clrs30.samplers import check_size
+from nar.datasets.clrs30.samplers import check_size, known_algorithm
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.arguments import (
     MOST_IN_A_BATCH,
     MOST_WORKERS,
     check_between,
-    check_known,
     check_seed,
     check_sizes,
     check_whole,
@@ -78,8 +77,7 @@ class CLRSText(StreamingData):
         given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
         is_all = len(given) == 1 and isinstance(given[0], str) and given[0] == "all"
         self.algorithms = list(ALGORITHMS) if is_all else given
-        for algorithm in self.algorithms:
-            check_known("algorithm", algorithm, ALGORITHMS)
+        known = [known_algorithm(algorithm) for algorithm in self.algorithms]
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
         self.lengths: dict[str, Sequence[int]] = {
@@ -103,7 +101,7 @@ class CLRSText(StreamingData):
         check_between("num_workers", num_workers, 0, MOST_WORKERS)
         check_between("batch_size", batch_size, 1, MOST_IN_A_BATCH)
         check_seed(self.seed)
-        for algorithm in self.algorithms:
+        for algorithm in known:
             for num_nodes in self.test_lengths:
                 check_size(algorithm, num_nodes)
         self._stream()

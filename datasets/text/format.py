@@ -13,21 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets.clrs30.samplers import algorithm_of
-from nar.datasets.clrs30.specs import ALGORITHMS, STRING_MATCHERS
-from nar.datasets.engine.arguments import check_known, shown
+from nar.datasets.clrs30.known import KnownAlgorithm
+from nar.datasets.clrs30.samplers import known_algorithm
+from nar.datasets.engine.arguments import shown
 from nar.errors import UserError
 from nar.specs import MASKED, Stage, Type, at_stage
-
-FOUND_BY_HINTS: Mapping[str, tuple[str, ...]] = {
-    "binary_search": ("low", "high"),
-    "find_maximum_subarray_kadane": ("best_low", "best_high"),
-    "quickselect": ("pivot",),
-}
-"""Hints that are traced, and of which the last ones are then asked for in place of the outputs."""
-
-IN_PARENTHESES = ("binary_search", "find_maximum_subarray_kadane")
-"""Algorithms of whose states each is written in parentheses, if there is a trace."""
 
 INITIAL, TRACE, END_OF_TRACE = ", initial_trace: ", "trace | ", " | "
 MOST_DIGITS = 18  # of an integer, with its sign, that any array can hold; there is none with more in a text
@@ -73,7 +63,7 @@ class Text(NamedTuple):
 
     def _joined(self, parts: Iterable[str]) -> str:
         joined = ", ".join(parts)
-        return f"({joined})" if self.trace and self.algorithm in IN_PARENTHESES else joined
+        return f"({joined})" if self.trace and known_algorithm(self.algorithm).text.in_parentheses else joined
 
 
 def _written(value: NumpyArray) -> str:
@@ -108,46 +98,41 @@ def texts(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> lis
     Source:
         ``format_clrs_example(algorithm, sample, use_hints=hints)`` of dm-clrs.
     """
-    check_known("algorithm", algorithm, ALGORITHMS)
+    known = known_algorithm(algorithm)
     (inputs, states, lengths), outputs = feedback
-    traced = traced_hints(algorithm) if hints else ()
+    traced = traced_hints(known) if hints else ()
     if traced and len(states.get(traced[0], ())) < max(lengths):
         raise UserError(f'expected all {max(lengths)} hints of {algorithm} for its trace: draw with hints="all"')
-    names = asked_for(algorithm, hints=hints)
+    names = asked_for(known, hints=hints)
     written = []
     for row, length in enumerate(lengths):
-        given = {name: inputs[name][row] for name in written_inputs(algorithm)}
+        given = {name: inputs[name][row] for name in written_inputs(known)}
         trace = [tuple(states[name][time, row] for name in traced) for time in range(length if traced else 0)]
         ends = tuple(data[row] for data in outputs.values())
-        if traced and algorithm in FOUND_BY_HINTS:
+        if traced and known.text.ends_with_hints:
             ends = trace[-1]
         del trace[max(length - 1, 1) :]  # the last state is the outputs
-        if is_sort(algorithm):
+        if is_sort(known):
             trace = [tuple(in_order(given["key"], pred) for pred in state) for state in trace]
             ends = tuple(in_order(given["key"], pred) for pred in ends)
         written.append(Text(algorithm, given, names, trace, ends))
     return written
 
 
-def written_inputs(algorithm: str) -> list[str]:
+def written_inputs(algorithm: KnownAlgorithm) -> list[str]:
     """The inputs that a text has: all but positions, and edges, which the weights tell."""
-    return [name for name in at_stage(algorithm_of(algorithm).spec, Stage.INPUT) if name not in ("pos", "adj")]
+    return [name for name in at_stage(algorithm.spec, Stage.INPUT) if name not in ("pos", "adj")]
 
 
-def traced_hints(algorithm: str) -> tuple[str, ...]:
+def traced_hints(algorithm: KnownAlgorithm) -> tuple[str, ...]:
     """The hints of which a trace consists; segments_intersect has none."""
-    spec = algorithm_of(algorithm).spec
-    if algorithm in STRING_MATCHERS:
-        return ("s",)
-    in_spec = (f"{name}_h" for name in at_stage(spec, Stage.OUTPUT) if f"{name}_h" in spec)
-    return FOUND_BY_HINTS.get(algorithm) or tuple(in_spec)
+    named_after_outputs = (f"{name}_h" for name in written_outputs(algorithm))
+    return algorithm.text.traced or tuple(name for name in named_after_outputs if name in algorithm.spec)
 
 
-def asked_for(algorithm: str, *, hints: bool) -> tuple[str, ...]:
+def asked_for(algorithm: KnownAlgorithm, *, hints: bool) -> tuple[str, ...]:
     """The names in the third line of a text: those of the outputs, or of the hints that lead to them."""
-    if hints and (algorithm in FOUND_BY_HINTS or algorithm in STRING_MATCHERS):
-        return traced_hints(algorithm)
-    return tuple(written_outputs(algorithm))
+    return (hints and algorithm.text.traced) or tuple(written_outputs(algorithm))
 
 
 def answer_of(
@@ -164,31 +149,24 @@ def answer_of(
         outputs: Likewise, in the form of the data before the recipe: sorted orders are pointers to predecessors.
         hints: Whether the text that is answered has a trace.
     """
-    names = asked_for(algorithm, hints=hints)
-    ends = [np.where(is_scored(algorithm, inputs), outputs[name], MASKED) for name in written_outputs(algorithm)]
-    if is_sort(algorithm):
+    known = known_algorithm(algorithm)
+    names = asked_for(known, hints=hints)
+    is_scored = known.text.scored(inputs) if known.text.scored else True
+    ends = [np.where(is_scored, outputs[name], MASKED) for name in written_outputs(known)]
+    if is_sort(known):
         ends = [in_order(inputs["key"], pred) for pred in ends]
     state = tuple(islice(cycle(ends), len(names)))  # both bounds of a binary search end where it does
-    return Text(algorithm, {}, names, [state] if hints and traced_hints(algorithm) else [], state).answer
+    return Text(algorithm, {}, names, [state] if hints and traced_hints(known) else [], state).answer
 
 
-def is_scored(algorithm: str, inputs: Mapping[str, NumpyArray]) -> Any:
-    """Which entries of outputs CLRS-30 scores: of bridges edges, of lcs_length pairs from both strings, else all."""
-    if algorithm == "bridges":
-        return inputs["adj"] != 0
-    if algorithm == "lcs_length":
-        return (inputs["string"][:, None] == 0) & (inputs["string"] == 1)
-    return True
-
-
-def written_outputs(algorithm: str) -> list[str]:
+def written_outputs(algorithm: KnownAlgorithm) -> list[str]:
     """The outputs that a text has."""
-    return list(at_stage(algorithm_of(algorithm).spec, Stage.OUTPUT))
+    return list(at_stage(algorithm.spec, Stage.OUTPUT))
 
 
-def is_sort(algorithm: str) -> bool:
+def is_sort(algorithm: KnownAlgorithm) -> bool:
     """Whether the algorithm puts keys in order."""
-    return any(probe.type is Type.SHOULD_BE_PERMUTATION for probe in algorithm_of(algorithm).spec.values())
+    return any(probe.type is Type.SHOULD_BE_PERMUTATION for probe in algorithm.spec.values())
 
 
 def in_order(keys: NumpyArray, pred: NumpyArray) -> NumpyArray:
@@ -210,7 +188,7 @@ def parse(text: str) -> Text:
         UserError: If it is not exactly what :func:`render` can give.
     """
     algorithm = _checked_text(text).partition(":\n")[0]
-    check_known("algorithm", algorithm, ALGORITHMS)
+    known = known_algorithm(algorithm)
     try:
         parsed = _parsed(algorithm, *text.split("\n")[1:])
     except (TypeError, ValueError):
@@ -219,8 +197,8 @@ def parse(text: str) -> Text:
         parsed is None
         or any(value.dtype.kind not in "if" for value in [*parsed.inputs.values(), *sum(parsed.trace, parsed.outputs)])
         or parsed.prompt + parsed.answer != text
-        or list(parsed.inputs) != written_inputs(algorithm)
-        or parsed.names != asked_for(algorithm, hints=bool(parsed.trace))
+        or list(parsed.inputs) != written_inputs(known)
+        or parsed.names != asked_for(known, hints=bool(parsed.trace))
         or any(len(state) != len(parsed.names) for state in [*parsed.trace, parsed.outputs])
     ):
         raise UserError(f"expected a prompt of {algorithm} and its answer, given {shown(text)}")

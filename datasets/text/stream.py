@@ -16,9 +16,8 @@ from torch.utils.data import IterableDataset
 from nar import batch
 from nar.batch import Features, Feedback, Graphs, NumpyArray, to_tensors
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
-from nar.datasets.clrs30.samplers import check_size, sample
-from nar.datasets.clrs30.specs import ALGORITHMS
-from nar.datasets.engine.arguments import check_known, check_seed, check_whole, shown
+from nar.datasets.clrs30.samplers import CLRS_30, check_size, known_algorithm, sample
+from nar.datasets.engine.arguments import check_seed, check_whole, shown
 from nar.datasets.splits.splits import own_indices
 from nar.datasets.text.format import TRACE, Scores, answer_of, render, scores
 from nar.errors import UserError
@@ -27,46 +26,13 @@ DECIMALS = 3
 """To which the numbers of texts are cut off."""
 
 _LENGTHS = (4, 5, 10, 11, 12, 15, 19, 23, 28, 31)
-_LONGEST = {
-    "articulation_points": (19, 19),
-    "activity_selector": (31, 40),
-    "bellman_ford": (31, 32),
-    "bfs": (31, 41),
-    "binary_search": (31, 64),
-    "bridges": (5, 7),
-    "bubble_sort": (10, 11),
-    "dag_shortest_paths": (19, 19),
-    "dfs": (23, 20),
-    "dijkstra": (28, 25),
-    "find_maximum_subarray_kadane": (31, 64),
-    "floyd_warshall": (10, 11),
-    "graham_scan": (31, 31),
-    "heapsort": (10, 11),
-    "insertion_sort": (31, 25),
-    "jarvis_march": (12, 13),
-    "kmp_matcher": (31, 64),
-    "lcs_length": (10, 12),
-    "matrix_chain_order": (10, 12),
-    "minimum": (31, 64),
-    "mst_kruskal": (10, 10),
-    "mst_prim": (28, 26),
-    "naive_string_matcher": (31, 64),
-    "optimal_bst": (10, 10),
-    "quickselect": (31, 64),
-    "quicksort": (10, 12),
-    "segments_intersect": (31, 64),
-    "strongly_connected_components": (15, 16),
-    "task_scheduling": (31, 41),
-    "topological_sort": (23, 21),
-}  # in training and in validation
-
 TRAIN_LENGTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {name: tuple(n for n in _LENGTHS if n <= longest) for name, (longest, _) in _LONGEST.items()}
+    {name: tuple(n for n in _LENGTHS if n <= known.text.longest_in_training) for name, known in CLRS_30.items()}
 )
 """The sizes of the published training set by algorithm."""
 
 VALIDATION_LENGTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {name: tuple(range(4, longest + 1)) for name, (_, longest) in _LONGEST.items()}
+    {name: tuple(range(4, known.text.longest_in_validation + 1)) for name, known in CLRS_30.items()}
 )
 """The sizes of the published validation set by algorithm."""
 
@@ -127,9 +93,9 @@ def text_samples(
     Raises:
         UserError: As :func:`nar.datasets.sample`.
     """
-    check_known("algorithm", algorithm, ALGORITHMS)
+    known = known_algorithm(algorithm)
     feedback = sample(
-        algorithm,
+        known,
         num_nodes=num_nodes,
         num_samples=num_samples,
         seed=seed,
@@ -138,7 +104,7 @@ def text_samples(
         **args,
     )
     texts = render(algorithm, feedback, hints=hints)
-    features = apply_recipe(algorithm, feedback).features.first_hints()  # as a reasoner is given when it is tested
+    features = apply_recipe(known, feedback).features.first_hints()  # as a reasoner is given when it is tested
     rows = [features.select(slice(row, row + 1)) for row in range(num_samples)]
     return [TextSample(algorithm, num_nodes, *text, row) for text, row in zip(texts, rows, strict=True)]
 
@@ -186,11 +152,11 @@ class TextStream(IterableDataset[list[TextSample]]):
         if not isinstance(lengths, Mapping) or not lengths:
             raise UserError(f"{expected} {shown(lengths)}")
         for algorithm, sizes in lengths.items():
-            check_known("algorithm", algorithm, ALGORITHMS)
+            known = known_algorithm(algorithm)
             if not isinstance(sizes, Sequence) or not sizes:
                 raise UserError(f"{expected} {shown(dict(lengths))}")
             for num_nodes in sizes:
-                check_size(algorithm, num_nodes)
+                check_size(known, num_nodes)
         check_seed(seed)
         check_whole("batch_size", batch_size, at_least=1)
         check_whole("group_size", group_size, at_least=1)

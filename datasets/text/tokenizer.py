@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
-from nar.datasets.clrs30.specs import ALGORITHMS
+from nar.datasets.clrs30.samplers import CLRS_30
 from nar.datasets.text.format import asked_for, written_inputs
 from nar.errors import UserError
 from nar.tokenizer_files import tokenizer_of_files
@@ -24,9 +24,9 @@ CHARACTERS = "0123456789.-+e[]() ,:|\n"
 NAMES: tuple[str, ...] = tuple(
     dict.fromkeys(
         name
-        for algorithm in ALGORITHMS
+        for algorithm in CLRS_30.values()
         for name in [
-            algorithm,
+            algorithm.name,
             *written_inputs(algorithm),
             *(name for hints in (False, True) for name in asked_for(algorithm, hints=hints)),
             *("initial_trace", "trace"),

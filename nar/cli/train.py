@@ -596,6 +596,7 @@ class CLI(LightningCLI):
         """Write what is to be known of the model's latent space."""
         from nar.analysis.latents import first_of_each
         from nar.analysis.report import write_latents  # here, as matplotlib takes long to be imported
+        from nar.datasets.clrs30.samplers import CLRS_30
         from nar.datasets.clrs30.symmetries import BELLMAN_FORD, SYMMETRIES, study
 
         config = self.config[self.command]
@@ -605,9 +606,8 @@ class CLI(LightningCLI):
         data = self.datamodule
         loader = data.val_dataloader() if config.split == "validation" else data.test_dataloader()
         batches = first_of_each(loader, config.num_trajectories)
-        sizes = [
-            num_nodes for algorithm, num_nodes in batches if algorithm == BELLMAN_FORD and algorithm in data.algorithms
-        ]
+        is_studied = CLRS_30[BELLMAN_FORD] in data.algorithms
+        sizes = [num_nodes for algorithm, num_nodes in batches if is_studied and algorithm == BELLMAN_FORD]
         studies = {n: {symmetry: study(symmetry, num_nodes=n) for symmetry in SYMMETRIES} for n in sizes}
         folder = Path(config.ckpt_path).parent / "latents" if config.out is None else Path(config.out)
         extra = config.num_extra_steps

@@ -1,6 +1,6 @@
 """The engine's algorithms on given data, beside dm-clrs's."""
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from nar.datasets.engine.algorithm import trajectories
 
 def by_hand(name: str, *data: Any, **settings: Any) -> Feedback[NumpyArray]:
     """The trajectory of an algorithm on the given data."""
-    algorithm = copy(CLRS_30[name])
-    algorithm.draw = lambda rng, num_nodes: data  # type: ignore[method-assign]
-    return trajectories(algorithm, num_nodes=0, num_samples=1, rng=np.random.RandomState(0), **settings)
+    rng = np.random.RandomState(0)
+    return trajectories(
+        CLRS_30[name], num_nodes=0, num_samples=1, rng=rng, draw=lambda rng, num_nodes: data, **settings
+    )
 
 
 def order(pred: NumpyArray) -> list[int]:

@@ -15,7 +15,7 @@ from cases import HIDDEN_DIM, NUM_HEADS, TRIPLET_DIM, Case, Record, fixed_noise,
 from nar.batch import Features, Feedback, NumpyArray
 from nar.datasets import SPECS, dense, sample
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
-from nar.datasets.clrs30.specs import min_num_nodes
+from nar.datasets.clrs30.samplers import CLRS_30
 from nar.specs import Type
 
 decoders: Any = importlib.import_module("clrs._src.decoders")
@@ -55,7 +55,7 @@ def draw(algorithm: str, seed: int) -> Feedback[NumpyArray]:
     are hints enough.
     """
     # Five nodes, or as many as it takes for a hint to be fed back.
-    num_nodes = max({"lcs_length": 8, "naive_string_matcher": 10}.get(algorithm, 5), min_num_nodes(algorithm))
+    num_nodes = max({"lcs_length": 8, "naive_string_matcher": 10}.get(algorithm, 5), CLRS_30[algorithm].min_num_nodes)
     args = train_sampler_args(algorithm, num_nodes)
     raw = dense(SPECS[algorithm], sample(algorithm, num_nodes=num_nodes, num_samples=NUM_SAMPLES, seed=seed, **args))
     (inputs, hints, lengths), outputs = randomise_positions(apply_recipe(algorithm, raw), np.random.RandomState(0))

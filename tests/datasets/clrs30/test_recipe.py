@@ -21,9 +21,10 @@ from nar.datasets.clrs30.recipe import (
     train_sampler_args,
     train_sizes,
 )
-from nar.datasets.clrs30.specs import STRING_MATCHERS
 from nar.datasets.engine.trace import DTYPES
 from nar.specs import Type
+
+STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 SIZES = [4, 7, 11, 13, 16]

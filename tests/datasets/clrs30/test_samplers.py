@@ -12,9 +12,10 @@ from nar.batch import Features, Feedback, NumpyArray
 from nar.datasets import ALGORITHMS, SPECS, dense, sample
 from nar.datasets.clrs30.dm_clrs import compact, sample_from_dm_clrs
 from nar.datasets.clrs30.samplers import CLRS_30
-from nar.datasets.clrs30.specs import STRING_MATCHERS, min_num_nodes
 from nar.errors import UserError
 from nar.specs import Location, Probe, Stage, Type, at_stage
+
+STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
@@ -63,7 +64,7 @@ def test_equals_dm_clrs_bit_for_bit(clrs: Any, algorithm: str, num_nodes: int, n
 
 @every_algorithm
 def test_equals_dm_clrs_at_the_smallest_size(clrs: Any, algorithm: str) -> None:
-    assert_equals_dm_clrs(clrs, algorithm, min_num_nodes(algorithm), 20, seed=3)
+    assert_equals_dm_clrs(clrs, algorithm, CLRS_30[algorithm].min_num_nodes, 20, seed=3)
 
 
 @every_algorithm
@@ -196,7 +197,7 @@ def test_sampler_arguments_reach_the_sampler() -> None:
 
 @every_algorithm
 def test_the_smallest_size_has_all_its_axes(algorithm: str) -> None:
-    size = min_num_nodes(algorithm)
+    size = CLRS_30[algorithm].min_num_nodes
     (inputs, hints, lengths), outputs = sample(algorithm, num_nodes=size, num_samples=3, seed=0)
     num_nodes = {"segments_intersect": 4, "optimal_bst": size + 1}.get(algorithm, size)
     dimensions = {Location.NODE: (num_nodes,), Location.EDGE: (num_nodes, num_nodes), Location.GRAPH: ()}
@@ -215,7 +216,7 @@ def test_the_smallest_size_has_all_its_axes(algorithm: str) -> None:
 
 @every_algorithm
 def test_a_smaller_size_is_refused_by_name(algorithm: str) -> None:
-    size = min_num_nodes(algorithm)
+    size = CLRS_30[algorithm].min_num_nodes
     with pytest.raises(UserError, match=f"{algorithm} needs at least {size} nodes, given {size - 1}"):
         sample(algorithm, num_nodes=size - 1, num_samples=1, seed=0)
 

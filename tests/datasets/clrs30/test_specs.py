@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nar.datasets import ALGORITHMS, SPECS
-from nar.datasets.clrs30.specs import samples_multiplier
+from nar.datasets.clrs30.samplers import CLRS_30
 from nar.specs import Type
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -35,7 +35,7 @@ def test_the_number_of_classes_is_that_of_the_data_of_dm_clrs(clrs: Any, algorit
 
 @every_algorithm
 def test_the_multiplier_of_samples_is_that_of_dm_clrs(clrs: Any, algorithm: str) -> None:
-    assert samples_multiplier(algorithm) == clrs.CLRS_30_ALGS_SETTINGS[algorithm]["num_samples_multiplier"]
+    assert CLRS_30[algorithm].samples_multiplier == clrs.CLRS_30_ALGS_SETTINGS[algorithm]["num_samples_multiplier"]
 
 
 def test_the_tables_cannot_be_changed() -> None:

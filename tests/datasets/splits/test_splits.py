@@ -17,7 +17,6 @@ from nar.batch import Batch, Feedback, NumpyArray
 from nar.datasets import CLRS30, sample
 from nar.datasets.clrs30.dm_clrs import sample_from_dm_clrs
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec, train_sampler_args
-from nar.datasets.clrs30.specs import STRING_MATCHERS
 from nar.datasets.engine.trace import DTYPES
 from nar.datasets.splits import splits
 from nar.datasets.splits.cache import Cache
@@ -29,6 +28,7 @@ from nar.specs import Type
 
 # One with plain outputs, with a permutation, with a mask over two strings, with many samples.
 ALGORITHMS = ["bfs", "insertion_sort", "lcs_length", "find_maximum_subarray_kadane"]
+STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from nar.batch import Features
 from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30.recipe import recipe_spec
+from nar.datasets.clrs30.samplers import CLRS_30
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.splits import Split, SplitBatches
 from nar.datasets.text.format import parse, render
@@ -97,7 +98,7 @@ def test_graphs_are_those_of_a_reasoners_test_split(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nar.datasets.splits.splits.NUM_SAMPLES", 4)
-    monkeypatch.setattr("nar.datasets.splits.splits.samples_multiplier", lambda algorithm: 1)
+    monkeypatch.setattr(CLRS_30[algorithm], "samples_multiplier", 1)
     split = Split(algorithm, 6, is_test=True)
     batch = SplitBatches([(split, split.load(Cache(tmp_path)))], batch_size=4)[0]
     drawn = text_samples(algorithm, num_nodes=6, num_samples=4, seed=3, truncate_decimals=None)

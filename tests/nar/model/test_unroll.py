@@ -11,7 +11,6 @@ from torch import Tensor
 from nar.batch import Features, Feedback, NumpyArray, to_tensors
 from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
-from nar.datasets.clrs30.specs import STRING_MATCHERS
 from nar.model.losses import losses
 from nar.model.unroll import LSTM, EncodeProcessDecode, Predictions
 from nar.noise import Noise
@@ -19,6 +18,8 @@ from nar.ops.channels import as_tensor
 from nar.processor import Processor
 from nar.processors import TripletGMPNN
 from nar.specs import Location, Spec, Stage, Type, at_stage
+
+STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nar.datasets import ALGORITHMS
-from nar.datasets.clrs30.specs import samples_multiplier
+from nar.datasets.clrs30.samplers import CLRS_30
 from nar.sweep.published import FLAGS, SOURCES, published
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,7 +74,7 @@ def test_categories_are_the_modules_of_dm_clrs(clrs: Any) -> None:
 
 def test_test_splits_have_as_many_batches_as_it_says() -> None:
     assert {name: facts.test_batches for name, facts in published().items()} == {
-        name: samples_multiplier(name) for name in ALGORITHMS
+        name: CLRS_30[name].samples_multiplier for name in ALGORITHMS
     }
 
 
