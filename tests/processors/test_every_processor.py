@@ -1,48 +1,152 @@
-"""What holds for each of the dense processors: at any size, in any precision, and for whatever looks on."""
+"""What holds for each of the dense processors: its equations, its symmetries, and whatever looks on.
+
+A new layer gets all of these tests by an entry in the table `KINDS`.
+"""
 # Axes: B graphs, N nodes, H hidden. What belongs to an edge is [B, sender, receiver, ...].
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, get_args
+from itertools import combinations
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
-from layers import Inputs, random_inputs, randomised, results
+from equations import asynchronous_as_loops, gat_as_loops, memnet_as_loops, pgn_as_loops
+from layers import (
+    Inputs,
+    assert_finite_with_gradients,
+    assert_gradient_equals_finite_differences,
+    assert_permutation_equivariant,
+    influences,
+    pairwise,
+    random_inputs,
+    random_words,
+    randomised,
+    results,
+    variants,
+)
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.export import Dim, export
 
+from nar.ops.channels import Channels, Folded, as_tensor
 from nar.processor import Processor
 from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
+from nar.processors.gat import GATv2D2
 from nar.processors.reductions import ReductionName
 
 B, N, H = 2, 4, 4
+BOTH, SENDERS = (False, True), ("neighbours", "all")
+OTHERS = ("mean", "dm-clrs mean", "sum", "softmax")
+TROPICAL, ORDINARY = ("tropical linear", "tropical bilinear"), ("linear", "mlp")
 
 
-def makers() -> Iterator[tuple[str, Callable[[], Processor]]]:
-    yield "PGN", lambda: PGN(H, gated=True, triplet_dim=2)
-    yield "MPNN", lambda: MPNN(H, layer_norm=False)
-    yield "TripletGMPNN", lambda: TripletGMPNN(H)
-    yield "DeepSets", lambda: DeepSets(H)
-    for senders in ("neighbours", "all"):
-        yield f"GAT, {senders}", lambda senders=senders: GAT(H, num_heads=2, senders=senders)
-        yield f"GATv2, {senders}", lambda senders=senders: GATv2(H, num_heads=2, senders=senders)
-        yield f"MemNet, {senders}", lambda senders=senders: MemNet(H, senders=senders, memory_size=16)
-    yield "Asynchronous", lambda: Asynchronous(H)
-    yield (
-        "Asynchronous, smooth",
-        lambda: Asynchronous(H, reduction="logsumexp", temperature=1.0, message="tropical bilinear"),
-    )
-    yield (
-        "Asynchronous, networks",
-        lambda: Asynchronous(H, reduction="sum", message="mlp", update="network", arguments="network"),
-    )
-    for name in get_args(ReductionName):
-        yield f"PGN, {name}", lambda name=name: PGN(H, reduction=name, triplet_dim=2, triplet_reduction=name)
-        yield f"MPNN, {name}", lambda name=name: MPNN(H, reduction=name)
+class Kind(NamedTuple):
+    """A class of processors, and what its laws are tried on.
+
+    Attributes:
+        equations: Its states of nodes, and of edges if there are any, written as loops.
+        variants: Makers of randomised layers from a width; all settings that change the equations are among them.
+        examples: A few that every transform and every precision is tried on, of the width H.
+        inputs: Makes what it receives from a width.
+        hears_receivers: Whether a node hears those that it sends to, and not its senders.
+    """
+
+    equations: Callable[[Any, Inputs], tuple[Tensor, ...]]
+    variants: dict[str, Callable[[int], Processor]]
+    examples: dict[str, Callable[[], Processor]]
+    inputs: Callable[..., Inputs] = random_inputs
+    hears_receivers: bool = False
 
 
-EVERY = dict(makers())
+KINDS = [
+    Kind(
+        pgn_as_loops,
+        {
+            **variants(
+                PGN,
+                {
+                    "reduction": ("max", *OTHERS),
+                    "senders": (*SENDERS, "self"),
+                    "triplet_dim": (0, 3),
+                    "gated": BOTH,
+                    "layer_norm": BOTH,
+                },
+            ),
+            **variants(PGN, {"triplet_dim": (2,), "triplet_reduction": OTHERS}),
+            **variants(MPNN, {"gated": BOTH, "triplet_dim": (0, 3)}),
+            **variants(TripletGMPNN, {"gated": BOTH, "triplet_dim": (0, 8)}),
+            **variants(DeepSets, {"layer_norm": BOTH}),
+        },
+        {
+            "PGN": lambda: PGN(H, gated=True, triplet_dim=2),
+            "MPNN": lambda: MPNN(H, layer_norm=False),
+            "TripletGMPNN": lambda: TripletGMPNN(H),
+            "DeepSets": lambda: DeepSets(H),
+            **{
+                f"PGN, {name}": lambda name=name: PGN(H, reduction=name, triplet_dim=2, triplet_reduction=name)
+                for name in get_args(ReductionName)
+            },
+            **{f"MPNN, {name}": lambda name=name: MPNN(H, reduction=name) for name in get_args(ReductionName)},
+        },
+    ),
+    Kind(
+        gat_as_loops,
+        variants(GAT, {"num_heads": (1, 2), "senders": SENDERS, "layer_norm": BOTH}),
+        {f"GAT, {senders}": lambda senders=senders: GAT(H, num_heads=2, senders=senders) for senders in SENDERS},
+        hears_receivers=True,
+    ),
+    Kind(
+        gat_as_loops,
+        variants(GATv2, {"num_heads": (1, 2), "senders": SENDERS, "layer_norm": BOTH}),
+        {f"GATv2, {senders}": lambda senders=senders: GATv2(H, num_heads=2, senders=senders) for senders in SENDERS},
+        hears_receivers=True,
+    ),
+    Kind(
+        memnet_as_loops,
+        {  # larger weights would saturate the softmax
+            **variants(MemNet, {"senders": SENDERS, "embedding_dim": [3], "memory_size": [6]}, 0.2),
+            **variants(MemNet, {"senders": SENDERS, "embedding_dim": [16], "memory_size": [128]}, 0.2),
+        },
+        {
+            f"MemNet, {senders}": lambda senders=senders: MemNet(H, senders=senders, memory_size=16)
+            for senders in SENDERS
+        },
+        inputs=random_words,
+        hears_receivers=True,
+    ),
+    Kind(
+        asynchronous_as_loops,
+        {
+            **variants(
+                Asynchronous,
+                {
+                    "message": (*TROPICAL, *ORDINARY),
+                    "arguments": ("state", "received", "network"),
+                    "update": ("action", "network"),
+                    "senders": SENDERS,
+                    "layer_norm": BOTH,
+                },
+            ),
+            **variants(Asynchronous, {"message": TROPICAL, "temperature": (0.5,), "reduction": ("max", "logsumexp")}),
+            **variants(Asynchronous, {"message": ORDINARY, "temperature": (0.5,), "reduction": ("logsumexp",)}),
+            **variants(Asynchronous, {"message": (*TROPICAL, *ORDINARY), "reduction": ("sum",), "senders": SENDERS}),
+        },
+        {
+            "Asynchronous": lambda: Asynchronous(H),
+            "Asynchronous, smooth": lambda: Asynchronous(
+                H, reduction="logsumexp", temperature=1.0, message="tropical bilinear"
+            ),
+            "Asynchronous, networks": lambda: Asynchronous(
+                H, reduction="sum", message="mlp", update="network", arguments="network"
+            ),
+        },
+    ),
+]
+every_variant = pytest.mark.parametrize(
+    ("kind", "make"), [pytest.param(kind, make, id=name) for kind in KINDS for name, make in kind.variants.items()]
+)
+EVERY = {name: make for kind in KINDS for name, make in kind.examples.items()}
 EVERY_PROCESSOR = pytest.mark.parametrize("name", EVERY)
 WITHOUT_LSTM = pytest.mark.parametrize("name", [name for name in EVERY if "lstm" not in name])
 """PyTorch's own LSTM is not for all of its transforms."""
@@ -64,6 +168,137 @@ def inputs(num_graphs: int = B, num_nodes: int = N) -> Inputs:
     """Of features that are other words for a MemNet."""
     given = random_inputs(H, num_graphs, num_nodes)
     return given._replace(node_fts=3 * given.node_fts, edge_fts=3 * given.edge_fts, graph_fts=3 * given.graph_fts)
+
+
+def test_variants_have_every_pair_of_options() -> None:
+    options = ("ab", "cd", "efg", "h")
+    chosen = pairwise(*options)
+    assert len(chosen) == 6
+    assert all(a in values for choice in chosen for a, values in zip(choice, options, strict=True))
+    for one, other in combinations(options, 2):
+        assert all(any({a, b} <= set(choice) for choice in chosen) for a in one for b in other)
+
+
+@every_variant
+def test_states_equal_the_equations_written_as_loops(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(8), kind.inputs(8)
+    torch.testing.assert_close(results(layer, given), kind.equations(layer, given))
+
+
+@every_variant
+def test_has_edge_states_exactly_if_it_has_triplets(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(4), kind.inputs(4)
+    assert layer.has_edge_states == any("triplets" in name for name, _ in layer.named_parameters())
+    assert layer.has_edge_states == (layer(*given)[1] is not None)
+
+
+@every_variant
+def test_features_as_channels_give_the_same_states(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(8), kind.inputs(8)
+    if not layer.takes_channels:
+        return
+    shared = Folded(torch.randn(8, 2, dtype=torch.float64), torch.randn(8, dtype=torch.float64))
+    nodes, edges = (
+        Channels(torch.randn(*x.shape[:-1], 2, dtype=torch.float64), shared) for x in (given.node_fts, given.edge_fts)
+    )
+    found = layer(nodes, edges, *given[2:])  # type: ignore[arg-type]
+    expected = results(layer, given._replace(node_fts=as_tensor(nodes), edge_fts=as_tensor(edges)))
+    torch.testing.assert_close([as_tensor(x) for x in found if x is not None], list(expected))
+
+
+@every_variant
+def test_commutes_with_renaming_the_nodes(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer = make(8)
+    if isinstance(layer, MemNet):
+        nn.init.constant_(layer.slot_biases, 0.5)  # slots that differ tell nodes apart
+    assert_permutation_equivariant(layer, kind.inputs(8))
+
+
+@every_variant
+def test_gradient_equals_finite_differences(kind: Kind, make: Callable[[int], Processor]) -> None:
+    assert_gradient_equals_finite_differences(make(4), kind.inputs(4, num_graphs=1, num_nodes=3))
+
+
+@every_variant
+def test_a_node_hears_those_that_it_says_it_hears(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(16), kind.inputs(16)
+    heard = given.adj.mT if kind.hears_receivers else given.adj
+    expected = {"all": torch.ones_like(heard), "self": torch.eye(5, dtype=torch.bool).expand_as(heard)}
+    found = influences(layer, given)
+    assert found.equal(expected.get(layer.senders, heard))
+
+
+@every_variant
+def test_adjacency_matters_exactly_if_neighbours_are_heard(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(8), kind.inputs(8)
+    other = layer(*given._replace(adj=~given.adj))[0]
+    assert other.equal(layer(*given)[0]) == (layer.senders != "neighbours")
+
+
+@every_variant
+def test_an_adjacency_of_zeros_and_ones_is_one_of_truth_values(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(8), kind.inputs(8)
+    expected = layer(*given)[0]
+    for dtype in (torch.float64, torch.int64):
+        assert layer(*given._replace(adj=given.adj.to(dtype)))[0].equal(expected)
+
+
+@every_variant
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_states_and_gradients_are_finite_in_low_precision(
+    kind: Kind, make: Callable[[int], Processor], dtype: torch.dtype
+) -> None:
+    layer, given = make(16).float(), kind.inputs(16, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=dtype):
+        states = results(layer, given._replace(node_fts=30 * given.node_fts))
+    assert_finite_with_gradients(layer, states)
+
+
+@every_variant
+def test_a_node_that_hears_nobody_has_finite_states_and_gradients(kind: Kind, make: Callable[[int], Processor]) -> None:
+    layer, given = make(8).float(), kind.inputs(8, dtype=torch.float32)
+    assert_finite_with_gradients(layer, results(layer, given._replace(adj=torch.zeros_like(given.adj))))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "arguments", "message"),
+    [
+        ([PGN, MPNN, TripletGMPNN, DeepSets], {"hidden_dim": 0}, "expected hidden_dim ≥ 1 .*given 0"),
+        ([PGN, MPNN, TripletGMPNN], {"triplet_dim": -1}, "expected .*triplet_dim ≥ 0, given .*-1"),
+        ([PGN], {"senders": "neighbors"}, "expected senders .*neighbours.*all.*self.*given .*neighbors"),
+        ([GAT, GATv2, GATv2D2], {"hidden_dim": 0}, "expected hidden_dim ≥ 1 .*given 0"),
+        ([GAT, GATv2, GATv2D2], {"num_heads": 0}, "expected .*num_heads ≥ 1 .*given .*0"),
+        ([GAT, GATv2, GATv2D2], {"hidden_dim": 8, "num_heads": 3}, "num_heads .*that divides it, given 8 and 3"),
+        ([GAT, GATv2, MemNet], {"senders": "neighbors"}, "expected senders .*neighbours.*all.*given .*neighbors"),
+        ([MemNet], {"hidden_dim": 0}, "expected hidden_dim ≥ 1, .*given 0"),
+        ([MemNet], {"embedding_dim": 0}, "expected .*embedding_dim ≥ 1 .*given .*, 0"),
+        ([MemNet], {"memory_size": 1}, "expected .*memory_size ≥ 2, given .*and 1"),
+        ([Asynchronous], {"hidden_dim": 0}, "expected hidden_dim ≥ 1.*given 0"),
+        ([Asynchronous], {"hidden_dim": 5, "arguments": "received"}, "even with arguments 'received', given 5"),
+        ([Asynchronous], {"reduction": "mean"}, "expected reduction 'max' or 'logsumexp' or 'sum', given 'mean'"),
+        ([Asynchronous], {"update": "gate"}, "expected update 'action' or 'network', given 'gate'"),
+        ([Asynchronous], {"arguments": "none"}, "expected arguments .*given 'none'"),
+        ([Asynchronous], {"message": "tropical"}, "expected message 'tropical linear' or .*given 'tropical'"),
+        ([Asynchronous], {"senders": "self"}, "expected senders 'neighbours' or 'all', given 'self'"),
+        ([Asynchronous], {"temperature": -1.0}, "expected a temperature .*given -1.0"),
+        (
+            [Asynchronous],
+            {"reduction": "logsumexp"},
+            "expected a temperature above 0 with reduction 'logsumexp'.*given 0.0",
+        ),
+        (
+            [Asynchronous],
+            {"message": "mlp", "temperature": 1.0},
+            "0 otherwise, given 1.0 with reduction 'max' and message 'mlp'",
+        ),
+    ],
+)
+def test_a_bad_argument_is_refused_by_name(
+    kinds: list[Callable[..., nn.Module]], arguments: dict[str, Any], message: str
+) -> None:
+    for kind in kinds:
+        with pytest.raises(ValueError, match=message):
+            kind(**arguments)
 
 
 @EVERY_PROCESSOR

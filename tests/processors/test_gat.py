@@ -1,114 +1,97 @@
-"""GAT, and the pieces of it that GATv2 takes."""
+"""GAT, GATv2, and the form of the second for the views of a graph under D2."""
 # Axes: B graphs, N nodes, H hidden. What belongs to an edge is [B, sender, receiver, ...].
 
 import importlib
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from equations import attention_as_loops
 from layers import (
     Inputs,
     assert_equals_dm_clrs,
     assert_finite_with_gradients,
     assert_gradient_equals_finite_differences,
     assert_permutation_equivariant,
-    influences,
-    normalised,
     numbered,
     random_inputs,
     randomised,
     results,
     variants,
 )
-from torch import Tensor
 
-from nar.processors.gat import GAT, attend, leaky_relu
+from nar.processors.gat import GAT, GATv2, GATv2D2, attend, leaky_relu
 
-Make = Callable[[int], GAT]
+MakeD2 = Callable[[int], GATv2D2]
 
-VARIANTS: dict[str, Make] = variants(
-    GAT, {"num_heads": (1, 2), "senders": ("neighbours", "all"), "layer_norm": (False, True)}
-)
-every_variant = pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
+VIEWS_VARIANTS: dict[str, MakeD2] = variants(GATv2D2, {"num_heads": (1, 2), "layer_norm": (False, True)})
+every_views_variant = pytest.mark.parametrize("make", VIEWS_VARIANTS.values(), ids=VIEWS_VARIANTS)
 
 
-@every_variant
-def test_commutes_with_renaming_the_nodes(make: Make) -> None:
-    assert_permutation_equivariant(make(4), random_inputs(4))
+def random_views(
+    hidden_dim: int, num_graphs: int = 2, num_nodes: int = 5, dtype: torch.dtype = torch.float64
+) -> Inputs:
+    """Random inputs with four views of all features."""
+    views = [random_inputs(hidden_dim, num_graphs, num_nodes, dtype) for _ in range(4)]
+    node_fts, edge_fts, graph_fts = (torch.stack(fts) for fts in list(zip(*views, strict=True))[:3])
+    return Inputs(node_fts, edge_fts, graph_fts, views[0].adj, views[0].hidden)
 
 
-def states_as_loops(processor: GAT, inputs: Inputs) -> Tensor:
-    """The equations of GAT, one node i and one head after another."""
-    p = processor
-    states = torch.empty_like(inputs.hidden)
-    num_graphs, num_nodes, hidden_dim = states.shape
-    num_heads = p.query.out_features
-    width = hidden_dim // num_heads
-    z = torch.cat([inputs.node_fts, inputs.hidden], dim=-1)
-    for b, i in product(range(num_graphs), range(num_nodes)):
-        heard = [j for j in range(num_nodes) if p.senders == "all" or inputs.adj[b, i, j]]
-        state = p.skip(z[b, i]).clone()
-        for head in range(num_heads):
-            share = slice(head * width, (head + 1) * width)
-            exponentials = []
-            for j in heard:
-                score = p.query(z[b, i]) + p.key(z[b, j]) + p.edge(inputs.edge_fts[b, i, j])
-                score = (score + p.graph(inputs.graph_fts[b]))[head]
-                exponentials.append((score if score > 0 else 0.01 * score).exp())
-            for j, exponential in zip(heard, exponentials, strict=True):
-                state[share] += exponential / sum(exponentials) * p.value(z[b, j])[share]
-        states[b, i] = normalised(state.clamp(min=0), p.norm)
-    return states
+@every_views_variant
+def test_states_of_views_equal_the_equation_written_as_loops(make: MakeD2) -> None:
+    processor, inputs = make(4), random_views(4)
+    nodes, edges, graphs, adj, hidden = inputs
+    everyone = torch.ones_like(adj)
+    for g, states in enumerate(processor(*inputs)):
+        expected = torch.zeros_like(hidden)
+        for h in range(4):
+            k = g ^ h  # the product of D2, with its elements as pairs of bits
+            z = torch.cat([nodes[g], nodes[k], hidden], dim=-1)
+            edge_fts, graph_fts = (torch.cat([fts[g], fts[k]], dim=-1) for fts in (edges, graphs))
+            expected += attention_as_loops(processor.attention, z, edge_fts, graph_fts, everyone) / 4
+        torch.testing.assert_close(states, expected)
 
 
-@every_variant
-def test_states_equal_the_equation_written_as_loops(make: Make) -> None:
-    processor, inputs = make(4), random_inputs(4)
-    torch.testing.assert_close(processor(*inputs)[0], states_as_loops(processor, inputs))
+@every_views_variant
+def test_gradient_of_views_equals_finite_differences(make: MakeD2) -> None:
+    assert_gradient_equals_finite_differences(make(4), random_views(4, num_graphs=1, num_nodes=3))
 
 
-@every_variant
-def test_gradient_equals_finite_differences(make: Make) -> None:
-    assert_gradient_equals_finite_differences(make(4), random_inputs(4, num_graphs=1, num_nodes=3))
+@every_views_variant
+def test_views_commute_with_renaming_the_nodes(make: MakeD2) -> None:
+    assert_permutation_equivariant(make(4), random_views(4))
 
 
-@pytest.mark.parametrize("num_heads", [1, 4])
-def test_a_node_hears_only_those_it_sends_to(num_heads: int) -> None:
-    processor, inputs = GAT(16, num_heads=num_heads).double(), random_inputs(16)
-    assert influences(processor, inputs).mT.equal(inputs.adj)
+@every_views_variant
+def test_states_commute_with_reordering_the_views(make: MakeD2) -> None:
+    processor, inputs, order = make(4), random_views(4), torch.tensor([2, 0, 3, 1])
+    node_fts, edge_fts, graph_fts, adj, hidden = inputs
+    reordered = Inputs(node_fts[order], edge_fts[order], graph_fts[order], adj, hidden)
+    torch.testing.assert_close(processor(*reordered), processor(*inputs)[order], rtol=0, atol=1e-12)
 
 
-def test_the_senders_all_are_heard_whatever_the_adjacency() -> None:
-    processor = GAT(16, senders="all").double()
-    inputs = random_inputs(16)._replace(adj=torch.eye(5, dtype=torch.bool).expand(2, 5, 5))
-    assert influences(processor, inputs).all()
+def test_adjacency_changes_nothing_for_views() -> None:
+    processor, inputs = GATv2D2(8).double(), random_views(8)
+    assert processor(*inputs._replace(adj=~inputs.adj)).equal(processor(*inputs))
 
 
-def test_adjacency_changes_nothing_where_all_are_heard() -> None:
-    processor, inputs = GAT(8, senders="all").double(), random_inputs(8)
-    assert processor(*inputs._replace(adj=~inputs.adj))[0].equal(processor(*inputs)[0])
+@pytest.mark.parametrize("field", ["node_fts", "edge_fts", "graph_fts"])
+@pytest.mark.parametrize("num_views", [3, 5])
+def test_other_than_four_views_are_refused(field: str, num_views: int) -> None:
+    inputs = random_views(4)
+    views = getattr(inputs, field)[[0] * num_views]
+    with pytest.raises(ValueError, match=rf"expected 4 views in .*{field}.*given \(.*{num_views}"):
+        GATv2D2(4).double()(*inputs._replace(**{field: views}))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
-def test_an_adjacency_of_zeros_and_ones_is_one_of_truth_values(dtype: torch.dtype) -> None:
-    processor, inputs = GAT(8).double(), random_inputs(8)
-    assert processor(*inputs._replace(adj=inputs.adj.to(dtype)))[0].equal(processor(*inputs)[0])
-
-
-def test_has_no_edge_states() -> None:
-    processor = GAT(4).double()
-    assert not processor.has_edge_states
-    assert processor(*random_inputs(4))[1] is None
-
-
-def test_without_layer_norm_states_keep_their_scale() -> None:
-    inputs, processor = random_inputs(8), GAT(8, layer_norm=False).double()
-    with torch.no_grad():
-        processor.skip.weight *= 100
-    assert processor(*inputs)[0].std() > 10
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_states_and_gradients_of_views_are_finite_in_low_precision(dtype: torch.dtype) -> None:
+    inputs, processor = random_views(16, dtype=torch.float32), GATv2D2(16, num_heads=2)
+    with torch.autocast("cpu", dtype=dtype):
+        states = results(processor, inputs._replace(node_fts=100 * inputs.node_fts))
+    assert_finite_with_gradients(processor, states)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -116,29 +99,6 @@ def test_a_node_that_hears_nobody_takes_the_mean_of_all(dtype: torch.dtype) -> N
     logits, value = torch.randn(2, 5, 5, 2, dtype=dtype), torch.randn(2, 5, 4, dtype=dtype)
     means = attend(logits, value, torch.zeros(2, 5, 5, dtype=torch.bool))
     torch.testing.assert_close(means, value.mean(dim=1, keepdim=True).expand_as(means))
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("senders", ["neighbours", "all"])
-def test_states_and_gradients_are_finite_in_low_precision(senders: Any, dtype: torch.dtype) -> None:
-    inputs, processor = random_inputs(16, dtype=torch.float32), GAT(16, num_heads=2, senders=senders)
-    with torch.autocast("cpu", dtype=dtype):
-        states = results(processor, inputs._replace(node_fts=100 * inputs.node_fts))
-    assert_finite_with_gradients(processor, states)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"hidden_dim": 0}, "expected hidden_dim ≥ 1 .*given 0"),
-        ({"num_heads": 0}, "expected .*num_heads ≥ 1 .*given .*0"),
-        ({"hidden_dim": 8, "num_heads": 3}, "num_heads .*that divides it, given 8 and 3"),
-        ({"senders": "neighbors"}, "expected senders .*neighbours.*all.*given .*neighbors"),
-    ],
-)
-def test_a_bad_argument_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GAT(**arguments)
 
 
 def test_leaky_relu_and_its_slope_equal_those_of_jax(clrs: Any) -> None:
@@ -155,16 +115,33 @@ def test_leaky_relu_and_its_slope_equal_those_of_jax(clrs: Any) -> None:
 NAMES = {**numbered("value", "skip", "query", "key", "edge", "graph"), "norm": "layer_norm"}
 
 
+def names_in_v2(num_heads: int) -> dict[str, str]:
+    """dm-haiku's names of the layers of GATv2; the linear ones are in the order in which dm-clrs makes them."""
+    scores = (f"attention.scores.{head}" for head in range(num_heads))
+    first = (f"attention.{name}" for name in ("value", "skip", "key", "query", "edge", "graph"))
+    return {**numbered(*first, *scores), "attention.norm": "layer_norm"}
+
+
+@pytest.mark.parametrize("kind", [GAT, GATv2])
 @pytest.mark.parametrize(
-    ("kind", "senders", "num_heads", "layer_norm"), [("GAT", "neighbours", 1, False), ("GATFull", "all", 2, True)]
+    ("suffix", "senders", "num_heads", "layer_norm"), [("", "neighbours", 1, False), ("Full", "all", 2, True)]
 )
 def test_equals_dm_clrs_with_copied_weights(
-    clrs: Any, kind: str, senders: Any, num_heads: int, layer_norm: bool
+    clrs: Any, kind: type[GAT | GATv2], suffix: str, senders: Any, num_heads: int, layer_norm: bool
 ) -> None:
-    theirs = getattr(clrs._src.processors, kind)
+    theirs = getattr(clrs._src.processors, kind.__name__ + suffix)
     assert_equals_dm_clrs(
-        randomised(GAT(8, num_heads=num_heads, senders=senders, layer_norm=layer_norm)),
+        randomised(kind(8, num_heads=num_heads, senders=senders, layer_norm=layer_norm)),
         random_inputs(8),
         lambda *x: theirs(8, nb_heads=num_heads, use_ln=layer_norm)(*x)[0],
-        NAMES,
+        NAMES if kind is GAT else names_in_v2(num_heads),
+    )
+
+
+def test_views_equal_dm_clrs_with_copied_weights(clrs: Any) -> None:
+    assert_equals_dm_clrs(
+        randomised(GATv2D2(8, num_heads=2)),
+        random_views(8, num_nodes=4),
+        lambda *x: clrs._src.processors.GATv2FullD2(8, nb_heads=2, use_ln=True).d2_forward(*x),
+        names_in_v2(num_heads=2),
     )

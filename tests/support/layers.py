@@ -4,7 +4,7 @@
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -40,6 +40,13 @@ def random_inputs(
     return Inputs(node_fts, edge_fts, graph_fts, adj, hidden)
 
 
+def random_words(hidden_dim: int, **sizes: Any) -> Inputs:
+    """Random inputs with features that stand for every word, and for none beyond."""
+    inputs, within = random_inputs(hidden_dim, **sizes), 0.99 * hidden_dim
+    node_fts, edge_fts, graph_fts = ((3 * x).clamp(-within, within) for x in inputs[:3])
+    return Inputs(node_fts, edge_fts, graph_fts, inputs.adj, inputs.hidden)
+
+
 def randomised(layer: Layer, std: float = 0.5) -> Layer:
     """The layer in double precision; no weight keeps a start at 0 or 1, where a mix-up would not be seen."""
     for parameter in layer.double().parameters():
@@ -50,9 +57,9 @@ def randomised(layer: Layer, std: float = 0.5) -> Layer:
 def variants(
     kind: Callable[..., Layer], options: Mapping[str, Sequence[Any]], std: float = 0.5
 ) -> dict[str, Callable[[int], Layer]]:
-    """Makers, from a width, of randomised layers with every combination of options, by what tells them apart."""
+    """Makers, from a width, of randomised layers that have every pair of options between them, by their options."""
     makers: dict[str, Callable[[int], Layer]] = {}
-    for chosen in product(*options.values()):
+    for chosen in pairwise(*options.values()):
         arguments = dict(zip(options, chosen, strict=True))
 
         def make(hidden_dim: int, arguments: dict[str, Any] = arguments) -> Layer:
@@ -60,6 +67,21 @@ def variants(
 
         makers[f"{kind.__name__}({', '.join(f'{name}={value}' for name, value in arguments.items())})"] = make
     return makers
+
+
+def pairwise(*options: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Choices of one value of each option, few, but so that every two values of two options are chosen together."""
+
+    def pairs(choice: tuple[int, ...]) -> set[Any]:
+        return set(combinations(enumerate(choice), 2)) if len(choice) > 1 else {choice}
+
+    every = list(product(*(range(len(values)) for values in options)))
+    missing = set().union(*map(pairs, every))
+    chosen = []
+    while missing:
+        chosen.append(max(every, key=lambda choice: len(pairs(choice) & missing)))  # the first of the best
+        missing -= pairs(chosen[-1])
+    return [tuple(values[i] for values, i in zip(options, choice, strict=True)) for choice in chosen]
 
 
 def results(
