@@ -93,6 +93,13 @@ class Split:
         """Whether it can be told from one of another algorithm of this name (see :meth:`Algorithm.fingerprint`)."""
         return isinstance(self.algorithm, KnownAlgorithm) or self.algorithm.fingerprint() is not None
 
+    @property
+    def num_samples(self) -> int:
+        """How many trajectories it has."""
+        is_known = isinstance(self.algorithm, KnownAlgorithm)
+        number = NUM_SAMPLES * (self.algorithm.samples_multiplier if is_known else 1)
+        return number if self.is_test else 2 * number
+
     def load(self, cache: Cache) -> Feedback[NumpyArray]:
         """Its trajectories, from the cache if they are there; of a test split only the first hint is kept."""
         return cache.get(self._key(), self._generate) if self.can_be_cached else self._generate()
@@ -121,12 +128,10 @@ class Split:
 
     def _sampling(self) -> dict[str, Any]:
         """The arguments of :func:`sample` besides the algorithm and the size."""
-        is_known = isinstance(self.algorithm, KnownAlgorithm)
-        num_samples = NUM_SAMPLES * (self.algorithm.samples_multiplier if is_known else 1)
         if self.is_test:
-            return {"num_samples": num_samples, "seed": TEST_SEED}
+            return {"num_samples": self.num_samples, "seed": TEST_SEED}
         args = train_sampler_args(self.algorithm, self.num_nodes)
-        return {"num_samples": 2 * num_samples, "seed": VALIDATION_SEED, **args}
+        return {"num_samples": self.num_samples, "seed": VALIDATION_SEED, **args}
 
     def _generate(self) -> Feedback[NumpyArray]:
         args = {"num_nodes": self.num_nodes, **self._sampling()}

@@ -4,6 +4,7 @@ Source: ``clrs/_src/evaluation.py`` of dm-clrs 2.0.3.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,11 @@ def counts(spec: Spec, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]
         logits: By probe name, of all outputs or of all hints.
         truth: The data of the same probes.
     """
+    return {name: count.sum(dim=0) for name, count in counts_by_graph(spec, logits, truth).items()}
+
+
+def counts_by_graph(spec: Spec, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`counts` adds up, of each graph on its own, [B, 3]."""
     predicted = definite(spec, logits)
     return {
         name: _counts(spec[name].type, predicted[name], true) for name, true in fuse_permutations(spec, truth).items()
@@ -60,18 +66,22 @@ def counts(spec: Spec, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]
 
 
 def _counts(type_: Type, predicted: Tensor, truth: Tensor) -> Tensor:
+    def total(terms: Tensor) -> Tensor:
+        return terms.reshape(len(truth), prod(truth.shape[1:])).sum(dim=1)
+
     match type_:
         case Type.MASK:
             scored = truth != MASKED
             positive, true = predicted > 0.5, truth > 0.5
             terms = [positive & true, positive & ~true, ~positive & true]
-            return torch.stack([(term & scored).sum() for term in terms])
+            return torch.stack([total(term & scored) for term in terms], dim=1)
         case Type.SCALAR:
-            error = (predicted - truth).double().square().sum()
-            return torch.stack([error, error.new_tensor(truth.numel()), error.new_zeros(())])
+            error = total((predicted - truth).double().square())
+            numbers = total(torch.ones_like(truth, dtype=torch.double))
+            return torch.stack([error, numbers, torch.zeros_like(error)], dim=1)
     scored = truth != MASKED
-    right = (predicted == truth) & scored
-    return torch.stack([right.sum(), scored.sum(), torch.zeros_like(right.sum())])
+    right = total((predicted == truth) & scored)
+    return torch.stack([right, total(scored), torch.zeros_like(right)], dim=1)
 
 
 def scores(spec: Spec, counts: Mapping[str, Tensor]) -> dict[str, float]:

@@ -1,0 +1,201 @@
+"""What a model got right of each instance of a split: the counts of which every score is made."""
+# Axes: B instances, T time.
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nar.batch import Batch, Feedback, NumpyArray, size_of
+from nar.datasets import Algorithm
+from nar.datasets.splits.cache import Cache
+from nar.datasets.splits.splits import TEST_SEED, Split, SplitBatches, draw
+from nar.model.metrics import counts_by_graph, fuse_permutations
+from nar.model.unroll import EncodeProcessDecode, Predictions
+from nar.specs import MASKED, Spec, Type
+
+NEVER = -1
+"""When predicted hints part from the true ones that they never part from."""
+STATES_IN_A_BATCH = 2**22
+"""Entries of edge states, over the hidden dimension, that a batch may have: 256 MiB at 16 numbers each."""
+
+
+class Question(NamedTuple):
+    """A set of instances of one algorithm.
+
+    Attributes:
+        algorithm: Its name, or one of a user's own.
+        num_nodes: As asked of the sampler: string matchers have 5/4 of a test's size.
+        family: Of its graphs; None for those of dm-clrs.
+        family_args: The family's parameters.
+        num_samples: How many; None for the official number.
+        with_hints: Whether whole trajectories are drawn, so that hints are scored.
+    """
+
+    algorithm: str | Algorithm
+    num_nodes: int
+    family: str | None = None
+    family_args: Mapping[str, int | float] = {}
+    num_samples: int | None = None
+    with_hints: bool = False
+
+    def draw(self, cache: Cache) -> tuple[Split, Feedback[NumpyArray]]:
+        """The instances, those of the official test split first; from the cache if it may have them."""
+        split = Split(self.algorithm, self.num_nodes, True, "nar", self.family, self.family_args)
+        if self.num_samples is None and not self.with_hints:
+            return split, split.load(cache)
+        args: dict[str, Any] = {} if self.family is None else {"graphs": self.family, **self.family_args}
+        number = split.num_samples if self.num_samples is None else self.num_samples
+        args |= {"num_nodes": self.num_nodes, "num_samples": number, "seed": TEST_SEED}
+        return split, draw(split.algorithm, "nar", hints="all" if self.with_hints else "first", **args)
+
+
+class Marks(NamedTuple):
+    """What is right of every instance.
+
+    Attributes:
+        outputs: Counts by output, [B, 3].
+        hints: Counts by hint, [T, B, 3], from time 1 on; nothing unless whole trajectories were drawn.
+        parted: The first time at which a predicted hint is not the true one, :data:`NEVER` if there is none, [B].
+        chance: What each output would score if it were guessed knowing nothing but how often there is something.
+    """
+
+    outputs: dict[str, NumpyArray]
+    hints: dict[str, NumpyArray]
+    parted: NumpyArray
+    chance: dict[str, float]
+
+    def arrays(self) -> dict[str, NumpyArray]:
+        """All of it by one name each, for a file."""
+        return {
+            **{f"output/{name}": value for name, value in self.outputs.items()},
+            **{f"hint/{name}": value for name, value in self.hints.items()},
+            **{f"chance/{name}": np.asarray(value) for name, value in self.chance.items()},
+            "parted": self.parted,
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NumpyArray]) -> "Marks":
+        """What :meth:`arrays` gave."""
+
+        def group(kind: str) -> dict[str, NumpyArray]:
+            return {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
+
+        chance = {name: float(value) for name, value in group("chance/").items()}
+        return cls(group("output/"), group("hint/"), arrays["parted"], chance)
+
+
+def mark(
+    model: EncodeProcessDecode, spec: Spec, split: Split, feedback: Feedback[NumpyArray], device: torch.device
+) -> Marks:
+    """What the model gets right of some instances; the same whatever the batches are that it is given.
+
+    Where a batch does not fit into memory, smaller ones are tried.
+
+    Args:
+        model: In evaluation mode, on `device`.
+        spec: The algorithm's probes.
+        split: Whose instances they are.
+        feedback: The instances; with more than one hint, hints are scored too.
+        device: To compute on.
+    """
+    batch_size = max(1, min(64, STATES_IN_A_BATCH // split.num_nodes**2))
+    while True:
+        batches = SplitBatches([(split, feedback)], batch_size)
+        try:
+            return _joined(spec, list(_marked(model, spec, batches, device)), feedback)
+        except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if batch_size == 1 or not _is_of_memory(error):
+                raise
+            batch_size //= 2
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    is_allocator = "DefaultCPUAllocator" in str(error)  # which raises a plain RuntimeError
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or is_allocator
+
+
+def _marked(
+    model: EncodeProcessDecode, spec: Spec, batches: SplitBatches, device: torch.device
+) -> Iterator[tuple[dict[str, NumpyArray], dict[str, NumpyArray], NumpyArray]]:
+    """The counts of outputs and of hints, and when hints part, batch by batch."""
+    with torch.inference_mode():
+        for index in range(len(batches)):
+            batch: Batch = batches[index]
+            feedback = batch.feedback.map(lambda x: x.to(device))
+            has_hints = bool(feedback.features.hints) and len(next(iter(feedback.features.hints.values()))) > 1
+            predictions: Predictions = model(batch.algorithm, feedback.features, with_hints=has_hints)
+            outputs = counts_by_graph(spec, predictions.outputs, feedback.outputs)
+            hints, parted = _marked_hints(spec, predictions, feedback) if has_hints else ({}, None)
+            number = len(feedback.features.lengths)
+            none = np.full(number, NEVER)
+            yield (
+                {name: value.cpu().numpy() for name, value in outputs.items()},
+                hints,
+                none if parted is None else parted,
+            )
+
+
+def _marked_hints(
+    spec: Spec, predictions: Predictions, feedback: Feedback[Tensor]
+) -> tuple[dict[str, NumpyArray], NumpyArray]:
+    """Counts by hint, [T, B, 3], and the first time at which one of them is wrong, [B]."""
+    time, graph = predictions.time, predictions.graph
+    truth = {name: feedback.features.hints[name][time, graph] for name in predictions.hints}
+    by_pair = counts_by_graph(spec, predictions.hints, truth)
+    num_times, num_graphs = int(feedback.features.lengths.max()), len(feedback.features.lengths)
+    hints, wrong = {}, np.zeros((num_times, num_graphs), dtype=bool)
+    at, of = time.cpu().numpy() - 1, graph.cpu().numpy()
+    for name, value in by_pair.items():
+        counts = value.cpu().numpy()
+        hints[name] = np.zeros((max(1, num_times - 1), num_graphs, 3), dtype=counts.dtype)
+        hints[name][at, of] = counts
+        if spec[name].type is Type.MASK:
+            wrong[at, of] |= counts[:, 1:].any(axis=-1)
+        elif spec[name].type is not Type.SCALAR:
+            wrong[at, of] |= counts[:, 0] < counts[:, 1]
+    return hints, np.where(wrong.any(axis=0), wrong.argmax(axis=0) + 1, NEVER)
+
+
+def _joined(
+    spec: Spec,
+    parts: list[tuple[dict[str, NumpyArray], dict[str, NumpyArray], NumpyArray]],
+    feedback: Feedback[NumpyArray],
+) -> Marks:
+    """The marks of all batches in the order of the instances."""
+    outputs = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    num_times = max((len(value) for part in parts for value in part[1].values()), default=0)
+
+    def padded(value: NumpyArray) -> NumpyArray:
+        return np.pad(value, ((0, num_times - len(value)), (0, 0), (0, 0)))
+
+    hints = {name: np.concatenate([padded(part[1][name]) for part in parts], axis=1) for name in parts[0][1]}
+    parted = np.concatenate([part[2] for part in parts])
+    return Marks(outputs, hints, parted, chance(spec, feedback.outputs, size_of(spec, feedback.features.inputs)))
+
+
+def chance(spec: Spec, outputs: Mapping[str, NumpyArray], num_nodes: int) -> dict[str, float]:
+    """What each output scores in expectation if it is guessed without a look at the input; scalars have no such score.
+
+    One of N nodes or of C classes is guessed; of a mask, that it holds everywhere.
+
+    Args:
+        spec: The algorithm's probes.
+        outputs: True ones, [B, ...].
+        num_nodes: N.
+    """
+    levels = {}
+    tensors = {name: torch.as_tensor(value) for name, value in outputs.items()}
+    for name, value in fuse_permutations(spec, tensors).items():
+        match spec[name].type:
+            case Type.MASK:
+                scored = value[value != MASKED]
+                share = float((scored > 0.5).double().mean()) if scored.numel() else 0.0
+                levels[name] = 2 * share / (1 + share)
+            case Type.CATEGORICAL:
+                levels[name] = 1 / spec[name].num_classes
+            case Type.POINTER | Type.PERMUTATION_POINTER | Type.MASK_ONE:
+                levels[name] = 1 / num_nodes
+    return levels
