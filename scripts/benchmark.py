@@ -2,7 +2,9 @@
 
 ``python scripts/benchmark.py train`` trains a Triplet-GMPNN (hidden 128, batches of 32) at n = 16,
 ``python scripts/benchmark.py forward`` runs one at n = 64. Each prints a table by algorithm and writes
-``scripts/benchmark_train.csv`` or ``scripts/benchmark_forward.csv``. Each library has a process of its own for each
+``scripts/benchmark_train.csv`` or ``scripts/benchmark_forward.csv``, row by row: ended, the same command goes on, and
+measures again only what was measured at another commit. All 30 algorithms are trained unless some are named: a chosen
+few would tell of themselves. Each library has a process of its own for each
 algorithm; both compute the same batches, on all cores, in turn: one step here, one there. Training counts everything
 that ``nar fit`` does in a step, with a data worker beside it; dm-clrs is given its batches ready, padded so that it
 compiles once. Peak memory is that of the process so far.
@@ -21,20 +23,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ALGORITHMS = [
-    "bfs",
-    "dijkstra",
-    "insertion_sort",
-    "kmp_matcher",
-    "quicksort",
-    "matrix_chain_order",
-    "floyd_warshall",
-    "heapsort",
-]
 FORWARD = ["bfs", "dijkstra", "insertion_sort"]
 SIZES = {"train": 16, "forward": 64}
 BATCH_SIZE = 32
@@ -263,27 +255,56 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from nar.datasets import ALGORITHMS
+
     algorithms = args.algorithms or (ALGORITHMS if args.what == "train" else FORWARD)
-    runs = [(args.what, algorithm, SIZES[args.what]) for algorithm in algorithms]
-    rows = []
-    for run in runs:
-        rows.append(measure(*run, args.number))
-        print(
-            " ".join(f"{name} {x:.3g}" if isinstance(x, float) else str(x) for name, x in rows[-1].items()), flush=True
-        )
+    path, commit = Path(__file__).parent / f"benchmark_{args.what}.csv", head()
+    known = read(path)
+    for algorithm in algorithms:
+        if known.get(algorithm, {}).get("commit") != commit:
+            known[algorithm] = {**measure(args.what, algorithm, SIZES[args.what], args.number), "commit": commit}
+            write(path, known)
+            print(
+                " ".join(f"{name} {x:.3g}" if isinstance(x, float) else str(x) for name, x in known[algorithm].items())
+            )
+    rows = [known[algorithm] for algorithm in algorithms]
     table = Table("", "algorithm", "n", "dm-clrs, ms", "nar, ms", "ratio", "dm-clrs, MB", "nar, MB", "ratio")
     for row in rows:
         numbers = [row[f"{library} {unit}"] for unit in ("ms", "MB") for library in LIBRARIES]
         numbers.insert(2, row["time ratio"])
         numbers.append(row["memory ratio"])
-        table.add_row(row["what"], row["algorithm"], str(row["num_nodes"]), *(f"{x:.3g}" for x in numbers))
+        table.add_row(row["what"], row["algorithm"], f"{row['num_nodes']:.0f}", *(f"{x:.3g}" for x in numbers))
     mean = math.exp(sum(math.log(row["time ratio"]) for row in rows) / len(rows))
     table.add_row(args.what, "geometric mean", "", "", "", f"{mean:.2f}", "", "", "")
     Console(width=120).print(table)
-    with (Path(__file__).parent / f"benchmark_{args.what}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+
+
+def head() -> str:
+    """The commit that is measured, marked if files have been changed since."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a table by algorithm."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = ("what", "algorithm", "commit")
+    return {row["algorithm"]: {k: v if k in texts else float(v) for k, v in row.items()} for row in rows}
+
+
+def write(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a table, in place of what was there when it is whole."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
-        writer.writerows({key: f"{x:.4g}" if isinstance(x, float) else x for key, x in row.items()} for row in rows)
+        for row in rows.values():
+            writer.writerow({key: f"{x:.4g}" if isinstance(x, float) else x for key, x in row.items()})
+    temporary.replace(path)
 
 
 if __name__ == "__main__":
