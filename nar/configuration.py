@@ -80,7 +80,7 @@ def _by_name(signature: inspect.Signature, bound: Mapping[str, Any]) -> dict[str
 
 
 def plain(value: Any) -> Any:
-    """A value as YAML holds it: an object by its class and the arguments that it was made with.
+    """A value as YAML holds it: an object by its class and the arguments it was made with, or by its `plain_value`.
 
     A dict with the key :data:`UNKNOWN` stands for what cannot be written so.
     """
@@ -94,6 +94,8 @@ def plain(value: Any) -> Any:
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if not isinstance(value, type) and hasattr(value, "plain_value"):
+        return plain(value.plain_value)
     own = getattr(value, "__dict__", {}).get("_made")
     arguments = _arguments_by_attributes(value) if own is None else own.arguments
     if arguments is None:

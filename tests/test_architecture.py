@@ -23,7 +23,7 @@ SHARED = ["nar.batch", "nar.noise", "nar.processor", "nar.tokenizer_files"]  # w
 FOR_LAYERS = ["nar.configuration", "nar.errors", "nar.processor", "nar.ops"]  # and nothing of CLRS-30
 # What the modules of a room import of the library, besides each other.
 ROOMS: dict[str, list[str]] = {
-    "nar": ["nar.moved"],
+    "nar": ["nar.moved", "nar.datasets", "nar.processors", "nar.training"],  # what users import from the top
     **dict.fromkeys(BASE, BASE),
     "nar.ops": BASE,
     **{module: [*BASE, *SHARED, "nar.ops"] for module in SHARED},
@@ -32,6 +32,16 @@ ROOMS: dict[str, list[str]] = {
     "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse"],
     "nar.analysis": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.training"],
     "nar.sweep": BASE,
+    "nar.evaluation": [
+        *BASE,
+        "nar.batch",
+        "nar.model",
+        "nar.training",
+        "nar.sweep",
+        "nar.datasets",
+        "nar.datasets.clrs30",
+        "nar.datasets.splits",
+    ],
     "nar.processors.asynchronous": [*FOR_LAYERS],
     "nar.processors.asynchronous.conv": [*FOR_LAYERS, "nar.processors.asynchronous", "nar.processors.sparse"],
     "nar.processors": [*FOR_LAYERS, "nar.processors.asynchronous"],
@@ -63,7 +73,7 @@ IMPORTERS = {
     "lightning": [
         "nar.training.base",
         "nar.analysis.callbacks",
-        "nar.training.checkpoint",
+        "nar.training.checkpoint_file",
         "nar.cli.train",
         "nar.training.progress",
         "nar.training.runs",

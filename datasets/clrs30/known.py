@@ -95,6 +95,11 @@ class _KnownAlgorithm(Algorithm):
     def __post_init__(self) -> None:
         self.spec = SPECS[self.name]
 
+    @property
+    def plain_value(self) -> str:
+        """What YAML and checkpoints hold of it (see :func:`nar.configuration.plain`)."""
+        return self.name
+
 
 KnownAlgorithm = _KnownAlgorithm  # no help of the command line lists what has an underscore as one to choose
 

@@ -171,10 +171,12 @@ class BaseReasoner(KeepsArguments, LightningModule):
         """The arguments of the data as plain values; of data of another kind, the algorithms alone.
 
         Args:
-            data: A data module; the one that the model is trained with if not given.
+            data: A data module; if not given, the one that the model is trained with, or was before it was saved.
         """
         trainer: Any = self._trainer
         data = trainer.datamodule if data is None and trainer is not None else data
+        if data is None and self.made_from is not None:
+            return dict(self.made_from.get("data", {"algorithms": self.algorithm_names()}))
         if not isinstance(data, KeepsArguments):
             return {"algorithms": self.algorithm_names()}
         arguments = {name: plain(x) for name, x in vars(data)["_made"].arguments.items()}

@@ -6,7 +6,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,11 +18,11 @@ from nar.model.unroll import DecayTo, EncodeProcessDecode, HintFeedback, HintMod
 from nar.noise import Noise
 from nar.processor import Processor
 from nar.specs import Spec, Type
-from nar.training.base import BaseReasoner
 from nar.training.execution import Execution
+from nar.training.pretrained import PretrainedReasoner
 
 
-class Reasoner(BaseReasoner):
+class Reasoner(PretrainedReasoner):
     """An :class:`~nar.model.unroll.EncodeProcessDecode` model that learns to execute algorithms.
 
     Logs the loss and, where scored, the score of every probe by name, and ``val/score``, the mean over the algorithms,
@@ -50,6 +50,7 @@ class Reasoner(BaseReasoner):
     """
 
     kind = "dense"
+    objects: ClassVar[Mapping[str, Any]] = {"processor": Processor, "latent_noise": Noise | None}
 
     def __init__(
         self,

@@ -15,10 +15,10 @@ from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparseEncodeProcessDecode, SparseHintMode, SparsePredictions
 from nar.sparse.scores import counts, losses, scores
 from nar.specs import Spec
-from nar.training.base import BaseReasoner
+from nar.training.pretrained import PretrainedReasoner
 
 
-class SparseReasoner(BaseReasoner):
+class SparseReasoner(PretrainedReasoner):
     """A :class:`~nar.sparse.model.SparseEncodeProcessDecode` model that learns to execute algorithms on sparse graphs.
 
     Logs the loss of every probe by name, the accuracy of every output, that of whole graphs, and ``val/score``, the

@@ -361,3 +361,11 @@ def test_the_state_of_an_optimiser_goes_by_the_names_of_parameters() -> None:
     assert other.param_groups[0]["param_names"] == ["c", "a", "b"]
     with pytest.raises(UserError, match="expected a state of the optimiser for 2 parameters"):
         optimiser(["a", "d"])[0].load_state_dict(one.state_dict())
+
+
+def test_a_checkpoint_has_algorithms_of_clrs_30_by_their_names(tmp_path: Path) -> None:
+    data = CLRS30(["bfs", "minimum"])
+    with (tmp_path / "model.ckpt").open("wb") as file:
+        write_checkpoint(file, Reasoner(data.specs, PGN(4)), data)
+    config = read_checkpoint(tmp_path / "model.ckpt")["nar_config"]
+    assert config["data"]["algorithms"] == ["bfs", "minimum"]
