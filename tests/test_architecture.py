@@ -29,7 +29,8 @@ ROOMS: dict[str, list[str]] = {
     **{module: [*BASE, *SHARED, "nar.ops"] for module in SHARED},
     "nar.model": [*BASE, *SHARED, "nar.ops"],
     "nar.sparse": [*BASE, *SHARED, "nar.ops"],
-    "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse"],
+    "nar.inference": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.datasets.engine", "nar.datasets.clrs30"],
+    "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse", "nar.inference"],
     "nar.analysis": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.training"],
     "nar.sweep": BASE,
     "nar.evaluation": [

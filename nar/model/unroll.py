@@ -192,6 +192,12 @@ class EncodeProcessDecode(nn.Module):
         order, counts, _, _ = shrinking(lengths) if num_steps is None else steady(lengths, num_steps)
         return self._steps(heads, features, order, counts, None)
 
+    def outputs(self, algorithm: str, states: States) -> dict[str, Tensor]:
+        """The logits of the outputs of graphs that have come to these states at their last step."""
+        heads = self.heads[algorithm]
+        assert isinstance(heads, Heads)
+        return decode(heads.output_decoders, states)
+
     def _steps(
         self,
         heads: "Heads",

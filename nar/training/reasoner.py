@@ -106,6 +106,26 @@ class Reasoner(PretrainedReasoner):
         """The losses of all probes and the penalties by name, and their sum, of penalties by their weights."""
         return self.execution.train(batch)
 
+    def run(
+        self,
+        *given: Any,
+        source: Any = None,
+        target: Any = None,
+        needle: Any = None,
+        weight: str | None = "weight",
+        names: Any = None,
+        steps: Any = "auto",
+        limit: int | None = None,
+    ) -> Any:
+        """The answer on data of your own, or a list of answers on a list of them: see :func:`nar.inference.run`.
+
+        ``run(data)``, or ``run(algorithm, data)`` for one of several algorithms.
+        """
+        from nar.inference import run
+
+        options = {"source": source, "target": target, "needle": needle, "weight": weight, "names": names}
+        return run(self, *given, **options, steps=steps, limit=limit)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of all output and hint losses, and of the penalties by their weights."""
         loss = super().training_step(batch, batch_idx)
