@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 RUNS := runs/quickstart
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types browser clean
 
 demo: $(VENV)/demo
 	$(BIN)/nar fit --config scripts/configs/quickstart.yaml $$(test -f $(RUNS)/last.ckpt && echo --ckpt_path last)
 	$(BIN)/nar test --ckpt_path $(RUNS)/best.ckpt
 
-test: lint types $(VENV)/torch-scatter
+test: lint types browser $(VENV)/torch-scatter
 	PYTHONSAFEPATH=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/test
@@ -39,6 +39,12 @@ $(VENV)/test: $(VENV)/demo
 $(VENV)/torch-scatter: $(VENV)/test
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation --no-deps torch-scatter
 	touch $@
+
+# The pages of nar view are opened in a real browser: where there is none, and a Debian, it comes from there.
+browser:
+	command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
 clean:
 	rm -rf $(VENV) build *.egg-info
