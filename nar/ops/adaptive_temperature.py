@@ -8,9 +8,9 @@ from torch import Tensor
 
 from nar.ops.precision import at_least_float32
 
-COEFFICIENTS = (-0.037, 0.481, -2.3, 4.917, -1.791)  # of H⁴, H³, H², H and 1
-LEAST_ENTROPY = 0.5  # nats; a softmax of no more than this is sharp enough
-EPSILON = 1e-9
+_COEFFICIENTS = (-0.037, 0.481, -2.3, 4.917, -1.791)  # of H⁴, H³, H², H and 1
+_LEAST_ENTROPY = 0.5  # nats; a softmax of no more than this is sharp enough
+_EPSILON = 1e-9
 
 
 def adaptive_temperature(logits: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
@@ -19,13 +19,13 @@ def adaptive_temperature(logits: Tensor, mask: Tensor | None = None, dim: int = 
     Args:
         logits: [..., D, ...].
         mask: True at what there is to choose from, broadcast to the logits; None for everything.
-        dim: Of the D choices.
+        dim: The axis of the D choices.
 
     Returns:
         [..., 1, ...]; 1 where there is no choice.
     """
     weights = masked_softmax(at_least_float32(logits), mask, dim)
-    entropy = -(weights * (weights + EPSILON).log()).sum(dim=dim, keepdim=True)
+    entropy = -(weights * (weights + _EPSILON).log()).sum(dim=dim, keepdim=True)
     return inverse_temperature(entropy).to(logits.dtype)
 
 
@@ -36,9 +36,9 @@ def inverse_temperature(entropy: Tensor) -> Tensor:
     polynomial was fitted by the authors; it is above 1 from H = 0.85 to 5.94 alone, which is that of 381 equal logits.
     """
     beta = torch.zeros_like(entropy)
-    for coefficient in COEFFICIENTS:
+    for coefficient in _COEFFICIENTS:
         beta = beta * entropy + coefficient
-    return torch.where(entropy > LEAST_ENTROPY, beta.clamp(min=1), 1)
+    return torch.where(entropy > _LEAST_ENTROPY, beta.clamp(min=1), 1)
 
 
 def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int) -> Tensor:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-Operand = tuple[Tensor | None, str] | tuple[Tensor | None, str, torch.dtype]
+_Operand = tuple[Tensor | None, str] | tuple[Tensor | None, str, torch.dtype]
 
 
-def check_shapes(operation: str, **operands: Operand) -> dict[str, int]:
+def check_shapes(operation: str, **operands: _Operand) -> dict[str, int]:
     """The size of every axis of an operation's operands, by its name.
 
     Args:
-        operation: Named in errors.
+        operation: The name of what is called, for errors.
         **operands: Each tensor with the names of its axes, such as ``(sent, "B S H")``, and with its dtype, if it is
             not to be of some floating-point type; None is not looked at.
 
@@ -55,9 +55,9 @@ def check_index(operation: str, name: str, index: Tensor, size: int) -> Tensor:
     What is compiled, traced or transformed has no values yet; there torch's own operations look at them when they run.
 
     Args:
-        operation: Named in errors, as `name` is.
-        name: The index's.
-        index: Any shape.
+        operation: The name of what is called, for errors.
+        name: Of the index, for errors.
+        index: Of any shape.
         size: The number of rows that it chooses among.
 
     Raises:
@@ -104,13 +104,13 @@ def differentiable_gradients(
     Args:
         plain: The formula.
         given: Its arguments; those that need no gradient get None.
-        gradient: Of its result.
+        gradient: Of the formula's result.
     """
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         # Of each argument a copy: one may have been made of another, which is not to be followed here.
         copies = [x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in given]
-        made = plain(*copies)
+        result = plain(*copies)
     wanted = [x for x in copies if isinstance(x, Tensor) and x.requires_grad]
-    found = iter(torch.autograd.grad(made, wanted, gradient, create_graph=again, allow_unused=True))
+    found = iter(torch.autograd.grad(result, wanted, gradient, create_graph=again, allow_unused=True))
     return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in copies)

@@ -1,4 +1,4 @@
-"""What is computed by kernels of our own on a GPU."""
+"""Whether an operation is to be computed by the library's own kernels for GPUs."""
 
 from functools import cache
 from importlib.util import find_spec

@@ -13,7 +13,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from nar.ops.affine import affine
 from nar.ops.channels import Channels, Rectified
 
-PLAIN_TENSORS = (nn.Parameter, Tensor)
+_PLAIN_TENSORS = (nn.Parameter, Tensor)
 
 
 class Linear(nn.Linear):
@@ -92,7 +92,7 @@ def _is_as_defined(module: nn.Module) -> bool:
     if module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks:
         return False
     for parameter in module._parameters.values():
-        if parameter is not None and type(parameter) not in PLAIN_TENSORS:
+        if parameter is not None and type(parameter) not in _PLAIN_TENSORS:
             return False
     return "forward" not in module.__dict__
 

@@ -14,13 +14,13 @@ from numba import njit
 from nar.ops import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
 
 Arrays = Any  # NumPy's, of one dtype, in C order
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+_Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-strict_njit: Compiler = njit(cache=True, nogil=True, error_model="numpy")
+strict_njit: _Compiler = njit(cache=True, nogil=True, error_model="numpy")
 """Compile as it is written: what is added up is so in the order of the loops, and NaN stays NaN."""
 
 # Not `fast`, which would take NaN for impossible: what diverged would look fine.
-reordering_njit: Compiler = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+reordering_njit: _Compiler = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 """Compile with sums in any order, without which a sum over one row would be no vector instructions."""
 
 TILE = 256

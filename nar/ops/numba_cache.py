@@ -30,15 +30,15 @@ from numba.core.caching import (
 
 from nar.sources import Module, sources_of
 
-ROOM = 2**20
+_ROOM = 2**20
 """Bytes that a folder must have room for; an algorithm has some 10⁵."""
 STAMP = b"nar 1 "
-"""What every stamp of ours begins with."""
+"""What every stamp that :func:`stamp` makes begins with."""
 SUM_LENGTH = hashlib.sha256().digest_size
 
 
 class Locator:
-    """What numba asks where to keep a function, and for a stamp of its source."""
+    """Finds the folder in which numba keeps a function, and a stamp of the function's source."""
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> Any:
@@ -48,7 +48,7 @@ class Locator:
         programs, and one that is gone with this process.
         """
         module = Module(function.__module__, file, function.__globals__.get("__package__") or "")
-        if not is_stamped(module):
+        if not _is_ours(module):
             return None
         kinds: list[Any] = [UserProvidedCacheLocator, InTreeCacheLocator, UserWideCacheLocator, InTemporaryFolder]
         for kind in kinds:
@@ -67,7 +67,7 @@ class InTemporaryFolder(InTreeCacheLocator):
         return temporary_folder().name
 
 
-def is_stamped(module: Module) -> bool:
+def _is_ours(module: Module) -> bool:
     """Whether what numba compiles of a module is kept by the rules of this file.
 
     It is if the module is of this library, or a user's own, or an installed one that imports this library.
@@ -159,10 +159,10 @@ class SummedCacheFile(IndexDataCacheFile):
 
 @cache
 def has_room(folder: str) -> bool:
-    """Whether files can be written there."""
+    """Whether files of as many bytes as an algorithm takes can be written into a folder."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(_ROOM))
             file.flush()
     except OSError:
         return False
@@ -171,7 +171,7 @@ def has_room(folder: str) -> bool:
 
 @cache
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """The same one at every call."""
+    """A folder that is removed when this process ends; the same at every call."""
     return tempfile.TemporaryDirectory(prefix="nar-numba-")
 
 

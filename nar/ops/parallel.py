@@ -1,6 +1,7 @@
-"""The parts of an operation on all cores, each part on one; and functions side by side, each on some.
+"""How the parts of an operation are shared out among cores, and functions side by side among halves of them.
 
-Calls of compiled functions that take long keep Python's threads out of each other's way.
+Threads are enough, as compiled functions run without holding Python's lock; what stays serial is Python's part in each
+call, which is why parts are not small.
 """
 
 import os
@@ -21,12 +22,12 @@ Result = TypeVar("Result")
 Part = tuple[slice, slice]  # some graphs, some rows of each
 
 PAIRS = 2048
-"""How many a thread takes at a time: enough that Python's part in it is small, and few enough to deal out evenly."""
+"""Pairs that a thread takes at a time: so many that Python's part in it is small, so few that they go out evenly."""
 
 num_threads = torch.get_num_threads()
 """How many cores there are to use, as torch found them or was told by ``OMP_NUM_THREADS``."""
 
-_here = local()  # of a thread that has some cores alone, its number of them
+_here = local()  # its `num_threads` is how many cores a thread may use, if it is to leave some to others
 
 
 def side_by_side(function: Callable[[Given], Result], parts: Sequence[Given]) -> list[Result]:

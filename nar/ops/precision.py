@@ -1,4 +1,4 @@
-"""In what floating-point type things are computed."""
+"""The floating-point types that operations compute in, where they are given half precision or several types."""
 
 import torch
 from torch import Tensor

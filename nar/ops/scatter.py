@@ -32,7 +32,7 @@ def scatter(
         src: [E, ...].
         index: The group of each row, [E].
         dim_size: N.
-        reduce: What to take.
+        reduce: What of each group to take.
         ptr: Where each group begins, and E, if `index` is in ascending order, [N + 1]; makes maxima faster.
         backend: What computes sums and maxima; None for what is faster: torch-scatter, if it is installed, for sums
             with a `ptr` and for maxima on a GPU, else PyTorch, and this alone in what torch compiles.
@@ -62,7 +62,7 @@ def scatter(
     if reduce == "max" and is_plain:
         return plain_max(src, index, dim_size)
     if reduce == "max":
-        top: Tensor = Max.apply(src, index, dim_size, ptr, backend)  # type: ignore[no-untyped-call]
+        top: Tensor = _ScatterMax.apply(src, index, dim_size, ptr, backend)  # type: ignore[no-untyped-call]
         return top
     total = _sum(src, index, dim_size, ptr, backend)
     if reduce == "sum":
@@ -105,8 +105,8 @@ def plain_max(src: Tensor, index: Tensor, dim_size: int) -> Tensor:
     return _without_empty_groups(top, index)
 
 
-class Max(torch.autograd.Function):
-    """The maximum of each group: values from any backend, and one gradient for all of them."""
+class _ScatterMax(torch.autograd.Function):
+    """The maximum of each group by any backend, with a gradient that is the same by all of them."""
 
     @staticmethod
     def forward(ctx: Any, src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend: Backend) -> Tensor:
@@ -153,7 +153,7 @@ def _without_empty_groups(top: Tensor, index: Tensor) -> Tensor:
 
 
 def _check_ptr(ptr: Tensor, index: Tensor, dim_size: int) -> None:
-    """Raise a :class:`ValueError` unless that is where the groups of a sorted index begin."""
+    """Raise a :class:`ValueError` unless `ptr` is where the groups of a sorted index begin."""
     if ptr.shape != (dim_size + 1,):
         raise ValueError(f"scatter: expected ptr {[dim_size + 1]}, given {list(ptr.shape)}")
     check_index("scatter", "ptr", ptr, len(index) + 1)
@@ -165,6 +165,7 @@ def _check_ptr(ptr: Tensor, index: Tensor, dim_size: int) -> None:
 
 
 def _sum(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend: Backend) -> Tensor:
+    """The sum of each group, [N, ...]."""
     if backend == "torch-scatter" and ptr is not None:
         import torch_scatter
 
@@ -174,5 +175,5 @@ def _sum(src: Tensor, index: Tensor, dim_size: int, ptr: Tensor | None, backend:
 
 
 def _like(index: Tensor, rows: Tensor) -> Tensor:
-    """What belongs to rows, with further axes of length 1."""
+    """A number for each row, [E] or [N], with as many axes as `rows` has, of length 1."""
     return index.view(-1, *[1] * (rows.dim() - 1))

@@ -19,11 +19,11 @@ def edge_max_message(*arguments: Any) -> Tensor:
     """The maxima, [N, H], from the arguments of :func:`nar.ops.edge_max_message.edge_max_message`."""
     *tensors, edges = arguments
     given = (tensor.contiguous() for tensor in alike(*tensors))
-    received: Tensor = EdgeMaxMessage.apply(*given, edges)  # type: ignore[no-untyped-call]
+    received: Tensor = _EdgeMaxMessage.apply(*given, edges)  # type: ignore[no-untyped-call]
     return received.to(tensors[1].dtype)
 
 
-class EdgeMaxMessage(torch.autograd.Function):
+class _EdgeMaxMessage(torch.autograd.Function):
     """The maxima, and the gradients of all arguments but the edges."""
 
     @staticmethod
@@ -43,7 +43,7 @@ class EdgeMaxMessage(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         *given, senders, order, ptr, winner, receivers = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
             edges = Edges(senders, receivers, order, ptr)
@@ -53,6 +53,7 @@ class EdgeMaxMessage(torch.autograd.Function):
         grad_sent, grad_heard, grad_edge = torch.zeros_like(sent), torch.empty_like(heard), torch.empty_like(edge)
 
         def compute(part: tuple[int, int]) -> tuple[slice, Tensor, list[Tensor]]:
+            # Senders are anywhere, so threads cannot share their gradients; each has those from its first to its last.
             of_part = senders[ptr[part[0]] : ptr[part[1]]]
             some = slice(int(of_part.min()), int(of_part.max()) + 1) if len(of_part) else slice(0, 0)
             grad_some, grad_weights = torch.empty_like(sent[some]), [torch.empty_like(weight) for weight in weights]
@@ -72,7 +73,7 @@ class EdgeMaxMessage(torch.autograd.Function):
 
 
 def parts_of(ptr: Tensor) -> list[tuple[int, int]]:
-    """Receivers from one to another for each core, with about equally many edges."""
+    """For each core the first receiver of its part and the one behind the last, with about equally many edges."""
     num_nodes, num_edges = len(ptr) - 1, int(ptr[-1])
     shares = torch.arange(1, num_threads, device=ptr.device) * num_edges // num_threads
     bounds = [0, *torch.searchsorted(ptr, shares).clamp(max=num_nodes).tolist(), num_nodes]

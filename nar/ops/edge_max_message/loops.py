@@ -8,12 +8,12 @@ import numpy as np
 
 from nar.ops.loops import Arrays, product, rectify, rectify_backward, reordering_njit, strict_njit
 
-NOBODY = -2  # hears no one
-SEVERAL = -1  # have the maximum
+_NOBODY = -2  # hears no one
+_SEVERAL = -1  # have the maximum
 
 
 @strict_njit
-def affine(x: Arrays, weight: Arrays, bias: Arrays, out: Arrays) -> None:
+def _affine(x: Arrays, weight: Arrays, bias: Arrays, out: Arrays) -> None:
     """Write ``weight x + bias`` for rows x."""
     np.dot(x, weight.T, out)
     for row in range(out.shape[0]):
@@ -22,7 +22,7 @@ def affine(x: Arrays, weight: Arrays, bias: Arrays, out: Arrays) -> None:
 
 
 @strict_njit
-def end_of_part(ptr: Arrays, begin: int, last: int, at_once: int) -> int:
+def _end_of_part(ptr: Arrays, begin: int, last: int, at_once: int) -> int:
     """The receiver behind those from `begin` that have no more than `at_once` edges together; one at least."""
     end = begin + 1
     while end < last and ptr[end + 1] - ptr[begin] <= at_once:
@@ -31,7 +31,7 @@ def end_of_part(ptr: Arrays, begin: int, last: int, at_once: int) -> int:
 
 
 @strict_njit
-def most_edges(ptr: Arrays, first: int, last: int, at_once: int) -> int:
+def _most_edges(ptr: Arrays, first: int, last: int, at_once: int) -> int:
     """How many edges the largest part of the receivers from `first` to `last` has at most."""
     most = min(at_once, int(ptr[last] - ptr[first]))
     for r in range(first, last):
@@ -103,26 +103,26 @@ def edge_max_message(
         last: The receiver behind the last.
         at_once: How many edges a part has, unless they are one receiver's.
         received: Written, [N, H]; 0 of a node that hears no one.
-        winner: Written, [N, H]: which edge in this order has the maximum, or :data:`SEVERAL` or :data:`NOBODY`.
+        winner: Written, [N, H]: which edge in this order has the maximum, or :data:`_SEVERAL` or :data:`_NOBODY`.
     """
     width = sent.shape[1]
-    room = most_edges(ptr, first, last, at_once)
+    room = _most_edges(ptr, first, last, at_once)
     all_rows = np.empty((room, edge.shape[1]), sent.dtype)
     all_1, all_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
     begin = first
     while begin < last:
-        end = end_of_part(ptr, begin, last, at_once)
+        end = _end_of_part(ptr, begin, last, at_once)
         start, number = ptr[begin], ptr[end] - ptr[begin]
         layer_1, layer_2 = all_1[:number], all_2[:number]
         first_layer(sent, heard, edge, edge_weight, senders, order, ptr, begin, end, all_rows[:number], layer_1)
         np.dot(layer_1, weight_1.T, layer_2)
         rectify(layer_2, bias_1)
         messages = layer_1  # in its place: the first layer is not needed any more
-        affine(layer_2, weight_2, bias_2, messages)
+        _affine(layer_2, weight_2, bias_2, messages)
         for r in range(begin, end):
             if ptr[r] == ptr[r + 1]:
                 received[r] = 0
-                winner[r] = NOBODY
+                winner[r] = _NOBODY
                 continue
             received[r] = messages[ptr[r] - start]
             winner[r] = ptr[r]
@@ -131,7 +131,7 @@ def edge_max_message(
                     message, best = messages[e - start, h], received[r, h]
                     wins = (message > best) | (message != message)
                     received[r, h] = message if wins else best
-                    winner[r, h] = e if wins else (SEVERAL if message == best else winner[r, h])
+                    winner[r, h] = e if wins else (_SEVERAL if message == best else winner[r, h])
         begin = end
 
 
@@ -169,7 +169,7 @@ def edge_max_message_backward(
     senders from `first_sender` on and of weights are what these receivers add to them.
     """
     width = sent.shape[1]
-    room = most_edges(ptr, first, last, at_once)
+    room = _most_edges(ptr, first, last, at_once)
     all_rows = np.empty((room, edge.shape[1]), sent.dtype)
     all_1, all_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
     all_grad_1, all_grad_2 = np.empty((room, width), sent.dtype), np.empty((room, width), sent.dtype)
@@ -182,7 +182,7 @@ def edge_max_message_backward(
         total[:] = 0
     begin = first
     while begin < last:
-        end = end_of_part(ptr, begin, last, at_once)
+        end = _end_of_part(ptr, begin, last, at_once)
         start, number = ptr[begin], ptr[end] - ptr[begin]
         rows, layer_1, layer_2 = all_rows[:number], all_1[:number], all_2[:number]
         grad_1, grad_2 = all_grad_1[:number], all_grad_2[:number]
@@ -190,16 +190,16 @@ def edge_max_message_backward(
         np.dot(layer_1, weight_1.T, layer_2)
         rectify(layer_2, bias_1)
         messages = grad_1  # before gradients are written there
-        if (winner[begin:end] == SEVERAL).any():  # else messages themselves are not asked for
-            affine(layer_2, weight_2, bias_2, messages)
+        if (winner[begin:end] == _SEVERAL).any():  # else messages themselves are not asked for
+            _affine(layer_2, weight_2, bias_2, messages)
         grad_2[:] = 0
         for r in range(begin, end):
             for h in range(width):
                 g, e = gradient[r, h], winner[r, h]
-                if e == NOBODY:
+                if e == _NOBODY:
                     continue
                 grad_bias_2[h] += g
-                if e != SEVERAL:
+                if e != _SEVERAL:
                     _entry_backward(g, h, e - start, layer_2, weight_2, grad_2, grad_weight_2)
                     continue
                 low, high = ptr[r] - start, ptr[r + 1] - start

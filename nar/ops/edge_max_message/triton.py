@@ -19,7 +19,7 @@ from nar.ops.max_message.reference import plain_messages
 from nar.ops.precision import alike
 from nar.ops.scatter import scatter
 
-EDGES = 16  # that a program takes at a time: the least that a product of matrices has
+_EDGES = 16  # that a program takes at a time: the least that a product of matrices has
 EDGES_BACKWARD = 2**15  # whose messages are there at a time, unless one receiver has more
 
 
@@ -27,7 +27,7 @@ def fits(*arguments: Tensor) -> bool:
     """Whether weights fit beside one another into the memory that a program's threads share; in float32 alone."""
     _, heard, edge, *_ = alike(*arguments)
     width, num_features = _padded(heard.shape[1]), _padded(edge.shape[1])
-    needed = 4 * width * (2 * width + num_features + EDGES)
+    needed = 4 * width * (2 * width + num_features + _EDGES)
     properties: Any = torch.cuda.get_device_properties(heard.device)
     return bool(heard.dtype == torch.float32 and needed <= properties.shared_memory_per_block_optin)
 
@@ -36,11 +36,11 @@ def edge_max_message(*arguments: Any) -> Tensor:
     """The maxima, [N, H], from the arguments of :func:`nar.ops.edge_max_message.edge_max_message`."""
     *tensors, edges = arguments
     given = (tensor.contiguous() for tensor in alike(*tensors))
-    received: Tensor = EdgeMaxMessage.apply(*given, edges)  # type: ignore[no-untyped-call]
+    received: Tensor = _EdgeMaxMessage.apply(*given, edges)
     return received.to(tensors[1].dtype)
 
 
-class EdgeMaxMessage(torch.autograd.Function):
+class _EdgeMaxMessage(torch.autograd.Function):
     """The maxima, and the gradients of all arguments but the edges, of whose messages some are computed at a time."""
 
     @staticmethod
@@ -56,7 +56,7 @@ class EdgeMaxMessage(torch.autograd.Function):
             *(width, num_features),
             WIDTH=_padded(width),
             FEATURES=_padded(num_features),
-            EDGES=EDGES,
+            EDGES=_EDGES,
             PRECISION=precision,
             num_stages=1,
         )
@@ -65,7 +65,7 @@ class EdgeMaxMessage(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         if has_to_be_differentiable(gradient):
             given, edges = ctx.saved_tensors[:8], Edges(*ctx.saved_tensors[8:])
             return differentiable_gradients(plain_edge_max_message, (*given, edges), gradient)
@@ -103,8 +103,8 @@ def _parts(ptr: list[int]) -> list[tuple[int, int]]:
     return list(zip(bounds, [*bounds[1:], len(ptr) - 1], strict=True))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _edge_max_message(  # type: ignore[no-untyped-def]
+@triton.jit
+def _edge_max_message(
     sent,
     heard,
     edge,

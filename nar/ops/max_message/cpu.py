@@ -1,6 +1,7 @@
 """The maximum of messages between all pairs of nodes on a CPU: parts of a batch on all cores, each part by loops."""
 # Axes: B graphs, S sender, R receiver, H hidden, K channels. What belongs to an edge is [B, S, R, ...].
 
+import itertools
 from typing import Any
 
 import torch
@@ -17,44 +18,44 @@ def max_message(*arguments: Any) -> Tensor:
     """The maxima, [B, R, H], from the arguments of :func:`nar.ops.max_message.reference.plain_max_message`."""
     *tensors, is_heard, lowest = arguments
     given = (tensor.contiguous() for tensor in alike(*tensors))
-    received: Tensor = MaxMessage.apply(*given, is_heard, lowest)  # type: ignore[no-untyped-call]
+    received: Tensor = _MaxMessage.apply(*given, is_heard, lowest)  # type: ignore[no-untyped-call]
     return received.to(tensors[1].dtype)
 
 
-class MaxMessage(torch.autograd.Function):
+class _MaxMessage(torch.autograd.Function):
     """The maxima, and the gradients of all arguments."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """The maxima."""
         *given, is_heard, lowest = arguments
-        sent, heard, edge, edge_weight, weight_1, *weights = given
-        weights = [edge_weight.T.contiguous(), weight_1.T.contiguous(), *weights]
+        sent, heard, edge, edge_weight, weight_1, *others = given
+        weights = [edge_weight.T.contiguous(), weight_1.T.contiguous(), *others]
+        keeps = any(ctx.needs_input_grad)
 
         def compute(part: Part) -> tuple[Tensor, ...]:
-            some = _part(sent, heard, edge, is_heard, part)
-            second = sent.new_empty(len(some[2]), heard.shape[-1])
-            received = torch.empty_like(some[1])
+            *features, hears = _operands(sent, heard, edge, is_heard, part)
+            _, of_receivers, pairs = features
+            second = pairs.new_empty(len(pairs), heard.shape[-1])
+            received = torch.empty_like(of_receivers)
             sender = torch.empty_like(received, dtype=torch.int32)
-            loops.max_message(*arrays(*some[:3], *weights, some[3]), lowest, *arrays(second, received, sender))
-            return second, received, sender
+            loops.max_message(*arrays(*features, *weights, hears), lowest, *arrays(second, received, sender))
+            return (received, second, sender) if keeps else (received,)
 
         num_graphs, num_senders, num_receivers = edge.shape[:3]
         parts = parts_of(num_graphs, num_receivers, num_senders)
-        keeps = any(ctx.needs_input_grad)
-        made = in_parallel(lambda part: compute(part) if keeps else compute(part)[1:2], parts)
+        results = in_parallel(compute, parts)
         received = torch.empty_like(heard)
-        for part, of_part in zip(parts, made, strict=True):
-            received[part] = of_part[1 if keeps else 0]
+        for part, (of_part, *_) in zip(parts, results, strict=True):
+            received[part] = of_part
         if keeps:
             ctx.parts, ctx.lowest = parts, lowest
-            kept = [tensor for of_part in made for tensor in of_part]
-            ctx.save_for_backward(*given, is_heard, *weights[:2], *kept)
+            ctx.save_for_backward(*given, is_heard, *weights[:2], *itertools.chain(*results))
         return received
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         given, (is_heard, edge_weight, weight_1, *kept) = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_max_message, (*given, is_heard, ctx.lowest), gradient)
@@ -63,24 +64,25 @@ class MaxMessage(torch.autograd.Function):
         grad_heard, grad_edge = torch.empty_like(heard), torch.empty_like(edge)
 
         def compute(index: int) -> tuple[Tensor, ...]:
-            part = ctx.parts[index]
-            *some, is_some_heard = _part(sent, heard, edge, is_heard, part)
-            given = (gradient[part].contiguous(), *some, edge_weight, weight_1, weight_2, bias_2, is_some_heard)
-            grad_some = [torch.zeros_like(tensor) for tensor in some]
+            graphs, receivers = part = ctx.parts[index]
+            received, second, sender = kept[3 * index : 3 * index + 3]
+            *features, hears = _operands(sent, heard, edge, is_heard, part)
+            given = (gradient[part].contiguous(), *features, edge_weight, weight_1, weight_2, bias_2, hears)
+            grad_features = [torch.zeros_like(feature) for feature in features]
             grad_weights = [torch.zeros_like(weight) for weight in weights]
-            loops.max_message_backward(*arrays(*given, *kept[3 * index : 3 * index + 3], *grad_some, *grad_weights))
-            graphs, receivers = part
-            grad_heard[part] = grad_some[1]
-            grad_edge[graphs, :, receivers] = grad_some[2].view_as(grad_edge[graphs, :, receivers])
-            return grad_some[0], *grad_weights
+            written = (*grad_features, *grad_weights)
+            loops.max_message_backward(*arrays(*given, second, received, sender, *written))
+            of_senders, grad_heard[part], of_pairs = grad_features
+            grad_edge[graphs, :, receivers] = of_pairs.view_as(grad_edge[graphs, :, receivers])
+            return of_senders, *grad_weights  # to which other parts add theirs
 
         gradients = in_parallel(compute, range(len(ctx.parts)))
         grad_sent, grad_edge_weight, grad_weight_1, *grad_weights = summed(sent, ctx.parts, gradients)
         return grad_sent, grad_heard, grad_edge, grad_edge_weight.T, grad_weight_1.T, *grad_weights, None, None
 
 
-def _part(sent: Tensor, heard: Tensor, edge: Tensor, is_heard: Tensor | None, part: Part) -> tuple[Tensor, ...]:
-    """What a part needs of these, each contiguous; edges as rows."""
+def _operands(sent: Tensor, heard: Tensor, edge: Tensor, is_heard: Tensor | None, part: Part) -> tuple[Tensor, ...]:
+    """A part of each argument, contiguous; of `edge` and `is_heard` with one row for each pair."""
     graphs, receivers = part
     pairs = edge[graphs, :, receivers].flatten(0, 2).contiguous()
     hears = edge.new_empty(0, dtype=torch.bool) if is_heard is None else is_heard[graphs, :, receivers].flatten()

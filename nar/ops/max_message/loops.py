@@ -25,7 +25,7 @@ from nar.ops.loops import (
 
 
 @strict_njit
-def first_layer(line: int, sent: Arrays, heard: Arrays, edge: Arrays, edge_weight: Arrays, out: Arrays) -> None:
+def _first_layer(line: int, sent: Arrays, heard: Arrays, edge: Arrays, edge_weight: Arrays, out: Arrays) -> None:
     """Write ``ReLU(sent_i + heard_j + We edge_ij)`` for the lines (graph, i) from `line` on, [lines · R, H]."""
     num_senders, num_receivers = sent.shape[1], heard.shape[1]
     product(edge, edge_weight, out)
@@ -81,7 +81,7 @@ def max_message(
     for line in range(0, num_lines, step):
         begin, end = line * num_receivers, min(line + step, num_lines) * num_receivers
         some, some_second = tile[: end - begin], second[begin:end]
-        first_layer(line, sent, heard, edge[begin:end], edge_weight, some)
+        _first_layer(line, sent, heard, edge[begin:end], edge_weight, some)
         np.dot(some, weight_1, some_second)
         rectify(some_second, bias_1)
         np.dot(some_second, weight_2.T, some)  # messages take the first layer's place
@@ -101,7 +101,7 @@ def max_message(
 
 
 @reordering_njit
-def ties_backward(
+def _ties_backward(
     gradient: Arrays,
     weight_2: Arrays,
     bias_2: Arrays,
@@ -177,7 +177,7 @@ def max_message_backward(
     has_ties = (sender < 0).any()
     of_ties = np.zeros_like(second if has_ties else second[:0])
     if has_ties:
-        ties_backward(
+        _ties_backward(
             gradient, weight_2, bias_2, is_heard, second, received, sender, of_ties, grad_weight_2, grad_bias_2
         )
     for line in range(0, num_lines, step):
@@ -203,7 +203,7 @@ def max_message_backward(
                     for k in range(width):
                         grad_weight_2[h, k] += part * second[pair, k]
         rectify_backward(grad_second, second[begin:end], grad_bias_1)
-        first_layer(line, sent, heard, edge[begin:end], edge_weight, first)
+        _first_layer(line, sent, heard, edge[begin:end], edge_weight, first)
         product_backward(grad_second, first, weight_1, grad_first, grad_weight_1)
         for row in range(end - begin):
             b, s = divmod(line + row // num_receivers, num_senders)

@@ -19,8 +19,8 @@ from nar.ops.border import has_to_be_differentiable
 from nar.ops.max_message.reference import UNHEARD
 from nar.ops.precision import at_least_float32
 
-SENDERS = 16  # that a program of the first layer's gradient reads at a time
-BITS = 32  # of a word
+_SENDERS = 16  # that a program of the first layer's gradient reads at a time
+_BITS = 32  # of a word
 
 
 def max_message(
@@ -36,13 +36,13 @@ def max_message(
     lowest: float = UNHEARD,
 ) -> Tensor:
     """The maxima, [B, R, H], from the arguments of :func:`nar.ops.max_message.reference.plain_max_message`."""
-    first = FirstLayer.apply(*(x.contiguous() for x in (sent, heard, edge, edge_weight)))
+    first = _FirstLayer.apply(*(x.contiguous() for x in (sent, heard, edge, edge_weight)))
     messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
 
 
-class FirstLayer(torch.autograd.Function):
+class _FirstLayer(torch.autograd.Function):
     """``ReLU(sent_i + heard_j + We edge_ij)``, [B, S, R, H]."""
 
     @staticmethod
@@ -57,7 +57,7 @@ class FirstLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         edge, weight, first = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
             grad_sum = gradient * (first > 0)
@@ -65,7 +65,7 @@ class FirstLayer(torch.autograd.Function):
         else:
             grad_sum, grad_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
             _first_layer_backward[_rows(first)](
-                gradient.contiguous(), first, grad_sum, grad_heard, *_sizes(first), **_blocks(first), BLOCK=SENDERS
+                gradient.contiguous(), first, grad_sum, grad_heard, *_sizes(first), **_blocks(first), BLOCK=_SENDERS
             )
         grad_edge = (grad_sum @ weight.to(grad_sum.dtype)).to(edge.dtype)
         grad_weight = grad_sum.flatten(0, 2).mT @ edge.flatten(0, 2).to(grad_sum.dtype)
@@ -80,12 +80,12 @@ class MaxOverSenders(torch.autograd.Function):
         """The maxima."""
         messages = messages.contiguous()
         is_heard = None if is_heard is None else is_heard.contiguous()
-        num_words = triton.cdiv(messages.shape[1], BITS)
+        num_words = triton.cdiv(messages.shape[1], _BITS)
         received = messages.new_empty(_received(messages))
         bits = received.new_empty(num_words, *received.shape, dtype=torch.int32)
         lowest = max(lowest, torch.finfo(messages.dtype).min)
         _max_over_senders[_rows(messages)](
-            messages, is_heard, lowest, received, bits, *_sizes(messages), **_blocks(messages), BITS=BITS
+            messages, is_heard, lowest, received, bits, *_sizes(messages), **_blocks(messages), BITS=_BITS
         )
         ctx.save_for_backward(bits)
         ctx.num_senders = messages.shape[1]
@@ -97,13 +97,13 @@ class MaxOverSenders(torch.autograd.Function):
         (bits,) = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
             sender = torch.arange(ctx.num_senders, device=bits.device)
-            is_best = (bits[sender // BITS] >> (sender % BITS)[:, None, None, None]) & 1  # [S, B, R, H]
+            is_best = (bits[sender // _BITS] >> (sender % _BITS)[:, None, None, None]) & 1  # [S, B, R, H]
             shares = is_best * (gradient / is_best.sum(dim=0).clamp(min=1))
             return shares.transpose(0, 1), None, None
         num_graphs, num_receivers, width = gradient.shape
         grad_messages = gradient.new_empty(num_graphs, ctx.num_senders, num_receivers, width)
         _max_over_senders_backward[_rows(grad_messages)](
-            gradient.contiguous(), bits, grad_messages, *_sizes(grad_messages), **_blocks(grad_messages), BITS=BITS
+            gradient.contiguous(), bits, grad_messages, *_sizes(grad_messages), **_blocks(grad_messages), BITS=_BITS
         )
         return grad_messages, None, None
 

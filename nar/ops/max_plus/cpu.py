@@ -13,17 +13,17 @@ from nar.ops.max_plus.reference import plain_max_plus
 from nar.ops.parallel import arrays, in_parallel
 from nar.ops.precision import alike
 
-LANES = 32  # columns that are computed at a time, where there are as many
+_LANES = 32  # columns that are computed at a time, where there are as many
 ENTRIES = 2**14  # of each matrix that are computed at a time: they fit into a core's cache
 
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
     """The product [B, N, N, F] of two such tensors."""
-    product: Tensor = MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
+    product: Tensor = _MaxPlus.apply(*alike(a, b))  # type: ignore[no-untyped-call]
     return product.to(a.dtype)
 
 
-class MaxPlus(torch.autograd.Function):
+class _MaxPlus(torch.autograd.Function):
     """The product, and the gradients of both."""
 
     @staticmethod
@@ -31,7 +31,7 @@ class MaxPlus(torch.autograd.Function):
         """The product."""
         given = (a, b)
         a, b = a.permute(0, 3, 1, 2).contiguous(), b.permute(0, 3, 1, 2)
-        b = pad(b, (0, -b.shape[-1] % LANES), value=-torch.inf).contiguous()
+        b = pad(b, (0, -b.shape[-1] % _LANES), value=-torch.inf).contiguous()
         product = torch.empty_like(b)
         in_parallel(lambda part: loops.max_plus(*arrays(*part)), _parts(a, b, product))
         ctx.save_for_backward(*given, a, b, product)

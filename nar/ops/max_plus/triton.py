@@ -19,11 +19,11 @@ from nar.ops.precision import alike
 
 def max_plus(a: Tensor, b: Tensor) -> Tensor:
     """The product, [B, N, N, F], of two such tensors."""
-    product: Tensor = MaxPlus.apply(*(x.contiguous() for x in alike(a, b)))
+    product: Tensor = _MaxPlus.apply(*(x.contiguous() for x in alike(a, b)))
     return product.to(a.dtype)
 
 
-class MaxPlus(torch.autograd.Function):
+class _MaxPlus(torch.autograd.Function):
     """The product; for its gradient it is held how many sums each maximum is equal to."""
 
     @staticmethod

@@ -16,18 +16,18 @@ from nar.ops.precision import alike
 def edge_logits(*arguments: Tensor) -> Tensor:
     """The logits [B, S, R] from the arguments of :func:`nar.ops.pointer_logits.reference.plain_edge_logits`."""
     given = (argument.contiguous() for argument in alike(*arguments))
-    logits: Tensor = EdgeLogits.apply(*given)  # type: ignore[no-untyped-call]
+    logits: Tensor = _EdgeLogits.apply(*given)  # type: ignore[no-untyped-call]
     return logits.to(arguments[0].dtype)
 
 
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """The logits [B, M, N] from source [B, M, H], target [B, N, H] and weight [H]."""
     given = (argument.contiguous() for argument in alike(source, target, weight))
-    logits: Tensor = ProductLogits.apply(*given)  # type: ignore[no-untyped-call]
+    logits: Tensor = _ProductLogits.apply(*given)  # type: ignore[no-untyped-call]
     return logits.to(source.dtype)
 
 
-class EdgeLogits(torch.autograd.Function):
+class _EdgeLogits(torch.autograd.Function):
     """The logits, for whose gradients of what is as large as edges times H the second argument alone is held."""
 
     @staticmethod
@@ -36,46 +36,41 @@ class EdgeLogits(torch.autograd.Function):
         source, target, weight, x, x_weight, *of_states = arguments
         if not of_states:
             of_states = [x.new_empty(shape) for shape in ((0, 0), (0, 0), (0,), (0, 0))]
-        data, *weights = of_states
-        first_weight, first_bias, states_weight = weights
-        x_weight, weights = (
-            x_weight.T.contiguous(),
-            [first_weight.T.contiguous(), first_bias, states_weight.T.contiguous()],
-        )
+        data, first_weight, first_bias, states_weight = of_states
+        x_weight = x_weight.T.contiguous()
+        weights = (first_weight.T.contiguous(), first_bias, states_weight.T.contiguous())
         logits = x.new_empty(x.shape[:3])
+        keeps = any(ctx.needs_input_grad)
 
-        def compute(part: Part) -> Tensor:
+        def compute(part: Part) -> Tensor | None:
             graphs, _ = part
-            some = (source[graphs], target[part], weight, _rows(x, part), x_weight, _rows(data, part))
-            second = x.new_empty(len(some[3]), source.shape[-1])
-            loops.edge_logits(*arrays(*some, *weights, second, logits[part]))
-            return second
+            pairs = _rows(x, part)
+            given = (source[graphs], target[part], weight, pairs, x_weight, _rows(data, part), *weights)
+            second = pairs.new_empty(len(pairs), source.shape[-1])
+            loops.edge_logits(*arrays(*given, second, logits[part]))
+            return second if keeps else None
 
         parts = parts_of(*x.shape[:3])
-        if any(ctx.needs_input_grad):
-            kept = in_parallel(compute, parts)
+        kept = in_parallel(compute, parts)
+        if keeps:
             ctx.parts = parts
             ctx.num_arguments = len(arguments)
             ctx.save_for_backward(*arguments, data, x_weight, *weights, *kept)
-        else:
-            in_parallel(lambda part: (compute(part), None)[1], parts)
         return logits
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         arguments, saved = ctx.saved_tensors[: ctx.num_arguments], ctx.saved_tensors[ctx.num_arguments :]
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_edge_logits, arguments, gradient)
         source, target, weight, x = arguments[:4]
-        data, x_weight, *weights = saved[:5]
-        kept = saved[5:]
+        (data, x_weight, *weights), kept = saved[:5], saved[5:]
         gradient = gradient.contiguous()
         grad_target, grad_x, grad_data = torch.zeros_like(target), torch.empty_like(x), torch.empty_like(data)
 
         def compute(index: int) -> tuple[Tensor, ...]:
-            part = ctx.parts[index]
-            graphs, _ = part
+            graphs, _ = part = ctx.parts[index]
             given = (gradient[part], source[graphs], weight, _rows(x, part), x_weight, _rows(data, part), *weights)
             grad_source, grad_weight, grad_x_weight, *grad_weights = map(
                 torch.zeros_like, (source[graphs], weight, x_weight, *weights)
@@ -97,7 +92,7 @@ class EdgeLogits(torch.autograd.Function):
         return grad_source, grad_target, grad_weight, grad_x, grad_weights[0].T, *of_states[: len(arguments) - 5]
 
 
-class ProductLogits(torch.autograd.Function):
+class _ProductLogits(torch.autograd.Function):
     """The logits, and their gradients; nothing of size M · N · H is held."""
 
     @staticmethod
@@ -117,7 +112,7 @@ class ProductLogits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_product_logits, ctx.saved_tensors, gradient)
         source, target, weight = ctx.saved_tensors

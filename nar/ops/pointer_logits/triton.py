@@ -19,7 +19,7 @@ from nar.ops.border import differentiable_gradients, has_to_be_differentiable
 from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
 from nar.ops.precision import at_least_float32
 
-BLOCK = 16  # of rows that a program reads at a time
+_BLOCK = 16  # of rows that a program reads at a time
 
 
 def edge_logits(
@@ -32,35 +32,28 @@ def edge_logits(
         if of_states:
             data, first_weight, first_bias, states_weight = of_states
             states = affine(affine(data, first_weight, first_bias).relu(), states_weight)
-        given = (source, target, x, x_weight, states, weight)
-        made: Tensor = EdgeLogits.apply(*(None if x is None else x.contiguous() for x in given))
-        return made
+        given = (source, target, weight, x, x_weight, states)
+        result: Tensor = _EdgeLogits.apply(*(None if x is None else x.contiguous() for x in given))
+        return result
 
-    # The states of edges are made again for the gradient.
-    made: Tensor = checkpoint(logits, use_reentrant=False, preserve_rng_state=False)
-    return made
+    # The gradient computes the states of edges again: kept, they were the largest tensor of a step, [B, S, R, H].
+    result: Tensor = checkpoint(logits, use_reentrant=False, preserve_rng_state=False)
+    return result
 
 
 def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """The logits, [B, M, N], from the arguments of :func:`nar.ops.pointer_logits.product_logits`."""
-    logits: Tensor = ProductLogits.apply(source.contiguous(), target.contiguous(), weight.contiguous())
+    logits: Tensor = _ProductLogits.apply(source.contiguous(), target.contiguous(), weight.contiguous())
     return logits
 
 
-def _plain_edge_logits(
-    source: Tensor, target: Tensor, x: Tensor, x_weight: Tensor, states: Tensor | None, weight: Tensor
-) -> Tensor:
-    """The formula of :class:`EdgeLogits`."""
-    return plain_edge_logits(source, target, weight, x, x_weight, states)
-
-
-class EdgeLogits(torch.autograd.Function):
-    """``w · max(source_j, target_i + We x_ij + states_ij)``, [B, S, R]."""
+class _EdgeLogits(torch.autograd.Function):
+    """``w · max(source_j, target_i + We x_ij + states_ij)``, [B, S, R], and the gradients of all arguments."""
 
     @staticmethod
     def forward(ctx: Any, *given: Tensor | None) -> Tensor:
         """The logits."""
-        source, _, x, *_ = given
+        source, _, _, x, *_ = given
         assert source is not None
         assert x is not None
         logits = source.new_empty(x.shape[:3])
@@ -70,10 +63,10 @@ class EdgeLogits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients."""
+        """The gradients of all arguments."""
         if has_to_be_differentiable(gradient):
-            return differentiable_gradients(_plain_edge_logits, ctx.saved_tensors, gradient)
-        saved = source, target, x, x_weight, states, weight = ctx.saved_tensors
+            return differentiable_gradients(plain_edge_logits, ctx.saved_tensors, gradient)
+        saved = source, target, weight, x, x_weight, states = ctx.saved_tensors
         like = target if states is None else states
         grad_second = like.new_empty(*x.shape[:3], source.shape[-1])
         grad_source, grad_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source))
@@ -90,11 +83,11 @@ class EdgeLogits(torch.autograd.Function):
         grad_x_weight = (grad_second.flatten(0, 2).mT @ x.flatten(0, 2).to(like.dtype)).to(x_weight.dtype)
         grad_target = grad_second.sum(dim=2).to(target.dtype)
         grad_weight = grad_weight.sum(dim=(0, 1)).to(weight.dtype)
-        return grad_source, grad_target, grad_x, grad_x_weight, None if states is None else grad_second, grad_weight
+        return grad_source, grad_target, grad_weight, grad_x, grad_x_weight, None if states is None else grad_second
 
 
-class ProductLogits(torch.autograd.Function):
-    """``w · max(source_m, target_k)``, [B, M, N]."""
+class _ProductLogits(torch.autograd.Function):
+    """``w · max(source_m, target_k)``, [B, M, N], and the gradients of all arguments."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
@@ -119,8 +112,8 @@ class ProductLogits(torch.autograd.Function):
 
 
 def _grad_rows(gradient: Tensor, source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of the source and the weight of :class:`ProductLogits`."""
-    grad_source, grad_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source[:, ::BLOCK]))
+    """The gradients of the source and the weight of :class:`_ProductLogits`."""
+    grad_source, grad_weight = torch.empty_like(source), at_least_float32(torch.empty_like(source[:, ::_BLOCK]))
     _product_logits_backward[_blocks_of_rows(source)](
         gradient.contiguous(),
         source,
@@ -142,7 +135,7 @@ def _receivers(x: Tensor) -> tuple[int]:
 
 def _blocks_of_rows(source: Tensor) -> tuple[int, int]:
     """One program for so many rows of a graph."""
-    return triton.cdiv(source.shape[1], BLOCK), source.shape[0]
+    return triton.cdiv(source.shape[1], _BLOCK), source.shape[0]
 
 
 def _sizes(x: Tensor, source: Tensor) -> tuple[int, ...]:
@@ -153,7 +146,7 @@ def _sizes(x: Tensor, source: Tensor) -> tuple[int, ...]:
 def _blocks(source: Tensor) -> dict[str, Any]:
     """How many rows, the power of two that holds H, and in what type a program computes."""
     compute = tl.float64 if source.dtype == torch.float64 else tl.float32
-    return {"ROWS": BLOCK, "WIDTH": triton.next_power_of_2(source.shape[-1]), "COMPUTE": compute}
+    return {"ROWS": _BLOCK, "WIDTH": triton.next_power_of_2(source.shape[-1]), "COMPUTE": compute}
 
 
 @triton.jit
@@ -173,10 +166,10 @@ def _second(target, x, x_weight, states, graph, s, r, S, R, H, K, h, inside, COM
 def _edge_logits(
     source,
     target,
+    weight,
     x,
     x_weight,
     states,
-    weight,
     logits,
     S,
     R,
@@ -205,10 +198,10 @@ def _edge_logits_backward(
     gradient,
     source,
     target,
+    weight,
     x,
     x_weight,
     states,
-    weight,
     grad_second,
     grad_source,
     grad_weight,

@@ -187,7 +187,7 @@ MINE = """
 import numpy as np
 from numba import njit
 from nar.ops.loops import rectify
-from nar.ops.edge_max_message.loops import affine, first_layer
+from nar.ops.edge_max_message.loops import first_layer
 
 @njit(cache=True)
 def mine(x):
