@@ -119,7 +119,7 @@ class Batch(NamedTuple):
     Attributes:
         algorithm: The algorithm's name.
         num_nodes: The size that was asked of the sampler.
-        seed: Of the noise that a training step draws.
+        seed: Determines the noise that a training step draws.
         feedback: The trajectories.
         ended: Whether each trajectory is there up to its end, where its outputs are, [B]; None if all are.
     """
@@ -152,7 +152,7 @@ class Graphs(NamedTuple):
     Attributes:
         algorithm: The algorithm's name.
         rows: Which texts of the batch these are the graphs of, in order.
-        features: Of the graphs, in the same order; of hints, the first is enough.
+        features: The features of the graphs, in the same order; of hints, the first is enough.
     """
 
     algorithm: str
@@ -168,13 +168,13 @@ class TextBatch(NamedTuple):
     """Texts as they reach a language model, each with its graph.
 
     Attributes:
-        seed: Of what a training step draws.
+        seed: Determines what a training step draws.
         keys: Each text's algorithm and size.
         input_ids: Prompt, answer and end, padded on the right, [B, L].
         attention_mask: 1 at tokens, 0 at padding, [B, L].
         labels: The tokens that the loss is of; :data:`NOT_SCORED` elsewhere, [B, L].
         graphs: The graphs of the texts.
-        prompts: Of each text, where they are to be answered; else nothing.
+        prompts: The prompt of each text, where they are to be answered; else nothing.
         answers: The true answers, likewise.
     """
 

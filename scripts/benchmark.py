@@ -114,7 +114,7 @@ def their_batches(ours: list[Any]) -> list[Any]:
     import numpy as np
     import torch
 
-    from nar.datasets import dense
+    from nar.datasets import to_dm_clrs
     from nar.datasets.clrs30.recipe import recipe_spec
 
     spec = recipe_spec(ours[0].algorithm)
@@ -131,7 +131,7 @@ def their_batches(ours: list[Any]) -> list[Any]:
 
     result = []
     for batch in ours:
-        (inputs, hints, lengths), outputs = dense(spec, batch.feedback.map(torch.Tensor.numpy))
+        (inputs, hints, lengths), outputs = to_dm_clrs(spec, batch.feedback.map(torch.Tensor.numpy))
         made = clrs.Features(points(inputs, "input"), points(hints, "hint"), np.asarray(lengths))
         result.append(clrs.Feedback(made, points(outputs, "output")))
     return result

@@ -53,7 +53,7 @@ def fitting(draw: Callable[..., Any], algorithm: str, num_nodes: int, seconds: f
 
 
 def batches_per_second(algorithm: str, num_nodes: int, num_workers: int, num_batches: int) -> float:
-    """Of 32 trajectories, once the workers have started."""
+    """Batches of 32 trajectories in a second, once the workers have started."""
     batches = iter(TrainLoader(TrainStream([algorithm], [num_nodes], BATCH_SIZE, seed=1), num_workers))
     for _ in range(1 + num_workers):
         next(batches)

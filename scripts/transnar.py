@@ -133,7 +133,7 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
 def measure(name: str, seed: int, folder: Path, steps: int, num_texts: int, flags: Sequence[Any]) -> list[Row]:
     """Train and test one model: a row for each algorithm and size, also of the reasoner alone."""
     seconds = train(folder, steps, *flags, "--seed_everything", seed)
-    tests = ["--data.test_lengths", list(SIZES), "--data.num_test", num_texts, "--data.eval_batch_size", num_texts]
+    tests = ["--data.test_sizes", list(SIZES), "--data.num_test", num_texts, "--data.eval_batch_size", num_texts]
     run(folder, "test", "--ckpt_path", folder / "last.ckpt", *tests, "--trainer.enable_progress_bar", "false")
     with (folder / "answers.csv").open(newline="") as file:
         rows = [{**row, **{name: f"{float(row[name]):.4f}" for name in METRICS}} for row in csv.DictReader(file)]
@@ -242,7 +242,7 @@ def main() -> None:
                 rows += [{**row, **alone} for row in future.result() if row["model"] == REASONER]
             record(args.out, rows)
             print(f"{name}, seed {seed}: {rows[0]['seconds']} seconds", flush=True)
-    print(*table(recorded(args.out, all_steps), config["data"]["train_lengths"]), sep="\n")
+    print(*table(recorded(args.out, all_steps), config["data"]["train_sizes"]), sep="\n")
     if failed:
         raise SystemExit("\n".join(failed))
 

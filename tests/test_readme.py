@@ -34,12 +34,12 @@ SALSA = {
 TINY = '{"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}'
 TEXT = {
     "fit": [
-        *("--model.language_model", TINY, "--data.train_lengths", "[4]", "--data.num_val", "1"),
+        *("--model.language_model", TINY, "--data.train_sizes", "[4]", "--data.num_val", "1"),
         *("--data.num_workers", "0", "--data.batch_size", "2", "--trainer.accelerator", "cpu"),
         *("--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
         *("--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"),
     ],
-    "test": ["--data.test_lengths", "[4]", "--data.num_test", "2"],
+    "test": ["--data.test_sizes", "[4]", "--data.num_test", "2"],
 }
 
 

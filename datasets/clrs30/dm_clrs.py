@@ -44,7 +44,7 @@ def compact(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     return Feedback(Features(inputs, hints, lengths.astype(np.int64)), outputs)
 
 
-def dense(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
+def to_dm_clrs(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     """Trajectories in the form and with the dtypes that dm-clrs gives them; the opposite of :func:`compact`."""
     if not isinstance(spec, Mapping) or not isinstance(feedback, Feedback):
         raise UserError(f"expected a spec and trajectories, given {shown(spec)} and {shown(feedback)}")
@@ -53,7 +53,7 @@ def dense(spec: Spec, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
     if unknown:
         raise UserError(f"expected trajectories with the probes {', '.join(spec)}, given {', '.join(sorted(unknown))}")
     num_nodes = size_of(spec, inputs)
-    (inputs, hints, lengths), outputs = feedback.map_probes(lambda name, data: _dense(spec[name], data, num_nodes))
+    (inputs, hints, lengths), outputs = feedback.map_probes(lambda name, data: _to_dm_clrs(spec[name], data, num_nodes))
     padding = np.arange(max(map(len, hints.values()), default=0))[:, None] >= lengths
     hints = {name: data.astype(np.float64) for name, data in hints.items()}
     for data in hints.values():
@@ -74,7 +74,7 @@ def _compact(probe: Probe, data: NumpyArray) -> NumpyArray:
     return data.astype(DTYPES[probe.type])
 
 
-def _dense(probe: Probe, data: NumpyArray, num_nodes: int) -> NumpyArray:
+def _to_dm_clrs(probe: Probe, data: NumpyArray, num_nodes: int) -> NumpyArray:
     match probe.type, probe.location:
         case Type.SCALAR, _:
             return data

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.given import LEAST, take_two_strings, within
+from nar.datasets.clrs30.given import SMALLEST, take_two_strings, within
 from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence
 from nar.datasets.engine.algorithm import positions
@@ -25,7 +25,7 @@ DIAGONAL, UP, LEFT = 0, 1, 2
 
 def take_dimensions(num_nodes: int, p: Any) -> tuple[NumpyArray]:
     """Numbers of rows and columns, which need not be whole."""
-    return (within("p", p, (num_nodes,), LEAST),)
+    return (within("p", p, (num_nodes,), SMALLEST),)
 
 
 @njit(cache=True)

@@ -82,9 +82,9 @@ def draw_points(
     Args:
         rng: What draws.
         num_nodes: How many points.
-        origin_x: Of the disk's centre.
-        origin_y: Of the disk's centre.
-        radius: Of the disk.
+        origin_x: First coordinate of the disk's centre.
+        origin_y: Second coordinate of the disk's centre.
+        radius: That of the disk.
         collinearity_resampling_attempts: How often to draw at most.
         collineararity_eps: Three points are on one line if twice the area of their triangle is below this.
         truncate_decimals: To how many decimals to cut coordinates before that is checked; None or 0 for not at all.
@@ -139,7 +139,7 @@ def point_inputs(xs: NumpyArray, ys: NumpyArray) -> tuple[NumpyArray, NumpyArray
 
 @njit(cache=True)
 def segments_intersect(xs: NumpyArray, ys: NumpyArray, trace: Trace) -> tuple[bool]:
-    """See whether the ends of each segment are on opposite sides of the other, or one of them on it."""
+    """Whether two segments intersect: the ends of each are on opposite sides of the other, or one of them on it."""
     dirs, on_seg = np.zeros(4), np.zeros(4)
     record(trace, 0, 0, 0, dirs, on_seg)
     for i, j, k in ((2, 3, 0), (2, 3, 1), (0, 1, 2), (0, 1, 3)):

@@ -15,11 +15,10 @@ from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.engine.arguments import is_finite, is_whole, shown
 from nar.errors import UserError
 
-LEAST, MOST = 1e-100, 1e100
-"""Of the size of a number that is not 0: the products and sums that algorithms make then neither overflow nor vanish.
-"""
+SMALLEST, LARGEST = 1e-100, 1e100
+"""The bounds of the size of a number that is not 0: products and sums of such numbers neither overflow nor vanish."""
 
-MOST_EXACT = 2**53 - 1
+LARGEST_EXACT = 2**53 - 1
 """Up to which a float that is a whole number is no other one, rounded."""
 
 FAR = 1e9
@@ -65,17 +64,17 @@ def array_of(name: str, value: Any, shape: tuple[int, ...]) -> NumpyArray:
     with np.errstate(all="ignore"):  # what is lost of longer types is looked at
         floats = np.array(array, np.float64, order="C")
         size = np.abs(floats)
-    fits = (floats == 0) | (size >= LEAST) & (size <= MOST)
+    fits = (floats == 0) | (size >= SMALLEST) & (size <= LARGEST)
     if array.dtype.kind in "iu":
-        fits &= size <= MOST_EXACT
+        fits &= size <= LARGEST_EXACT
     if not fits.all():
-        most = f"{MOST:g}" if array.dtype.kind == "f" else MOST_EXACT
-        raise UserError(f"expected 0 or a size from {LEAST:g} to {most} in {name}, given {array[~fits].flat[0]}")
+        most = f"{LARGEST:g}" if array.dtype.kind == "f" else LARGEST_EXACT
+        raise UserError(f"expected 0 or a size from {SMALLEST:g} to {most} in {name}, given {array[~fits].flat[0]}")
     return floats
 
 
 def within(
-    name: str, value: Any, shape: tuple[int, ...], least: float, most: float = MOST, *, is_whole: bool = False
+    name: str, value: Any, shape: tuple[int, ...], least: float, most: float = LARGEST, *, is_whole: bool = False
 ) -> NumpyArray:
     """The value as an array of numbers in [least, most]; of int64 if they are to be whole."""
     array = array_of(name, value, shape)
@@ -83,7 +82,7 @@ def within(
     if is_whole:
         fits &= array == np.floor(array)
     if not fits.all():
-        limits = f"from {least:g} to {most:g}" if most < MOST else f"of at least {least:g}"
+        limits = f"from {least:g} to {most:g}" if most < LARGEST else f"of at least {least:g}"
         raise UserError(f"expected {'whole ' * is_whole}numbers {limits} in {name}, given {array[~fits].flat[0]}")
     return array.astype(np.int64) if is_whole else array
 

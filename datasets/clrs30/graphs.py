@@ -50,17 +50,17 @@ def erdos_renyi(rng: np.random.RandomState, num_nodes: int, p: float) -> NumpyAr
 
 
 def undirected(edges: NumpyArray) -> NumpyArray:
-    """Those edges that are there both ways: of random ones p² of all, but p of the loops."""
+    """The edges that are there both ways: of random ones p² of all, but p of the loops."""
     return edges * edges.T
 
 
 def acyclic(rng: np.random.RandomState, edges: NumpyArray) -> NumpyArray:
-    """Those edges that go from a node to a later one, with the nodes then renamed."""
+    """The edges that go from a node to a later one, with the nodes then renamed."""
     return renamed(rng, np.triu(edges, k=1))
 
 
 def renamed(rng: np.random.RandomState, edges: NumpyArray) -> NumpyArray:
-    """The same graph with its nodes in a random order."""
+    """A graph with its nodes in a random order."""
     order = rng.permutation(len(edges))
     return edges.take(order, axis=0).take(order, axis=1)
 
@@ -180,7 +180,7 @@ def both_ways(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
 
 
 def either_way_or_both(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
-    """Of each edge one direction, the other or both, all equally likely (as in dm-clrs's digraphs at p = 0.5)."""
+    """A digraph with each edge in one direction, the other or both, all equally likely (as in dm-clrs's at p = 0.5)."""
     way = rng.randint(3, size=A.shape)
     upper = np.triu(A, k=1)
     directed: NumpyArray = upper * (way != 0) + (upper * (way != 1)).T

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.given import MOST_EXACT, array_of, within
+from nar.datasets.clrs30.given import LARGEST_EXACT, array_of, within
 from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.clrs30.sorting import sequence
 from nar.datasets.engine.algorithm import positions
@@ -77,7 +77,7 @@ def draw_tasks(
 
 def take_tasks(num_nodes: int, d: Any, w: Any) -> tuple[NumpyArray, NumpyArray]:
     """Deadlines and values."""
-    return within("d", d, (num_nodes,), 1, MOST_EXACT, is_whole=True), array_of("w", w, (num_nodes,))
+    return within("d", d, (num_nodes,), 1, LARGEST_EXACT, is_whole=True), array_of("w", w, (num_nodes,))
 
 
 def task_scheduling(d: NumpyArray, w: NumpyArray, trace: Trace) -> tuple[NumpyArray]:

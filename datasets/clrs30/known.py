@@ -70,7 +70,7 @@ class _KnownAlgorithm(Algorithm):
         text: How CLRS-Text writes it.
         graph: The kind of graph that it is given; None if it is given none.
         min_num_nodes: The smallest size at which dm-clrs draws well-formed trajectories (it drops an axis of length 1).
-        min_num_nodes_with: The same by the name of an argument of `draw`, where that is given.
+        min_num_nodes_with: The smallest size where an argument of `draw` is given, by the argument's name.
         samples_multiplier: How many times 32 trajectories make up the official test split: more where an output has few
             entries.
         moves_nodes: Whether the order of the nodes, the hint ``pred_h``, changes while it runs.

@@ -80,7 +80,7 @@ def cyclic_permutation(pointers: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
 
 
 def randomise_positions(feedback: Feedback[NumpyArray], rng: np.random.RandomState) -> Feedback[NumpyArray]:
-    """The same trajectories with ``pos``, if they have it, drawn uniformly from [0, 1) and sorted, in each of two
+    """Trajectories with ``pos``, if they have it, drawn uniformly from [0, 1) and sorted, in each of two
     strings by itself.
 
     Source:

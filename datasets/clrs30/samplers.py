@@ -22,7 +22,7 @@ from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.clrs30.strings import STRINGS
 from nar.datasets.engine.algorithm import Algorithm, Hints, check_algorithm, check_hints, trajectories
 from nar.datasets.engine.arguments import (
-    MOST_NODES,
+    MAX_NODES,
     check_arguments,
     check_known,
     check_range,
@@ -89,7 +89,7 @@ def sample(
 
     Returns:
         Dicts of arrays by probe name, as compact as :class:`nar.specs.Type` says: inputs and outputs [B, ...], hints
-        [T, B, ...] padded with zeros, and lengths [B]. :func:`nar.datasets.dense` gives them dm-clrs's form.
+        [T, B, ...] padded with zeros, and lengths [B]. :func:`nar.datasets.to_dm_clrs` gives them dm-clrs's form.
 
     Raises:
         UserError: If the algorithm is not known, the size too small for it, an argument not one of its sampler's or
@@ -206,5 +206,5 @@ def _check_num_nodes(algorithm: str, num_nodes: int, least: int) -> None:
         raise UserError(f"expected the number of nodes to be a whole number, given {shown(num_nodes)}")
     if num_nodes < least:
         raise UserError(f"{algorithm} needs at least {least} nodes, given {shown(num_nodes)}")
-    if num_nodes > MOST_NODES:
-        raise UserError(f"{algorithm}'s pointers take at most {MOST_NODES} nodes, given {shown(num_nodes)}")
+    if num_nodes > MAX_NODES:
+        raise UserError(f"{algorithm}'s pointers take at most {MAX_NODES} nodes, given {shown(num_nodes)}")

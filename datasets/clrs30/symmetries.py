@@ -75,7 +75,7 @@ def study(
         num_nodes: N. Their positions are evenly spaced in the order of their names, also where these have changed.
         num_instances: I.
         num_variants: V.
-        seed: Of everything that is drawn.
+        seed: Determines everything that is drawn.
 
     Returns:
         The trajectories of an instance and of all its variants, then those of the next, I · (1 + V). And for each

@@ -14,7 +14,15 @@ import numpy as np
 
 from nar.batch import Features, Feedback, NumpyArray, size_of
 from nar.datasets.engine.arguments import check_whole, shown
-from nar.datasets.engine.checks import CHECKED, check_name, check_rows, check_spec, check_tuple, run_checked, shape_of
+from nar.datasets.engine.checks import (
+    CHECKED_DTYPE,
+    check_name,
+    check_rows,
+    check_spec,
+    check_tuple,
+    run_checked,
+    shape_of,
+)
 from nar.datasets.engine.fingerprint import code_of, digest, state_of
 from nar.datasets.engine.memory import Memory
 from nar.datasets.engine.trace import DTYPES, Trace
@@ -232,7 +240,7 @@ def _buffers(
     spec = at_stage(algorithm.spec, Stage.HINT)
     needed = num_samples * num_times * num_bytes(spec, size) + sum(buffer.nbytes for buffer in besides)
     if algorithm.is_checked:
-        needed += num_times * sum(CHECKED.itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
+        needed += num_times * sum(CHECKED_DTYPE.itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())
     memory.take(needed, f"of {num_times} hints on {size} nodes", instead)
     return tuple(
         np.zeros((num_samples, num_times, *shape_of(probe, size)), DTYPES[probe.type]) for probe in spec.values()

@@ -12,51 +12,51 @@ import numpy as np
 
 from nar.errors import UserError
 
-LEAST_PRODUCT = -1e-3
-"""Of two weights, whose geometric mean is a number then (see :func:`nar.datasets.clrs30.graphs.weighted_both_ways`)."""
+SMALLEST_WEIGHT_PRODUCT = -1e-3
+"""The smallest product of two weights of which :func:`nar.datasets.clrs30.graphs.weighted_both_ways` makes a number."""
 
-MOST_OF_A_SEED = 2**32 - 1
-MOST_LETTERS = 100
-"""Of a name that is shown whole."""
+LARGEST_SEED = 2**32 - 1
+LONGEST_NAME_SHOWN = 100
+"""Letters of a name that is shown whole in a message."""
 
-SHORT = reprlib.Repr()
-SHORT.maxstring = SHORT.maxother = 60
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxstring = _SHORT_REPR.maxother = 60
 
-MOST_NODES = 2**15 - 1
+MAX_NODES = 2**15 - 1
 """What 16 bits hold, in which pointers to nodes are kept."""
 
-LARGEST = 1e100
+_LARGEST_BOUND = 1e100
 """Number to draw, of which products and sums still are numbers."""
 
-MOST_IN_A_BATCH, MOST_WORKERS = 10**6, 1024
+MAX_BATCH_SIZE, MAX_WORKERS = 10**6, 1024
 """More take all the memory there is before anything is refused."""
 
-LIMITS: Mapping[str, tuple[float, float]] = {
+_LIMITS: Mapping[str, tuple[float, float]] = {
     "eps": (0, 1),
     "k": (1, math.inf),
     "max_deadline": (1, 2**53),  # a float holds it
     "chars": (1, 4),
     "collinearity_resampling_attempts": (1, 10**5),
-    "length_needle": (-MOST_NODES, MOST_NODES),
-    "length_2": (1, MOST_NODES),
+    "length_needle": (-MAX_NODES, MAX_NODES),
+    "length_2": (1, MAX_NODES),
     "truncate_decimals": (-100, 100),
-    **dict.fromkeys(("origin_x", "origin_y", "radius"), (-LARGEST, LARGEST)),
+    **dict.fromkeys(("origin_x", "origin_y", "radius"), (-_LARGEST_BOUND, _LARGEST_BOUND)),
 }
 """The least and the most that some arguments of samplers can be."""
 
 
 def check_arguments(known: Mapping[str, Parameter], args: Mapping[str, Any]) -> None:
-    """Raise a :class:`UserError` unless each argument is what its parameter's annotation and :data:`LIMITS` say."""
+    """Raise a :class:`UserError` unless each argument is what its parameter's annotation and :data:`_LIMITS` say."""
     for name, value in args.items():
         annotation, default = known[name].annotation, known[name].default
         if value is None and default is None:
             continue
-        kind, (expected, fits) = next(item for item in KINDS.items() if annotation in (item[0], item[0] | None))
+        kind, (expected, fits) = next(item for item in _KINDS.items() if annotation in (item[0], item[0] | None))
         if not fits(value):
             raise UserError(f"expected {name} to be {expected}, given {shown(value)}")
-        least, most = LIMITS.get(name, (-math.inf, math.inf))
+        least, most = _LIMITS.get(name, (-math.inf, math.inf))
         if kind in (int, float) and not least <= value <= most:
-            limits = f"in [{least}, {most}]" if most <= MOST_NODES else f"≥ {least}" if value < least else f"≤ {most}"
+            limits = f"in [{least}, {most}]" if most <= MAX_NODES else f"≥ {least}" if value < least else f"≤ {most}"
             raise UserError(f"expected {name} {limits}, given {shown(value)}")
 
 
@@ -71,11 +71,11 @@ def check_range(low: float, high: float, *, makes_segments: bool, makes_means: b
     """
     if not math.isfinite(high - low):
         raise UserError(f"expected low and high at a finite distance, given {low} and {high}")
-    if max(abs(low), abs(high)) > LARGEST:
-        raise UserError(f"expected low and high from {-LARGEST:g} to {LARGEST:g}, given {low} and {high}")
+    if max(abs(low), abs(high)) > _LARGEST_BOUND:
+        raise UserError(f"expected low and high from {-_LARGEST_BOUND:g} to {_LARGEST_BOUND:g}, given {low} and {high}")
     if makes_segments and low == high:
         raise UserError(f"expected low and high to differ, both are {low}")
-    if makes_means and low * high < LEAST_PRODUCT:
+    if makes_means and low * high < SMALLEST_WEIGHT_PRODUCT:
         raise UserError(f"expected low and high not on both sides of 0 (no weight is negative), given {low} and {high}")
 
 
@@ -106,7 +106,7 @@ def are_densities(value: Any) -> bool:
     )
 
 
-KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+_KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number", is_whole),
     float: ("a finite number", is_finite),
     Sequence[float]: ("one or more densities from 0 to 1, such as (0.5,)", are_densities),
@@ -117,8 +117,8 @@ KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
 def check_seed(seed: Any) -> None:
     """Raise a :class:`UserError` if no random state can be made of it."""
     words = seed if isinstance(seed, Sequence) and not isinstance(seed, bytes | bytearray) else [seed]
-    if len(words) == 0 or not all(is_whole(word) and 0 <= word <= MOST_OF_A_SEED for word in words):
-        raise UserError(f"expected a seed from 0 to {MOST_OF_A_SEED}, or several, given {shown(seed)}")
+    if len(words) == 0 or not all(is_whole(word) and 0 <= word <= LARGEST_SEED for word in words):
+        raise UserError(f"expected a seed from 0 to {LARGEST_SEED}, or several, given {shown(seed)}")
 
 
 def random_state(seed: int | Sequence[int]) -> np.random.RandomState:
@@ -154,7 +154,7 @@ def check_known(what: str, name: Any, known: Collection[str]) -> None:
     """Raise a :class:`UserError` that lists the known names, and says which is meant, if it is none of them."""
     if isinstance(name, str) and name in known:
         return
-    is_word = isinstance(name, str) and name.isidentifier() and len(name) < MOST_LETTERS
+    is_word = isinstance(name, str) and name.isidentifier() and len(name) < LONGEST_NAME_SHOWN
     near = get_close_matches(name, known, n=1) if is_word else []
     meant = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"unknown {what} {name if is_word else shown(name)}; known are {', '.join(known)}{meant}")
@@ -177,6 +177,6 @@ def shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and type {value.dtype}"
     try:
-        return " ".join(SHORT.repr(value).split())
+        return " ".join(_SHORT_REPR.repr(value).split())
     except ValueError:  # of a number with thousands of digits
         return f"a very long {type(value).__name__}"

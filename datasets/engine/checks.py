@@ -9,19 +9,19 @@ import numpy as np
 from torch import nn
 
 from nar.batch import NumpyArray
-from nar.datasets.engine.arguments import MOST_LETTERS, shown
+from nar.datasets.engine.arguments import LONGEST_NAME_SHOWN, shown
 from nar.datasets.engine.trace import DTYPES, HintError, Trace
 from nar.errors import UserError
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
 
 POSITIONS = "pos"
-MOST_CLASSES = int(np.iinfo(DTYPES[Type.CATEGORICAL]).max)
-CHECKED = np.dtype(np.float64)
+_MAX_CLASSES = int(np.iinfo(DTYPES[Type.CATEGORICAL]).max)
+CHECKED_DTYPE = np.dtype(np.float64)
 """What hints are checked in: compiled code does not check what it writes, but what floats hold is all of it."""
-TAKEN_BY_MODULES = frozenset(dir(nn.ModuleDict()))
-MOST_SHOWN = 200
+_NAMES_IN_MODULES = frozenset(dir(nn.ModuleDict()))
+_LONGEST_VALUE_SHOWN = 200
 """Letters of a value in a message."""
-TAKEN_BY_SCORES = ("score", "loss")
+_NAMES_OF_SCORES = ("score", "loss")
 
 
 def check_spec(spec: Any) -> None:
@@ -42,8 +42,8 @@ def check_spec(spec: Any) -> None:
 
 def check_name(what: str, name: Any) -> None:
     """Raise a :class:`UserError` if a module of PyTorch cannot have a part of this name."""
-    if not isinstance(name, str) or not name.isidentifier() or name in TAKEN_BY_MODULES:
-        name = name if isinstance(name, str) and len(name) < MOST_LETTERS else shown(name)
+    if not isinstance(name, str) or not name.isidentifier() or name in _NAMES_IN_MODULES:
+        name = name if isinstance(name, str) and len(name) < LONGEST_NAME_SHOWN else shown(name)
         raise UserError(f"expected another name for the {what} {name}: letters, digits and _, and none of PyTorch's")
 
 
@@ -52,8 +52,8 @@ def _check_probe(name: str, probe: Any) -> None:
     if not isinstance(probe, Probe) or not all(map(isinstance, probe, kinds)):
         raise UserError(f"expected {name} to be a Probe of a Stage, a Location and a Type, given {shown(probe)}")
     stage, location, type_, num_classes = probe
-    if type_ is Type.CATEGORICAL and not 2 <= num_classes <= MOST_CLASSES:
-        raise UserError(f"expected from 2 to {MOST_CLASSES} classes of the categorical {name}, given {num_classes}")
+    if type_ is Type.CATEGORICAL and not 2 <= num_classes <= _MAX_CLASSES:
+        raise UserError(f"expected from 2 to {_MAX_CLASSES} classes of the categorical {name}, given {num_classes}")
     if type_ is not Type.CATEGORICAL and num_classes != 0:
         raise UserError(f"expected no classes of the {type_} {name}, given {num_classes}")
     if type_ is Type.PERMUTATION_POINTER:
@@ -64,7 +64,7 @@ def _check_probe(name: str, probe: Any) -> None:
         raise UserError(f"expected the {type_} {name} to be of nodes, given {location}; the graph has pointers")
     if name == POSITIONS and (stage, location, type_) != (Stage.INPUT, Location.NODE, Type.SCALAR):
         raise UserError(f"expected {name}, the positions, to be an input node scalar, given {stage} {location} {type_}")
-    if name in TAKEN_BY_SCORES and stage is Stage.OUTPUT:
+    if name in _NAMES_OF_SCORES and stage is Stage.OUTPUT:
         raise UserError(f"expected another name for the output {name}: it is that of all outputs together")
 
 
@@ -90,7 +90,7 @@ class CheckedBuffer(np.ndarray[Any, np.dtype[Any]]):
 
 
 def shape_of(probe: Probe, num_nodes: int) -> tuple[int, ...]:
-    """Of the data of a probe in one graph."""
+    """The shape of a probe's data in one graph."""
     if probe.type is Type.MASK_ONE:
         return ()
     return {Location.NODE: (num_nodes,), Location.EDGE: (num_nodes, num_nodes), Location.GRAPH: ()}[probe.location]
@@ -110,7 +110,7 @@ def run_checked(
         run: The algorithm's method.
         data: What it is given besides the trace.
         spec: Its hints.
-        buffers: Where to write them, [T, ...] each.
+        buffers: What to write them to, [T, ...] each.
         num_nodes: N.
         most: How many times they can be recorded.
 
@@ -120,7 +120,7 @@ def run_checked(
     Raises:
         UserError: If a hint breaks its type.
     """
-    written = [np.zeros(buffer.shape, CHECKED) for buffer in buffers]
+    written = [np.zeros(buffer.shape, CHECKED_DTYPE) for buffer in buffers]
     checked = [
         CheckedBuffer.of(buffer, name, probe, num_nodes)
         for buffer, (name, probe) in zip(written, spec.items(), strict=True)
@@ -150,7 +150,7 @@ def check_rows(
 
     Args:
         spec: The probes.
-        stage: Theirs.
+        stage: The stage of the probes.
         rows: Their values in each trajectory, in order.
         num_nodes: N; if not given, as many as the first trajectory has.
 
@@ -203,7 +203,7 @@ def _whole(value: Any) -> str:
         text = " ".join(repr(value).split())
     except ValueError:  # of a number with thousands of digits
         return shown(value)
-    return text if len(text) < MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    return text if len(text) < _LONGEST_VALUE_SHOWN else f"{text[:_LONGEST_VALUE_SHOWN]}…"
 
 
 def _check_positions(pos: NumpyArray) -> None:

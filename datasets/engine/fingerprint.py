@@ -45,7 +45,7 @@ def state_of(instance: object) -> list[Any]:
 
 
 def digest(code: str | None, state: Any) -> str | None:
-    """Of the code and of a state; None without code, or if the state is not of numbers, texts, lists, dicts, arrays."""
+    """A digest of code and state; None without code, or if the state is not of numbers, texts, lists, dicts, arrays."""
     values = _as_text(state)
     return None if code is None or values is None else hashlib.sha256(f"{code}\n{values}".encode()).hexdigest()
 

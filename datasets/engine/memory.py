@@ -16,13 +16,13 @@ try:
 except ImportError:  # as on Windows, which has no such limits
     resource = None
 
-NEVER_ASKED = 2**24
-"""Bytes of which it is not asked whether they are free, which takes longer than to draw a small trajectory."""
+UNCHECKED_BYTES = 2**24
+"""Up to how many bytes are taken to be free: to ask takes longer than to draw a small trajectory."""
 
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
-LIMIT_AND_USE = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-"""Of the second version of Linux's control groups and of the first."""
+_LIMIT_AND_USE_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+"""The files with the limit and the use of memory, of the second version of Linux's control groups and of the first."""
 
 
 class Memory:
@@ -44,7 +44,7 @@ class Memory:
     def take(self, num_bytes: int, which: str, instead: str) -> None:
         """Raise a :class:`UserError` that says what to ask for instead if so many bytes are not free."""
         self.num_bytes, self.instead = max(self.num_bytes, num_bytes), instead
-        if num_bytes < NEVER_ASKED:
+        if num_bytes < UNCHECKED_BYTES:
             return
         free = num_free_bytes()
         if num_bytes > free:
@@ -55,7 +55,7 @@ class Memory:
 
     def most(self, num_bytes: int, expected: int) -> int:
         """How many times so many bytes are free; without a limit where as many as are expected take little."""
-        if num_bytes * expected < NEVER_ASKED:
+        if num_bytes * expected < UNCHECKED_BYTES:
             return sys.maxsize
         number = num_free_bytes() // num_bytes
         self.too_many = (number + 1) * num_bytes
@@ -87,7 +87,7 @@ def num_free_bytes() -> int:
 def _free_in_cgroups() -> Iterator[int]:
     """What is left of each limit, such as a container's; what is cached of files can be had."""
     for folder in _cgroups():
-        for limit, use in LIMIT_AND_USE:
+        for limit, use in _LIMIT_AND_USE_FILES:
             try:
                 most = int((folder / limit).read_text())
                 used = int((folder / use).read_text())

@@ -20,18 +20,18 @@ DTYPES: dict[Type, Any] = {
     Type.PERMUTATION_POINTER: np.int16,
     Type.SHOULD_BE_PERMUTATION: np.int16,
 }
-"""Of the data of a probe (see :class:`nar.specs.Type`)."""
+"""The dtype of a probe's data, by the probe's type (see :class:`nar.specs.Type`)."""
 
 
 class HintError(ValueError):
-    """Of values that are no record of the hints: ``args`` are how many were given; or what one of them is, and which.
+    """Values are no record of the hints: ``args`` are how many were given; or what one of them is, and which.
 
     What the hints are is not known here: the caller of the algorithm turns it into a message.
     """
 
 
 class NoRoomError(MemoryError):
-    """Of more hints than there can be room for."""
+    """There are more hints than there can be room for."""
 
 
 class Trace(NamedTuple):
@@ -52,7 +52,7 @@ def record(trace: Trace, *values: Any) -> None:
     """Write down the next value of every hint.
 
     Args:
-        trace: Where to.
+        trace: What to write to.
         *values: One for each hint of the algorithm's spec, in its order; none if there are no hints, of which then only
             the number of steps is left to record. In compiled code choices are indices.
 
@@ -83,16 +83,22 @@ def copy(source: NumpyArray, target: NumpyArray, which: int) -> None:
 
 @overload(record, strict=False)  # annotations are no part of what it compares
 def _compiled_record(trace: Any, *values: Any) -> Any:
-    """The same for compiled code, one line for each hint: their types differ, so there can be no loop over them."""
+    """The function that numba compiles in place of :func:`record`, with a line for each hint.
+
+    Numba calls this with the types of the arguments, once for each combination of them.
+    """
+    # Numba may give all values as one tuple.
     if len(values) == 1 and isinstance(values[0], types.BaseTuple):
         (values,) = values
     buffers = tuple(trace.types[1])
     if len(values) != len(buffers):
         raise HintError(len(values))
+    # Buffers differ in type and number of axes, so that numba can compile no loop over them: the source of a function
+    # without one is made for this very combination.
     lines = ["def record(trace, *values):", "    time = trace.length[0]"]
     lines += ["    if time == trace.most:", "        raise NoRoomError"]
     if buffers:
-        lines += ["    if time < len(trace.buffers[0]):"]
+        lines += ["    if time < len(trace.buffers[0]):"]  # else hints are only counted
     for i, (value, buffer) in enumerate(zip(values, buffers, strict=True)):
         if (num_axes := getattr(value, "ndim", 0)) != buffer.ndim - 1:
             raise HintError(f"an array of {num_axes} axes" if num_axes else "a number", i)

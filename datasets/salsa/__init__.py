@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from nar.datasets.salsa.tasks import SPARSE_TASKS, Graph, SparseData, SparseTask, graph_of
+from nar.datasets.salsa.algorithms import SPARSE_TASKS
+from nar.datasets.salsa.graph import Graph, graph_of
+from nar.datasets.salsa.tasks import SparseData, SparseTask
 
 if TYPE_CHECKING:
     from nar.datasets.salsa.datamodule import SALSA

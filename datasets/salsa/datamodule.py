@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch_geometric.data import Batch
 
 from nar.datasets.engine.arguments import (
-    MOST_IN_A_BATCH,
+    MAX_BATCH_SIZE,
     check_between,
     check_known,
     check_named,
@@ -20,13 +20,14 @@ from nar.datasets.engine.arguments import (
     check_sizes,
     check_whole,
 )
-from nar.datasets.salsa.tasks import SPARSE_TASKS, SparseTask
+from nar.datasets.salsa.algorithms import SPARSE_TASKS
+from nar.datasets.salsa.tasks import SparseTask
 from nar.datasets.splits.streaming import StreamingData
 from nar.errors import UserError
 from nar.sparse.batch import SparseBatch
 from nar.specs import Location, Spec, Stage, Type, at_stage
 
-FRESH = 2**32  # samples that there are of the training data: more than any run uses
+NUM_TRAIN_SAMPLES = 2**32  # more than any run uses
 VALIDATION, TEST = 1, 2  # what their samples are drawn from, besides the seed of all
 
 
@@ -44,7 +45,7 @@ class SALSA(StreamingData):
         eval_batch_size: Graphs in a validation or test batch.
         num_val: Graphs of the validation split of each task.
         num_test: Graphs of the test split of each task and size.
-        seed: Of the training data; that of ``seed_everything`` if not given.
+        seed: Seed of the training data; that of ``seed_everything`` if not given.
         test_graphs: The family of graphs to test on; ``erdos_renyi``, as in training, if not given.
         test_graph_args: The family's parameters; those of SALSA-CLRS if not given.
     """
@@ -80,7 +81,7 @@ class SALSA(StreamingData):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("num_val", num_val)):
             check_whole(name, value, at_least=1)
-            check_between(name, value, 1, MOST_IN_A_BATCH)
+            check_between(name, value, 1, MAX_BATCH_SIZE)
         check_seed(self.seed)
         self.train_tasks()
         self.test_tasks()
@@ -92,7 +93,9 @@ class SALSA(StreamingData):
 
     def train_tasks(self) -> list[SparseTask]:
         """The training data of each algorithm."""
-        return [SparseTask(a, num_nodes=self.sizes, num_samples=FRESH, seed=self.seed) for a in self.algorithms]
+        return [
+            SparseTask(a, num_nodes=self.sizes, num_samples=NUM_TRAIN_SAMPLES, seed=self.seed) for a in self.algorithms
+        ]
 
     def val_tasks(self) -> list[SparseTask]:
         """The validation split of each algorithm."""

@@ -21,9 +21,9 @@ from nar.errors import UserError
 from nar.files import check_file, whole
 
 FORMAT = 2
-"""Of the files; the first had choices as one-hot rows."""
+"""The version of the files' format; in the first, choices were one-hot rows."""
 FILE_NAME = re.compile(r".+-\d+-(?P<digest>[0-9a-f]{16})\.safetensors")
-UNREADABLE = (SafetensorError, OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+READ_ERRORS = (SafetensorError, OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a file that is damaged, or another's, may raise where it is read."""
 _log = logging.getLogger(__name__)
 _warned_of: set[Path] = set()
@@ -95,7 +95,7 @@ class Cache:
             return self._unsaved[path]
 
     def fill(self, key: Mapping[str, Any], generate: Callable[[], Feedback[NumpyArray]]) -> Feedback[NumpyArray]:
-        """The same for a folder that is to have it afterwards.
+        """The feedback of `key` as by :meth:`get`, from a folder that is to have it afterwards.
 
         Raises:
             CacheError: If the folder cannot be written or the disk is full.
@@ -163,7 +163,7 @@ def read(path: Path) -> Feedback[NumpyArray] | None:
             stage, probe = stage_and_probe.split("/")
             stages[stage][probe] = arrays[stage_and_probe]
         return Feedback(Features(stages["inputs"], stages["hints"], arrays["lengths"]), stages["outputs"])
-    except UNREADABLE:
+    except READ_ERRORS:
         return None
 
 
@@ -173,7 +173,7 @@ def read_key(path: Path) -> dict[str, Any] | None:
         check_file(path)
         with safe_open(path, framework="numpy") as file:
             return _key(path, file.metadata() or {})
-    except UNREADABLE:
+    except READ_ERRORS:
         return None
 
 

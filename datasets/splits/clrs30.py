@@ -10,14 +10,19 @@ from nar.datasets.clrs30.recipe import num_nodes_at, recipe_spec, train_sizes
 from nar.datasets.clrs30.samplers import algorithm_of, check_size, sample
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.algorithm import Algorithm, check_algorithm
-from nar.datasets.engine.arguments import MOST_IN_A_BATCH, check_named, check_sizes, is_whole, shown
+from nar.datasets.engine.arguments import MAX_BATCH_SIZE, MAX_WORKERS, check_named, check_sizes, is_whole, shown
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.splits import Source, Split
 from nar.errors import UserError
 from nar.specs import Spec
 
-MOST = {"chunk_length": 2**15, "batch_size": MOST_IN_A_BATCH, "eval_batch_size": MOST_IN_A_BATCH, "num_workers": 1024}
-"""Of longer windows and of larger batches the first takes long to be drawn, and workers take all the memory."""
+_UPPER_LIMITS = {
+    "chunk_length": 2**15,
+    "batch_size": MAX_BATCH_SIZE,
+    "eval_batch_size": MAX_BATCH_SIZE,
+    "num_workers": MAX_WORKERS,
+}
+"""The largest values of some arguments; of larger batches the first would take long, and workers all the memory."""
 
 
 class CLRS30Splits(KeepsArguments):
@@ -37,7 +42,7 @@ class CLRS30Splits(KeepsArguments):
         eval_batch_size: Trajectories in a validation or test batch; scores do not depend on it, memory does.
         num_workers: Processes that draw trajectories ahead of training; 0 to draw them in between.
         cache_dir: Folder for validation and test splits, which are drawn once.
-        seed: Of the training data; that of ``seed_everything`` if not given.
+        seed: Seed of the training data; that of ``seed_everything`` if not given.
         chunk_length: Time slices of a window. Training is then on windows of trajectories that follow one another, 16
             slices long in the multi-task recipe; on whole trajectories if not given. Validation and test always are.
         source: What draws the trajectories of CLRS-30, which are the same: this library, or (slower) dm-clrs.
@@ -109,8 +114,8 @@ class CLRS30Splits(KeepsArguments):
         ):
             if not is_whole(value) or value < least:
                 raise UserError(f"expected {name} ≥ {least}, given {shown(value)}")
-            if value > MOST.get(name, value):
-                raise UserError(f"expected {name} ≤ {MOST[name]}, given {shown(value)}")
+            if value > _UPPER_LIMITS.get(name, value):
+                raise UserError(f"expected {name} ≤ {_UPPER_LIMITS[name]}, given {shown(value)}")
 
     @property
     def specs(self) -> dict[str, Spec]:

@@ -21,6 +21,7 @@ def compile_ahead(draws: Iterable[tuple[str | Algorithm, int]]) -> None:
         draws: Algorithms and sizes that will be drawn. Those of CLRS-30 are tried at the smallest size that they
             have, a user's own at the smallest of these.
     """
+    # What is drawn at one size compiles what all sizes need: the types of arrays do not depend on it.
     smallest: dict[str, tuple[Algorithm, int]] = {}
     for given, num_nodes in draws:
         algorithm = algorithm_of(given)
@@ -67,4 +68,4 @@ class _Starter(Listener):
             self.told = text
 
     def on_end(self, event: Event) -> None:
-        """Nothing: other functions may follow."""
+        """Do nothing: other functions may follow."""

@@ -22,7 +22,7 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
 
     Args:
         splits: What to have in the cache.
-        cache: Where to.
+        cache: The cache that is to have them.
         num_processes: How many processes draw trajectories; 0 for this one.
 
     Raises:

@@ -34,7 +34,7 @@ VERSION = 1  # of what the engine and the recipe make of a seed: a cache holds w
 VALIDATION_SEED = 2
 TEST_SEED = 3
 PREFETCHED_BATCHES = 8  # by each worker
-SENT_AS_BYTES = 2**20  # a tensor of fewer bytes is sent from a worker as an array
+LARGEST_SENT_AS_ARRAY = 2**20  # a tensor of fewer bytes is sent from a worker as an array
 NUM_SAMPLES = 32  # of a test split, before the algorithm's multiplier; validation has twice as many
 
 
@@ -101,11 +101,11 @@ class Split:
         return number if self.is_test else 2 * number
 
     def load(self, cache: Cache) -> Feedback[NumpyArray]:
-        """Its trajectories, from the cache if they are there; of a test split only the first hint is kept."""
+        """The split's trajectories, from the cache if they are there; of a test split only the first hint is kept."""
         return cache.get(self._key(), self._generate) if self.can_be_cached else self._generate()
 
     def store(self, cache: Cache) -> None:
-        """Have its trajectories in the cache.
+        """Have the split's trajectories in the cache.
 
         Raises:
             CacheError: If the folder of the cache cannot be written.
@@ -187,7 +187,7 @@ class TrainStream(IterableDataset[Batch]):
         algorithms: In the order in which they take turns; those of CLRS-30 by name.
         sizes: Training sizes (see :func:`train_sizes`).
         batch_size: Trajectories in a batch, or windows of them.
-        seed: Of everything that is drawn.
+        seed: Determines everything that is drawn.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
         chunk_length: Time slices of a window (see :func:`nar.datasets.splits.chunks.chunks`); None for whole
@@ -298,7 +298,7 @@ def _sendable(batch: Any) -> Batch:
     """The batch with arrays in place of small tensors."""
 
     def array(data: Tensor) -> Any:
-        return data if data.nbytes >= SENT_AS_BYTES or data.dtype is torch.bfloat16 else data.numpy()
+        return data if data.nbytes >= LARGEST_SENT_AS_ARRAY or data.dtype is torch.bfloat16 else data.numpy()
 
     sendable: Batch = batch.map(array)
     return sendable

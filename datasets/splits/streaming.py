@@ -21,11 +21,14 @@ class StreamingData(KeepsArguments, LightningDataModule):
         self.num_batches_seen = 0
 
     def ranks(self) -> tuple[int, int]:
-        """Which this process is, and of how many."""
+        """The number of this process among those that train, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def on_after_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
-        """Count training batches as they are used, so that a resumed run goes on with the next one."""
+        """Count training batches as they are used, so that a resumed run goes on with the next one.
+
+        They are not counted where they are drawn: workers and loaders draw ahead of what is used.
+        """
         if self.trainer and self.trainer.training:
             self.num_batches_seen += 1
         return batch
@@ -35,5 +38,5 @@ class StreamingData(KeepsArguments, LightningDataModule):
         return {"num_batches_seen": self.num_batches_seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on with the training stream from where it had been used to."""
         self.num_batches_seen = state_dict["num_batches_seen"]

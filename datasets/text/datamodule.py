@@ -6,6 +6,7 @@ Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024.
 # Axes: B texts, L tokens.
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,8 +21,8 @@ from nar.batch import NOT_SCORED, Key, TextBatch
 from nar.datasets.clrs30.samplers import check_size, known_algorithm
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.arguments import (
-    MOST_IN_A_BATCH,
-    MOST_WORKERS,
+    MAX_BATCH_SIZE,
+    MAX_WORKERS,
     check_between,
     check_seed,
     check_sizes,
@@ -30,7 +31,7 @@ from nar.datasets.engine.arguments import (
 from nar.datasets.splits.compilation import compile_ahead
 from nar.datasets.splits.splits import PREFETCHED_BATCHES, end_with_parent, own_indices
 from nar.datasets.splits.streaming import StreamingData
-from nar.datasets.text.stream import TRAIN_LENGTHS, TextSample, TextStream, grouped, text_samples
+from nar.datasets.text.stream import TRAIN_SIZES, TextSample, TextStream, grouped, text_samples
 from nar.datasets.text.tokenizer import load_tokenizer
 from nar.errors import UserError
 
@@ -47,8 +48,8 @@ class CLRSText(StreamingData):
 
     Args:
         algorithms: Names of algorithms, or ``all`` of the 30, which take turns.
-        train_lengths: Sizes to train at, the same for all; the published ones of each algorithm if not given.
-        test_lengths: Sizes to test at.
+        train_sizes: Numbers of nodes to train at, the same for all; the published ones of each algorithm if not given.
+        test_sizes: Numbers of nodes to test at.
         hints: Whether answers begin with a trace of how they come about.
         tokenizer: The name of one on the Hugging Face Hub, or its folder; one made for these texts if not given.
         batch_size: Texts in a training batch, on each device. In a row, eight are of one algorithm and size.
@@ -56,14 +57,16 @@ class CLRSText(StreamingData):
         num_val: Texts of the validation split, of each algorithm and size.
         num_test: Texts of the test split, of each algorithm and size.
         num_workers: Processes that draw texts ahead of training; 0 to draw them in between.
-        seed: Of the training data; that of ``seed_everything`` if not given.
+        seed: Seed of the training data; that of ``seed_everything`` if not given.
+        train_lengths: The former name of `train_sizes`.
+        test_lengths: The former name of `test_sizes`.
     """
 
     def __init__(
         self,
         algorithms: list[str] | str = "all",
-        train_lengths: list[int] | None = None,
-        test_lengths: list[int] = [10, 12, 14],  # noqa: B006 (never changed; a list shows its default in --help)
+        train_sizes: list[int] | None = None,
+        test_sizes: list[int] = [10, 12, 14],  # noqa: B006 (never changed; a list shows its default in --help)
         hints: bool = False,
         tokenizer: str | dict[str, str] | None = None,
         batch_size: int = 32,
@@ -72,21 +75,25 @@ class CLRSText(StreamingData):
         num_test: int = 125,
         num_workers: int = 1,
         seed: int | None = None,
+        train_lengths: list[int] | None = None,
+        test_lengths: list[int] | None = None,
     ) -> None:
         super().__init__()
+        if train_lengths is not None:
+            train_sizes = _by_former_name("train_lengths", "train_sizes", train_lengths)
+        if test_lengths is not None:
+            test_sizes = _by_former_name("test_lengths", "test_sizes", test_lengths)
         given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
         is_all = len(given) == 1 and isinstance(given[0], str) and given[0] == "all"
         self.algorithms = list(ALGORITHMS) if is_all else given
         known = [known_algorithm(algorithm) for algorithm in self.algorithms]
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise UserError(f"expected one or more different algorithms, given {self.algorithms}")
-        self.lengths: dict[str, Sequence[int]] = {
-            algorithm: TRAIN_LENGTHS[algorithm]
-            if train_lengths is None
-            else check_sizes("train_lengths", train_lengths)
+        self.sizes: dict[str, Sequence[int]] = {
+            algorithm: TRAIN_SIZES[algorithm] if train_sizes is None else check_sizes("train_sizes", train_sizes)
             for algorithm in self.algorithms
         }
-        self.test_lengths = check_sizes("test_lengths", test_lengths)
+        self.test_sizes = check_sizes("test_sizes", test_sizes)
         self.hints = hints
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -96,45 +103,45 @@ class CLRSText(StreamingData):
         self.seed = 0 if seed is None else seed
         for name, value in (("eval_batch_size", eval_batch_size), ("num_val", num_val), ("num_test", num_test)):
             check_whole(name, value, at_least=1)
-            check_between(name, value, 1, MOST_IN_A_BATCH)
+            check_between(name, value, 1, MAX_BATCH_SIZE)
         check_whole("num_workers", num_workers, at_least=0)
-        check_between("num_workers", num_workers, 0, MOST_WORKERS)
-        check_between("batch_size", batch_size, 1, MOST_IN_A_BATCH)
+        check_between("num_workers", num_workers, 0, MAX_WORKERS)
+        check_between("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         check_seed(self.seed)
         for algorithm in known:
-            for num_nodes in self.test_lengths:
+            for num_nodes in self.test_sizes:
                 check_size(algorithm, num_nodes)
         self._stream()
         self.tokenizer = load_tokenizer(tokenizer)
 
     def _stream(self, rank: int = 0) -> TextStream:
         return TextStream(
-            self.lengths, self.batch_size, seed=self.seed, hints=self.hints, group_size=GROUP_SIZE, rank=rank
+            self.sizes, self.batch_size, seed=self.seed, hints=self.hints, group_size=GROUP_SIZE, rank=rank
         )
 
     def train_dataloader(self) -> Iterable[TextBatch]:
         """Batches from where the run is, without end."""
-        compile_ahead((algorithm, min(sizes)) for algorithm, sizes in self.lengths.items())
+        compile_ahead((algorithm, min(sizes)) for algorithm, sizes in self.sizes.items())
         stream = self._stream(self.ranks()[0])
         return TextLoader(TrainBatches(stream, self.tokenizer, self.num_batches_seen), self.num_workers)
 
     def val_dataloader(self) -> Iterable[TextBatch]:
         """Texts at the sizes of training."""
-        cells = [(algorithm, num_nodes) for algorithm, sizes in self.lengths.items() for num_nodes in sizes]
+        cells = [(algorithm, num_nodes) for algorithm, sizes in self.sizes.items() for num_nodes in sizes]
         return self._batches(self._drawn(cells, self.num_val, VALIDATION))
 
     def test_dataloader(self) -> DataLoader[TextBatch]:
-        """Texts at `test_lengths`."""
+        """Texts at `test_sizes`."""
         return self._batches(self.test_texts())
 
     def test_texts(self) -> Iterator[list[TextSample]]:
         """All texts of the test split, a list for each algorithm and size."""
-        cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_lengths]
+        cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_sizes]
         return self._drawn(cells, self.num_test, TEST)
 
     def largest_texts(self) -> Iterator[TextBatch]:
         """A text of each algorithm at the largest size of training and test."""
-        largest = {algorithm: max(*sizes, *self.test_lengths) for algorithm, sizes in self.lengths.items()}
+        largest = {algorithm: max(*sizes, *self.test_sizes) for algorithm, sizes in self.sizes.items()}
         compile_ahead(largest.items())
         for algorithm, num_nodes in largest.items():
             drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=[0, TEST], hints=self.hints)
@@ -153,6 +160,11 @@ class CLRSText(StreamingData):
             mine = drawn[rank::num_ranks]
             batches += [mine[i : i + self.eval_batch_size] for i in range(0, len(mine), self.eval_batch_size)]
         return TextLoader(EvalBatches(batches, self.tokenizer))
+
+
+def _by_former_name(former: str, name: str, value: list[int]) -> list[int]:
+    warnings.warn(f"the argument {former} of CLRSText is now {name}", DeprecationWarning, stacklevel=3)
+    return value
 
 
 class TrainBatches(IterableDataset[TextBatch]):

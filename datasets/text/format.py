@@ -20,7 +20,7 @@ from nar.errors import UserError
 from nar.specs import MASKED, Stage, Type, at_stage
 
 INITIAL, TRACE, END_OF_TRACE = ", initial_trace: ", "trace | ", " | "
-MOST_DIGITS = 18  # of an integer, with its sign, that any array can hold; there is none with more in a text
+_MAX_DIGITS = 18  # of an integer, with its sign, that any array can hold; there is none with more in a text
 NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 ROW = rf"\[{NUMBER}(?: {NUMBER})*\]"
 VALUE = rf"(?:\[{ROW}(?:, {ROW})*\]|{ROW}|{NUMBER})"
@@ -33,7 +33,7 @@ class Text(NamedTuple):
     Attributes:
         algorithm: The algorithm's name.
         inputs: By probe name: a number, [N] or [N, N], an index in place of a mask_one.
-        names: Of what is asked for.
+        names: The names of what is asked for.
         trace: The states before the last, each with a value for every name; empty if the text has no trace.
         outputs: The values that are asked for, in the order of the names. Sorted orders are given as the keys in order.
     """
@@ -232,7 +232,7 @@ def _read(value: str) -> Any:
         return [_read(row) for row in re.findall(ROW, value)]
     if value.startswith("["):
         return [_read(number) for number in value[1:-1].split(" ")]
-    is_integer = value.lstrip("-").isdigit() and len(value) <= MOST_DIGITS
+    is_integer = value.lstrip("-").isdigit() and len(value) <= _MAX_DIGITS
     return int(value) if is_integer else float(value)
 
 
@@ -289,7 +289,7 @@ def readable(outputs: str) -> list[Any] | None:
 
 
 def shape_of(value: Any) -> tuple[Any, ...]:
-    """Of a list the shapes of its entries, of a number ()."""
+    """The shape of nested lists: of a list the shapes of its entries, of a number ()."""
     return tuple(map(shape_of, value)) if isinstance(value, list) else ()
 
 

@@ -1,10 +1,11 @@
-"""CLRS-Text to train and test on: the published lengths, and texts drawn on the fly, each with the graph it is of.
+"""CLRS-Text to train and test on: the published sizes, and texts drawn on the fly, each with the graph it is of.
 
 Source: Markeeva et al., "The CLRS-Text Algorithmic Reasoning Language Benchmark", 2024;
 ``clrs/_src/clrs_text/generate_clrs_text.py`` of dm-clrs 2.0.3.
 """
 # Axes: B graphs, T time.
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -25,20 +26,31 @@ from nar.errors import UserError
 DECIMALS = 3
 """To which the numbers of texts are cut off."""
 
-_LENGTHS = (4, 5, 10, 11, 12, 15, 19, 23, 28, 31)
-TRAIN_LENGTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {name: tuple(n for n in _LENGTHS if n <= known.text.longest_in_training) for name, known in CLRS_30.items()}
+_SIZES = (4, 5, 10, 11, 12, 15, 19, 23, 28, 31)
+TRAIN_SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {name: tuple(n for n in _SIZES if n <= known.text.longest_in_training) for name, known in CLRS_30.items()}
 )
 """The sizes of the published training set by algorithm."""
 
-VALIDATION_LENGTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+VALIDATION_SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {name: tuple(range(4, known.text.longest_in_validation + 1)) for name, known in CLRS_30.items()}
 )
 """The sizes of the published validation set by algorithm."""
 
+_FORMER_NAMES = {"TRAIN_LENGTHS": "TRAIN_SIZES", "VALIDATION_LENGTHS": "VALIDATION_SIZES"}
+
+
+def __getattr__(name: str) -> Any:
+    """What has the former name, with a warning."""
+    if name not in _FORMER_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is now {_FORMER_NAMES[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_FORMER_NAMES[name]]
+
+
 TRAIN_SEEDS, NUM_TRAIN_SAMPLES = (0,), 10_000
 VALIDATION_SEEDS, NUM_VALIDATION_SAMPLES = (3, 14, 35, 81, 94), 125
-"""Of the published sets: so many texts for each algorithm, length and seed."""
+"""Seeds of the published sets, and how many texts there are for each algorithm, size and seed."""
 
 
 class TextSample(NamedTuple):
@@ -121,25 +133,25 @@ def _in_tensors(one: TextSample) -> Features[Tensor]:
 class TextStream(IterableDataset[list[TextSample]]):
     """Fresh texts without end, in batches: sample i is a function of the seed, i and the rank alone.
 
-    The algorithms take turns; each time all have had theirs, each takes the next of its lengths. For a
+    The algorithms take turns; each time all have had theirs, each takes the next of its sizes. For a
     ``DataLoader`` with ``batch_size=None`` and any number of workers, which draw the same batches in the same order.
 
     Args:
-        lengths: Sizes by algorithm.
+        sizes: Sizes by algorithm.
         batch_size: Texts in a batch.
-        seed: Of everything that is drawn.
+        seed: Determines everything that is drawn.
         hints: Whether the answers begin with a trace.
         group_size: Samples in a turn. They are of one algorithm and size, so that a reasoner takes them at once.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
 
     Raises:
-        UserError: If there are no algorithms or no lengths of one, or it is unknown or cannot be drawn at one of them.
+        UserError: If there are no algorithms or no sizes of one, or it is unknown or cannot be drawn at one of them.
     """
 
     def __init__(
         self,
-        lengths: Mapping[str, Sequence[int]] = TRAIN_LENGTHS,
+        sizes: Mapping[str, Sequence[int]] = TRAIN_SIZES,
         batch_size: int = 32,
         *,
         seed: int,
@@ -148,19 +160,19 @@ class TextStream(IterableDataset[list[TextSample]]):
         rank: int = 0,
         start: int = 0,
     ) -> None:
-        expected = "expected one or more algorithms, each with one or more lengths, given"
-        if not isinstance(lengths, Mapping) or not lengths:
-            raise UserError(f"{expected} {shown(lengths)}")
-        for algorithm, sizes in lengths.items():
+        expected = "expected one or more algorithms, each with one or more sizes, given"
+        if not isinstance(sizes, Mapping) or not sizes:
+            raise UserError(f"{expected} {shown(sizes)}")
+        for algorithm, own in sizes.items():
             known = known_algorithm(algorithm)
-            if not isinstance(sizes, Sequence) or not sizes:
-                raise UserError(f"{expected} {shown(dict(lengths))}")
-            for num_nodes in sizes:
+            if not isinstance(own, Sequence) or not own:
+                raise UserError(f"{expected} {shown(dict(sizes))}")
+            for num_nodes in own:
                 check_size(known, num_nodes)
         check_seed(seed)
         check_whole("batch_size", batch_size, at_least=1)
         check_whole("group_size", group_size, at_least=1)
-        self.lengths = {algorithm: tuple(sizes) for algorithm, sizes in lengths.items()}
+        self.sizes = {algorithm: tuple(own) for algorithm, own in sizes.items()}
         self.batch_size = batch_size
         self.seed = seed
         self.hints = hints
@@ -177,8 +189,8 @@ class TextStream(IterableDataset[list[TextSample]]):
 
     def draw(self, index: int) -> TextSample:
         """Sample number `index`."""
-        turn, position = divmod(index // self.group_size, len(self.lengths))
-        algorithm, sizes = list(self.lengths.items())[position]
+        turn, position = divmod(index // self.group_size, len(self.sizes))
+        algorithm, sizes = list(self.sizes.items())[position]
         words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(8).tolist()
         num_nodes = sizes[turn % len(sizes)]
         (drawn,) = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=words, hints=self.hints)

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 CHARACTERS = "0123456789.-+e[]() ,:|\n"
-"""Of which all that is no name is made: numbers, brackets and what separates them."""
+"""The characters of all that is no name: numbers, brackets and what separates them."""
 
 NAMES: tuple[str, ...] = tuple(
     dict.fromkeys(

@@ -56,8 +56,8 @@ def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline
     if baseline and not of_other:
         print("of the baseline nothing is reported: it has none of these algorithms and sizes")
     scores = {**own, **of_other, **reasoner_scores(module.model, answered)}
-    print_text_table(scores, data.lengths, "test")
-    written = write_text_report(scores, data.lengths, folder)
+    print_text_table(scores, data.sizes, "test")
+    written = write_text_report(scores, data.sizes, folder)
     print(f"written: {', '.join(map(str, written))}")
 
 

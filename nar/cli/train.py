@@ -65,6 +65,7 @@ from nar.training.checkpoint import (
     made_of,
     read_checkpoint,
     run_of,
+    with_new_names,
     write_checkpoint,
 )
 from nar.training.haiku import from_haiku, read_pickle, to_haiku, write_pickle
@@ -402,6 +403,7 @@ class CLI(LightningCLI):
         plain = {group: content[group] for group in ("model", "data")}
         if "lr_scheduler" in content:
             plain["model"]["lr_scheduler"] = content["lr_scheduler"]
+        plain["data"] = with_new_names(plain["data"])
         given = plain["data"]["algorithms"]
         given = given if isinstance(given, list) else [given]
         plain["data"]["algorithms"] = list(ALGORITHMS) if given == ["all"] else given
@@ -712,7 +714,7 @@ class TextCLI(CLI):
         "warmup_steps",
         "weight_decay",
     )
-    kept_data = ("train_lengths", "batch_size", "hints", "tokenizer", "seed")
+    kept_data = ("train_sizes", "batch_size", "hints", "tokenizer", "seed")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nar.batch import NumpyArray, size_of
-from nar.datasets.clrs30.given import MOST_EXACT, NUM_LETTERS
+from nar.datasets.clrs30.given import LARGEST_EXACT, NUM_LETTERS
 from nar.datasets.clrs30.graphs import GRAPHS
 from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.strings import STRINGS
@@ -171,10 +171,10 @@ def named_numbers(what: str, data: Any, options: Options, width: int | None = No
         raise UserError(f"expected {what}: {of_each} for each, given {shown(data)}")
     options.check_size(len(array))
     names = checked_names(names, len(array))
-    wrong = ~np.isfinite(array) if array.dtype.kind == "f" else np.abs(array.astype(np.float64)) > MOST_EXACT
+    wrong = ~np.isfinite(array) if array.dtype.kind == "f" else np.abs(array.astype(np.float64)) > LARGEST_EXACT
     if wrong.any():
         place = np.argwhere(wrong)[0]
-        of_float = "finite numbers" if array.dtype.kind == "f" else f"numbers of a size up to {MOST_EXACT}"
+        of_float = "finite numbers" if array.dtype.kind == "f" else f"numbers of a size up to {LARGEST_EXACT}"
         raise UserError(f"expected {of_float} in {what}, given {array[tuple(place)]} for {shown(names[place[0]])}")
     return names, array.astype(np.float64)
 

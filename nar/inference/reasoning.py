@@ -16,7 +16,7 @@ from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30, run_on
 from nar.datasets.engine.algorithm import Algorithm, Hints
-from nar.datasets.engine.arguments import MOST_NODES, check_known
+from nar.datasets.engine.arguments import MAX_NODES, check_known
 from nar.datasets.engine.memory import num_free_bytes
 from nar.errors import UserError, one_line
 from nar.inference.answers import Answer, Prediction, confidence_of
@@ -143,8 +143,8 @@ def options_of_each(options: Options, number: int) -> Iterator[Options]:
 
 def check_memory(algorithm: str, spec: Spec, hidden_dim: int, num_nodes: int, device: torch.device) -> None:
     """Raise a :class:`UserError` if a graph of so many nodes would not fit into memory, by a rough estimate."""
-    if num_nodes > MOST_NODES:
-        raise UserError(f"{algorithm} takes at most {MOST_NODES} nodes, given {num_nodes}")
+    if num_nodes > MAX_NODES:
+        raise UserError(f"{algorithm} takes at most {MAX_NODES} nodes, given {num_nodes}")
     needed = num_bytes(spec, hidden_dim, num_nodes)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else num_free_bytes()
     if needed > free:

@@ -17,6 +17,7 @@ from nar.training.checkpoint_file import (
     made_of,
     read_checkpoint,
     run_of,
+    with_new_names,
 )
 from nar.training.reasoner import Reasoner
 from nar.training.saving import CONFIG
@@ -35,6 +36,7 @@ __all__ = [
     "make_reasoner",
     "read_checkpoint",
     "run_of",
+    "with_new_names",
     "write_checkpoint",
 ]
 

@@ -17,6 +17,9 @@ from nar.files import check_archive, replacing
 from nar.training import folders
 from nar.training.saving import CONFIG, RUN, Kind
 
+FORMER_NAMES = {"train_lengths": "train_sizes", "test_lengths": "test_sizes"}
+"""What arguments of the data of language models are now called."""
+
 KINDS: tuple[Kind, ...] = ("dense", "sparse", "text")
 TO_GO_ON = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers", "state_dict")
 """What a checkpoint has from which training goes on."""
@@ -171,7 +174,13 @@ def _check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What the run that wrote a checkpoint was given, as plain values: ``model`` and ``data``; and its ``specs``."""
     config: dict[str, Any] = checkpoint[CONFIG]
-    return config
+    return {**config, "data": with_new_names(config["data"])}
+
+
+def with_new_names(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of data by the names that they now have, whatever they were called when they were written."""
+    renamed = {now: data[former] for former, now in FORMER_NAMES.items() if data.get(former) is not None}
+    return {name: value for name, value in data.items() if name not in FORMER_NAMES} | renamed
 
 
 def run_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nar.batch import TextBatch
 from nar.datasets.text.datamodule import CLRSText, text_batch
-from nar.datasets.text.stream import TRAIN_LENGTHS, TextStream, text_samples
+from nar.datasets.text.stream import TRAIN_SIZES, TextStream, text_samples
 from nar.datasets.text.tokenizer import text_tokenizer
 from nar.errors import UserError
 from nar.hybrid import LanguageReasoner, TransNAR, load_transnar
@@ -62,7 +62,7 @@ def short(tmp_path: Path) -> list[str]:
     save_reasoner(tmp_path / "reasoner.ckpt")
     return [
         *("--model.reasoner", "reasoner.ckpt", "--data.algorithms", "[bfs,insertion_sort]", "--data.num_workers", "0"),
-        *("--data.train_lengths", "[4,5]", "--data.test_lengths", "[4,6]", "--data.batch_size", "3"),
+        *("--data.train_sizes", "[4,5]", "--data.test_sizes", "[4,6]", "--data.batch_size", "3"),
         *("--data.num_val", "2", "--data.num_test", "2", "--trainer.default_root_dir", "run"),
         *("--trainer.max_steps", "4", "--trainer.val_check_interval", "2", "--trainer.accumulate_grad_batches", "1"),
         *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
@@ -126,7 +126,7 @@ def test_every_shipped_config_trains_and_its_checkpoint_is_tested_without_any_ot
     elsewhere = tmp_path / "elsewhere"
     (tmp_path / "run").rename(elsewhere)
     run("validate", "--ckpt_path", "elsewhere/best.ckpt")
-    run("test", "--ckpt_path", "elsewhere/best.ckpt", "--data.test_lengths", "[4]")
+    run("test", "--ckpt_path", "elsewhere/best.ckpt", "--data.test_sizes", "[4]")
 
 
 def test_the_paper_s_language_model_has_70_million_parameters() -> None:
@@ -335,7 +335,7 @@ def test_texts_of_tests_that_are_too_long_are_refused_before_training(
 ) -> None:
     short_context = ["--model.language_model.max_position_embeddings", "150"]
     run("fit", *tiny, *short_context)
-    line = error_of(run, capsys, "fit", *tiny, *short_context, "--data.test_lengths", "[12]", *ELSEWHERE)
+    line = error_of(run, capsys, "fit", *tiny, *short_context, "--data.test_sizes", "[12]", *ELSEWHERE)
     assert "expected texts of at most 150 tokens" in line
     assert "bfs with n = 12" in line
     assert not (tmp_path / "elsewhere").exists() or not list((tmp_path / "elsewhere").glob("*.ckpt"))
@@ -396,12 +396,12 @@ def test_samples_of_a_turn_are_of_one_algorithm_and_size() -> None:
 
 
 def test_the_lengths_of_training_are_the_published_ones_by_default() -> None:
-    assert CLRSText("bridges").lengths == {"bridges": TRAIN_LENGTHS["bridges"]}
-    assert CLRSText(["bridges", "bfs"], train_lengths=[4, 6]).lengths == {"bridges": [4, 6], "bfs": [4, 6]}
+    assert CLRSText("bridges").sizes == {"bridges": TRAIN_SIZES["bridges"]}
+    assert CLRSText(["bridges", "bfs"], train_sizes=[4, 6]).sizes == {"bridges": [4, 6], "bfs": [4, 6]}
 
 
 def test_what_a_batch_draws_is_its_own() -> None:
-    data = CLRSText(["bfs"], train_lengths=[4, 5], batch_size=2, num_workers=0, seed=1)
+    data = CLRSText(["bfs"], train_sizes=[4, 5], batch_size=2, num_workers=0, seed=1)
     first, second = (batch for batch, _ in zip(data.train_dataloader(), range(2), strict=False))
     assert first.seed != second.seed
     data.load_state_dict({"num_batches_seen": 1})
@@ -420,9 +420,9 @@ def test_what_a_batch_draws_is_its_own() -> None:
             r"the reasoner knows (bfs, insertion_sort, dijkstra), given heapsort",
         ),
         (["--data.algorithms", "[bfs,nothing]"], "nothing"),
-        (["--data.train_lengths", "[4,1]"], "bfs needs at least"),
-        (["--data.train_lengths", "[]"], "at least one size in train_lengths"),
-        (["--data.test_lengths", "[]"], "at least one size in test_lengths"),
+        (["--data.train_sizes", "[4,1]"], "bfs needs at least"),
+        (["--data.train_sizes", "[]"], "at least one size in train_sizes"),
+        (["--data.test_sizes", "[]"], "at least one size in test_sizes"),
         (["--data.tokenizer", "nowhere/at/all"], "expected the name or the folder of a tokenizer"),
         (["--model.language_model", "nowhere/at/all"], "no language model 'nowhere/at/all'"),
         (["--model.language_model", '{"model_type": "bloom", "n_layer": 1}'], "position"),
@@ -465,13 +465,40 @@ def test_checkpoints_of_other_kinds_are_told_apart(
         load_transnar("reasoner.ckpt")
 
 
+def test_former_names_of_sizes_are_taken_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="the argument test_lengths of CLRSText is now test_sizes"):
+        data = CLRSText(["bfs"], test_lengths=[6])
+    assert data.test_sizes == [6]
+    with pytest.warns(DeprecationWarning, match="the argument train_lengths of CLRSText is now train_sizes"):
+        data = CLRSText(["bfs"], train_lengths=[4, 6])
+    assert data.sizes == {"bfs": [4, 6]}
+
+
+def test_a_run_goes_on_whether_sizes_have_their_former_names_in_its_checkpoint_or_on_the_command_line(
+    run: Run, tiny: list[str], tmp_path: Path
+) -> None:
+    run("fit", *tiny)
+    path = tmp_path / "run" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=False)
+    data = checkpoint["nar_config"]["data"]
+    assert data["train_sizes"] == [4, 5]
+    data |= {"train_lengths": data.pop("train_sizes"), "test_lengths": data.pop("test_sizes")}
+    torch.save(checkpoint, path)
+    longer = ["--ckpt_path", "last", "--trainer.max_steps"]
+    run("fit", *tiny, *longer, "5")
+    with pytest.warns(DeprecationWarning, match="train_lengths of CLRSText is now train_sizes"):
+        run("fit", *[flag.replace("train_sizes", "train_lengths") for flag in tiny], *longer, "6")
+    assert read_checkpoint(path)["global_step"] == 6
+    assert read_checkpoint(path)["nar_config"]["data"]["train_sizes"] == [4, 5]
+
+
 def test_a_run_goes_on_with_what_it_was_given(
     run: Run, tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run("fit", *tiny)
     longer = [*tiny, "--ckpt_path", "last", "--trainer.max_steps", "6"]
     assert "model.warmup_steps 0, but" in error_of(run, capsys, "fit", *longer, "--model.warmup_steps", "2")
-    assert "data.train_lengths [4, 5], but" in error_of(run, capsys, "fit", *longer, "--data.train_lengths", "[4]")
+    assert "data.train_sizes [4, 5], but" in error_of(run, capsys, "fit", *longer, "--data.train_sizes", "[4]")
     (tmp_path / "reasoner.ckpt").unlink()  # the checkpoint has it
     run("fit", *longer)
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 6

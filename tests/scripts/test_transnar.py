@@ -85,7 +85,7 @@ def test_every_model_and_seed_is_trained_and_tested_and_the_table_has_their_spre
         assert "--model.x=1" in fit
         assert ("--model.language_model_only true" in fit) == only
         assert ("reasoner_6000/last.ckpt" in fit) != only
-        assert "--data.test_lengths [10, 12, 14] --data.num_test 64" in test
+        assert "--data.test_sizes [10, 12, 14] --data.num_test 64" in test
 
 
 def test_what_is_recorded_is_not_repeated(results, tmp_path):

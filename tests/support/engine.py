@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets import SPECS, dense
+from nar.datasets import SPECS, to_dm_clrs
 from nar.datasets.clrs30.samplers import CLRS_30
 from nar.datasets.engine.algorithm import trajectories
 
@@ -38,7 +38,7 @@ def assert_equals_dm_clrs(clrs: Any, name: str, *data: Any) -> None:
 
 def assert_equals_probes(clrs: Any, name: str, ours: Feedback[NumpyArray], probes: Any) -> None:
     """Fail if one trajectory differs from the probes of dm-clrs's."""
-    (inputs, hints, _), outputs = dense(SPECS[name], ours)
+    (inputs, hints, _), outputs = to_dm_clrs(SPECS[name], ours)
     theirs = clrs._src.probing.split_stages(probes, clrs._src.specs.SPECS[name])
     for stage, points in zip((inputs, outputs, hints), theirs, strict=True):
         for point in points:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nar.batch import Feedback, NumpyArray
-from nar.datasets import ALGORITHMS, SPECS, dense, sample
+from nar.datasets import ALGORITHMS, SPECS, sample, to_dm_clrs
 from nar.datasets.clrs30.dm_clrs import compact
 from nar.datasets.clrs30.recipe import (
     apply_recipe,
@@ -74,7 +74,7 @@ def assert_same(ours: Mapping[str, NumpyArray], theirs: Iterable[Any]) -> None:
 @every_algorithm
 def test_trajectories_equal_dm_clrs(clrs: Any, pred_as_input: list[str], algorithm: str) -> None:
     _, theirs = after_their_recipe(clrs, algorithm, pred_as_input)
-    ours = dense(recipe_spec(algorithm), apply_recipe(algorithm, draw(algorithm)))
+    ours = to_dm_clrs(recipe_spec(algorithm), apply_recipe(algorithm, draw(algorithm)))
     assert_same(ours.features.inputs, theirs.features.inputs)
     assert_same(ours.features.hints, theirs.features.hints)
     assert_same(ours.outputs, theirs.outputs)
@@ -110,7 +110,7 @@ def test_trajectories_are_as_compact_as_before(algorithm: str) -> None:
     dtypes = {name: data.dtype for name, data in {**inputs, **hints, **outputs}.items()}
     choices = {name: probe.type for name, probe in spec.items() if probe.type is not Type.SCALAR}
     assert {name: dtypes[name] for name in choices} == {name: DTYPES[type_] for name, type_ in choices.items()}
-    assert bits(compact(spec, dense(spec, feedback))) == bits(feedback)
+    assert bits(compact(spec, to_dm_clrs(spec, feedback))) == bits(feedback)
 
 
 def test_a_cyclic_permutation_is_the_sequence_whose_first_node_follows_its_last() -> None:
@@ -124,7 +124,7 @@ def test_a_cyclic_permutation_is_the_sequence_whose_first_node_follows_its_last(
 @every_algorithm
 def test_random_positions_equal_dm_clrs(clrs: Any, algorithm: str) -> None:
     theirs = next(clrs.process_random_pos(iter([draw_theirs(clrs, algorithm)]), np.random.RandomState(3)))
-    ours = dense(SPECS[algorithm], randomise_positions(draw(algorithm), np.random.RandomState(3)))
+    ours = to_dm_clrs(SPECS[algorithm], randomise_positions(draw(algorithm), np.random.RandomState(3)))
     assert_same(ours.features.inputs, theirs.features.inputs)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from make_digests import SIZES, digest, drawn, read_digests
 
+import nar.datasets
 from nar.batch import Features, Feedback, NumpyArray
-from nar.datasets import ALGORITHMS, SPECS, dense, sample
+from nar.datasets import ALGORITHMS, SPECS, sample, to_dm_clrs
 from nar.datasets.clrs30.dm_clrs import compact, sample_from_dm_clrs
 from nar.datasets.clrs30.samplers import CLRS_30
 from nar.errors import UserError
@@ -45,7 +46,7 @@ def all_bits(feedback: Feedback[NumpyArray]) -> list[Any]:
 def assert_equals_dm_clrs(clrs: Any, algorithm: str, num_nodes: int, num_samples: int, seed: Any, **args: Any) -> None:
     """Fail if a single bit of what we draw is not dm-clrs's."""
     compact_ours = sample(algorithm, num_nodes=num_nodes, num_samples=num_samples, seed=seed, **args)
-    ours = dense(SPECS[algorithm], compact_ours)
+    ours = to_dm_clrs(SPECS[algorithm], compact_ours)
     sampler, _ = clrs.build_sampler(algorithm, num_samples, seed=seed, length=num_nodes, **args)
     theirs = sampler.next()
     assert our_bits(ours.features.inputs) == their_bits(theirs.features.inputs)
@@ -144,7 +145,7 @@ def test_what_dm_clrs_draws_is_the_same_once_it_is_compact(clrs: Any, algorithm:
 @every_algorithm
 def test_compact_data_comes_back_from_the_dense_form(algorithm: str) -> None:
     ours = sample(algorithm, num_nodes=9, num_samples=5, seed=0)
-    assert all_bits(compact(SPECS[algorithm], dense(SPECS[algorithm], ours))) == all_bits(ours)
+    assert all_bits(compact(SPECS[algorithm], to_dm_clrs(SPECS[algorithm], ours))) == all_bits(ours)
 
 
 @pytest.mark.parametrize("row", [[-1, -1, -1], [0, 0, -1]])
@@ -320,3 +321,8 @@ def test_a_numpy_seed_is_the_same_number() -> None:
     one = sample("minimum", num_nodes=5, num_samples=2, seed=3).features.inputs["key"]
     other = sample("minimum", num_nodes=5, num_samples=2, seed=np.int64(3)).features.inputs["key"]
     np.testing.assert_array_equal(one, other)
+
+
+def test_the_former_name_of_dm_clrss_form_is_taken_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="nar.datasets.dense is now nar.datasets.to_dm_clrs"):
+        assert nar.datasets.dense is to_dm_clrs

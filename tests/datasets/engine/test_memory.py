@@ -14,7 +14,7 @@ from nar.datasets import ALGORITHMS, Algorithm, record, sample
 from nar.datasets.clrs30 import samplers, shortest_paths
 from nar.datasets.engine import memory
 from nar.datasets.engine.algorithm import num_bytes
-from nar.datasets.engine.memory import NEVER_ASKED, num_free_bytes
+from nar.datasets.engine.memory import UNCHECKED_BYTES, num_free_bytes
 from nar.errors import UserError
 from nar.specs import Location, Probe, Stage, Type
 
@@ -58,7 +58,7 @@ def test_without_all_of_their_hints_the_same_trajectories_fit(hints: Any, monkey
 def test_as_many_hints_as_fit_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     hints = 128 * 127 // 2 + 1
     needed = 32 * hints * (128 * 2 + 2 + 2)
-    assert needed > NEVER_ASKED
+    assert needed > UNCHECKED_BYTES
     free(monkeypatch, needed)
     assert len(sample("bubble_sort", num_nodes=128, num_samples=32, seed=0).features.hints["i"]) == hints
     free(monkeypatch, needed - 1)

@@ -10,7 +10,7 @@ import pytest
 from engine import by_hand
 
 from nar.batch import NumpyArray
-from nar.datasets import ALGORITHMS, CLRS30, SPECS, dense, sample
+from nar.datasets import ALGORITHMS, CLRS30, SPECS, sample, to_dm_clrs
 from nar.datasets.clrs30.dm_clrs import sample_from_dm_clrs
 from nar.datasets.clrs30.families import GRAPH_FAMILIES
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec, train_sampler_args
@@ -64,8 +64,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "run_on, own": lambda odd: run_on(own_algorithm.Components(), [odd], num_nodes=3),
     "run_on, num_nodes": lambda odd: run_on("bfs", [WITHOUT_EDGES], num_nodes=odd),
     "run_on, hints": lambda odd: run_on("bfs", [WITHOUT_EDGES], num_nodes=3, hints=odd),
-    "dense, spec": lambda odd: dense(odd, BFS),
-    "dense, feedback": lambda odd: dense(SPECS["bfs"], odd),
+    "to_dm_clrs, spec": lambda odd: to_dm_clrs(odd, BFS),
+    "to_dm_clrs, feedback": lambda odd: to_dm_clrs(SPECS["bfs"], odd),
     "recipe_spec": recipe_spec,
     "apply_recipe": lambda odd: apply_recipe(odd, BFS),
     "train_sampler_args": lambda odd: train_sampler_args(odd, 16),
@@ -76,13 +76,13 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "texts": lambda odd: texts(odd, BFS, hints=True),
     "answer_of": lambda odd: answer_of(odd, {}, {}),
     "text_samples": lambda odd: text_samples(odd, num_nodes=5, num_samples=1, seed=0),
-    "TextStream, lengths": lambda odd: TextStream(odd, seed=0),
+    "TextStream, mapping": lambda odd: TextStream(odd, seed=0),
     "TextStream, sizes": lambda odd: TextStream({"bfs": odd}, seed=0),
     "TextStream, seed": lambda odd: TextStream({"bfs": [4]}, seed=odd),
     "TextStream, batch_size": lambda odd: TextStream({"bfs": [4]}, odd, seed=0),
     "CLRSText, algorithms": lambda odd: CLRSText([odd]),
-    "CLRSText, train_lengths": lambda odd: CLRSText("bfs", train_lengths=odd),
-    "CLRSText, test_lengths": lambda odd: CLRSText("bfs", test_lengths=odd),
+    "CLRSText, train_sizes": lambda odd: CLRSText("bfs", train_sizes=odd),
+    "CLRSText, test_sizes": lambda odd: CLRSText("bfs", test_sizes=odd),
     "study, symmetry": lambda odd: study(odd, num_nodes=4),
     "study, num_nodes": lambda odd: study("scaling", num_nodes=odd, num_instances=1, num_variants=1),
     "study, seed": lambda odd: study("scaling", num_nodes=4, seed=odd),

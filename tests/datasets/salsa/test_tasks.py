@@ -408,7 +408,7 @@ def test_memory_grows_with_edges_and_not_with_pairs_of_nodes(task: str) -> None:
 
 def test_hints_that_would_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sparse, "num_free_bytes", lambda: 2000)
-    monkeypatch.setattr(sparse, "NEVER_ASKED", 0)
+    monkeypatch.setattr(sparse, "UNCHECKED_BYTES", 0)
     with pytest.raises(UserError, match=r"hints on 16 nodes would take .* GiB are free: ask for hints=\"first\""):
         SparseTask("dfs")[0]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nar.batch import Features, Feedback, NumpyArray, join, to_tensors
-from nar.datasets import dense
+from nar.datasets import to_dm_clrs
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
 from nar.datasets.clrs30.samplers import sample
 from nar.datasets.splits.chunks import chunks, cut, window_starts
@@ -267,7 +267,7 @@ def in_time_stacks(
     used there, as we do.
     """
     spec = recipe_spec(algorithm)
-    (inputs, hints, lengths), outputs = dense(spec, feedback)
+    (inputs, hints, lengths), outputs = to_dm_clrs(spec, feedback)
     stream = [(sample, time) for sample, length in enumerate(lengths.astype(int)) for time in range(length)]
     slices = [[stream[(start + i) % len(stream)] for start in starts] for i in range(chunk_length)]
     samples, times = np.moveaxis(np.array(slices), 2, 0)

@@ -38,7 +38,7 @@ if __name__ == "__main__":
     import nar.cli
     from nar.ops.process import keep_freed_memory
 
-    memory.NEVER_ASKED = 0  # ask now
+    memory.UNCHECKED_BYTES = 0  # ask now
     print(sample("bfs", num_nodes=5, num_samples=2, seed=0).outputs["pi"].shape)
     keep_freed_memory()
     settings = {"train_sizes": [4, 5], "test_sizes": [4], "batch_size": 2, "cache_dir": "cache"}

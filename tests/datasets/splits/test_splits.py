@@ -390,7 +390,7 @@ def keys(num_workers, start, chunk_length=None):
         assert all(isinstance(x, Tensor) for x in data)
     return [[str(batch)] for batch in batches], ended
 
-splits.SENT_AS_BYTES = 32  # keys and hints are sent as tensors, lengths as arrays
+splits.LARGEST_SENT_AS_ARRAY = 32  # keys and hints are sent as tensors, lengths as arrays
 print(keys(0, 1) == keys(2, 1), keys(0, 1, 6) == keys(2, 1, 6), keys(0, 1) == keys(0, 2))
 """
 

@@ -1,4 +1,4 @@
-"""What CLRS-Text is trained and tested on: lengths, texts with their graphs, and the stream of them."""
+"""What CLRS-Text is trained and tested on: sizes, texts with their graphs, and the stream of them."""
 
 import ast
 import inspect
@@ -23,10 +23,10 @@ from nar.datasets.text.format import parse, render
 from nar.datasets.text.stream import (
     NUM_TRAIN_SAMPLES,
     NUM_VALIDATION_SAMPLES,
-    TRAIN_LENGTHS,
     TRAIN_SEEDS,
-    VALIDATION_LENGTHS,
+    TRAIN_SIZES,
     VALIDATION_SEEDS,
+    VALIDATION_SIZES,
     TextSample,
     TextStream,
     grouped,
@@ -52,9 +52,9 @@ def published() -> dict[str, Any]:
     return scope
 
 
-def test_lengths_numbers_and_seeds_are_the_published_ones() -> None:
+def test_sizes_numbers_and_seeds_are_the_published_ones() -> None:
     theirs = published()
-    for ours, name in ((TRAIN_LENGTHS, "TRAIN_ALGOS_AND_LENGTHS"), (VALIDATION_LENGTHS, "VAL_ALGOS_AND_LENGTHS")):
+    for ours, name in ((TRAIN_SIZES, "TRAIN_ALGOS_AND_LENGTHS"), (VALIDATION_SIZES, "VAL_ALGOS_AND_LENGTHS")):
         assert {algorithm: list(sizes) for algorithm, sizes in ours.items()} == theirs[f"_DEFAULT_{name}"]
     assert list(TRAIN_SEEDS) == theirs["_DEFAULT_TRAIN_SEEDS"]
     assert list(VALIDATION_SEEDS) == theirs["_DEFAULT_VAL_SEEDS"]
@@ -62,11 +62,11 @@ def test_lengths_numbers_and_seeds_are_the_published_ones() -> None:
     assert theirs["_DEFAULT_VAL_NUMBER_OF_SAMPLES"] == NUM_VALIDATION_SAMPLES
 
 
-@pytest.mark.parametrize("lengths", [TRAIN_LENGTHS, VALIDATION_LENGTHS])
-def test_tables_have_every_algorithm_and_cannot_be_changed(lengths: Any) -> None:
-    assert set(lengths) == set(ALGORITHMS)
+@pytest.mark.parametrize("sizes", [TRAIN_SIZES, VALIDATION_SIZES])
+def test_tables_have_every_algorithm_and_cannot_be_changed(sizes: Any) -> None:
+    assert set(sizes) == set(ALGORITHMS)
     with pytest.raises(TypeError):
-        lengths["bfs"] = (4,)
+        sizes["bfs"] = (4,)
 
 
 def assert_equal(one: Features[Any], other: Features[Any]) -> None:
@@ -148,7 +148,7 @@ def test_a_sample_depends_on_seed_index_and_rank_alone() -> None:
     assert len(set(prompts)) == len(prompts)
 
 
-def test_algorithms_take_turns_and_each_goes_through_its_lengths() -> None:
+def test_algorithms_take_turns_and_each_goes_through_its_sizes() -> None:
     drawn = [one for batch in islice(TextStream(FEW, 4, seed=0), 3) for one in batch]
     assert [one.algorithm for one in drawn] == list(FEW) * 4
     assert Counter((one.algorithm, one.num_nodes) for one in drawn) == {
@@ -191,24 +191,24 @@ def test_groups_made_by_workers_arrive_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "batch_size", "message"),
+    ("sizes", "batch_size", "message"),
     [
-        ({}, 1, "expected one or more algorithms, each with one or more lengths, given {}"),
-        ({"bfs": ()}, 1, "expected one or more algorithms, each with one or more lengths, given {'bfs': ()}"),
+        ({}, 1, "expected one or more algorithms, each with one or more sizes, given {}"),
+        ({"bfs": ()}, 1, "expected one or more algorithms, each with one or more sizes, given {'bfs': ()}"),
         ({"bogosort": (4,)}, 1, "unknown algorithm bogosort; known are"),
         ({"bfs": (4, 1)}, 1, "bfs needs at least 2 nodes, given 1"),
         ({"bfs": (4,)}, 0, "expected batch_size to be a whole number of at least 1, given 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_one_line(lengths: Any, batch_size: int, message: str) -> None:
+def test_what_cannot_be_drawn_is_refused_in_one_line(sizes: Any, batch_size: int, message: str) -> None:
     with pytest.raises(UserError) as error:
-        TextStream(lengths, batch_size, seed=0)
+        TextStream(sizes, batch_size, seed=0)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
-def test_by_default_all_algorithms_are_drawn_at_the_published_lengths() -> None:
-    assert inspect.signature(TextStream).parameters["lengths"].default is TRAIN_LENGTHS
+def test_by_default_all_algorithms_are_drawn_at_the_published_sizes() -> None:
+    assert inspect.signature(TextStream).parameters["sizes"].default is TRAIN_SIZES
     one = TextStream(seed=0).draw(ALGORITHMS.index("bfs"))
     assert isinstance(one, TextSample)
-    assert (one.algorithm, one.num_nodes) == (list(TRAIN_LENGTHS)[ALGORITHMS.index("bfs")], 4)
+    assert (one.algorithm, one.num_nodes) == (list(TRAIN_SIZES)[ALGORITHMS.index("bfs")], 4)

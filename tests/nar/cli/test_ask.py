@@ -132,7 +132,7 @@ def test_where_an_answer_parts_from_the_truth_is_marked(answer: str, parts: list
 
 def data() -> CLRSText:
     """Few texts."""
-    return CLRSText(["bfs", "dijkstra"], train_lengths=[4, 6], test_lengths=[5, 6], num_test=3)
+    return CLRSText(["bfs", "dijkstra"], train_sizes=[4, 6], test_sizes=[5, 6], num_test=3)
 
 
 def answered(made: LanguageReasoner, texts: list[TextSample]) -> LanguageReasoner:

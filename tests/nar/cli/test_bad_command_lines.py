@@ -172,7 +172,7 @@ TEXT: dict[str, Kind] = {
     "model.positions_in_evaluation": Choice(("random",)),
     "model.reasoner": Choice(("missing.ckpt", "folder", "garbage", "empty.yaml")),
     "data.algorithms": ALGORITHMS,
-    "data.test_lengths": Sizes(),
+    "data.test_sizes": Sizes(),
     "data.tokenizer": Choice(("/no/such/folder",)),
     "data.batch_size": Whole(1),
     "data.num_val": Whole(1),

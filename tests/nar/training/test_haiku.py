@@ -19,7 +19,7 @@ import torch
 from custom_processor import MeanProcessor
 
 from nar.batch import Batch, NumpyArray, to_tensors
-from nar.datasets import dense, sample
+from nar.datasets import sample, to_dm_clrs
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.errors import UserError
 from nar.model.unroll import EncodeProcessDecode
@@ -72,7 +72,7 @@ def their_model(
         spec = recipe_spec(algorithm)
         feedback = apply_recipe(algorithm, sample(algorithm, num_nodes=5, num_samples=2, seed=1))
         batches.append(Batch(algorithm, 5, 0, to_tensors(feedback, spec)))
-        (given, between, lengths), after = dense(spec, feedback)
+        (given, between, lengths), after = to_dm_clrs(spec, feedback)
         inputs, hints, outputs = (
             tuple(
                 clrs.DataPoint(name, str(spec[name].location), str(spec[name].type), np.asarray(x))
