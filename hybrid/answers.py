@@ -15,7 +15,7 @@ from nar.hybrid.transnar import TransNAR
 from nar.model.metrics import definite
 from nar.model.unroll import EncodeProcessDecode, Heads
 
-END_OF_ANSWER = "\n\n"
+_END_OF_ANSWER = "\n\n"
 
 
 def generate_answers(
@@ -61,7 +61,7 @@ def generate_answers(
     finally:
         model.train(was_training)
     new = tokenizer.batch_decode(tokens[:, num_tokens:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return ["".join(text.partition(END_OF_ANSWER)[:2]) for text in new]
+    return ["".join(text.partition(_END_OF_ANSWER)[:2]) for text in new]
 
 
 def longest_answer(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], margin: float = 1.25) -> int:
@@ -110,7 +110,7 @@ class AnswerEnds(StoppingCriteria):  # type: ignore[misc]
 def line_breaks(tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Whether a token has an empty line, ends with a line break, begins with one, [3, V + 1]; the last is unknown."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
-    rows = [(END_OF_ANSWER in text, text.endswith("\n"), text.startswith("\n")) for text in [*texts, ""]]
+    rows = [(_END_OF_ANSWER in text, text.endswith("\n"), text.startswith("\n")) for text in [*texts, ""]]
     return torch.tensor(rows).T.contiguous()
 
 

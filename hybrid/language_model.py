@@ -39,10 +39,10 @@ ATTENTIONS, EXPERTS = ("eager", "sdpa", "flex_attention"), ("eager", "batched_mm
 """Ways to compute them that are kept: they need nothing but PyTorch. Others are to be asked for again."""
 MOST, COUNTED, MOST_PARTS = 2**40, ("layers", "n_layer", "experts", "heads", "labels", "blocks", "depth"), 2**14
 """The largest number that a setting may be, and that of one which is how many there are of something."""
-MOST_MODULES = 2**18
-MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**40
+_MOST_MODULES = 2**18
+_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**40
 T = TypeVar("T", bound=nn.Module)
-MISSPELT = 0.9  # how much a name has in common, of at most 1, with another that is meant
+_MISSPELT = 0.9  # how much a name has in common, of at most 1, with another that is meant
 
 
 def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedModel:
@@ -79,7 +79,7 @@ def configured(settings: Mapping[str, Any], **implementations: Any) -> PreTraine
     Raises:
         ValueError: If there is none, or it would not fit into memory.
     """
-    model_type = type_of(settings)
+    model_type = _type_of(settings)
     check_sizes(settings)
     given = {name: x for name, x in implementations.items() if x is not None}
 
@@ -130,8 +130,8 @@ def made_in_memory(make: Callable[[], T], check: Callable[[T], None] = lambda mo
     def count(*args: Any) -> None:
         nonlocal number
         number += 1
-        if number > MOST_MODULES:
-            raise ValueError(f"expected at most {MOST_MODULES} weights and modules, given more")
+        if number > _MOST_MODULES:
+            raise ValueError(f"expected at most {_MOST_MODULES} weights and modules, given more")
 
     handles = [register_module_parameter_registration_hook(count), register_module_module_registration_hook(count)]
 
@@ -152,12 +152,14 @@ def made_in_memory(make: Callable[[], T], check: Callable[[T], None] = lambda mo
         for handle in handles:
             handle.remove()
     needed = sum(x.numel() * x.itemsize for x in (*trial.parameters(), *trial.buffers()))
-    if needed > MEMORY:
-        raise ValueError(f"expected a model that fits into {MEMORY / 2**30:.0f} GiB, given one of {needed / 2**30:.0f}")
+    if needed > _MEMORY:
+        raise ValueError(
+            f"expected a model that fits into {_MEMORY / 2**30:.0f} GiB, given one of {needed / 2**30:.0f}"
+        )
     return trial if is_itself_a_trial else made()
 
 
-def type_of(settings: Mapping[str, Any]) -> str:
+def _type_of(settings: Mapping[str, Any]) -> str:
     """The type of models that settings are of.
 
     Raises:
@@ -176,14 +178,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ValueError: If there is no such type of models, what is set is nearly the name of one of its settings, or more
             is to be dropped than there is.
     """
-    model_type = type_of(settings)
+    model_type = _type_of(settings)
     kind: Any = CONFIG_MAPPING[model_type]
     for name, value in settings.items():
         if "drop" in name and isinstance(value, int | float) and not 0 <= value < 1:
             raise ValueError(f"expected {name} of at least 0 and below 1, given {value}")
     known = {*signature(kind).parameters, *kind().to_dict(), *kind.attribute_map}
     for name in settings.keys() - known:  # of which some are looked at though no list has them, such as head_dim
-        for close in get_close_matches(name, known, n=1, cutoff=MISSPELT):
+        for close in get_close_matches(name, known, n=1, cutoff=_MISSPELT):
             raise ValueError(f"expected a setting of {model_type}, such as {close}, given {name}")
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from nar.hybrid.language_model import context_length
 
-READ_PADDING = ("recurrent_gemma", "rwkv", "xlstm")
+_READ_PADDING = ("recurrent_gemma", "rwkv", "xlstm")
 """Families whose recurrence goes through padding before a text as through tokens."""
 
 
@@ -35,7 +35,7 @@ class RandomPositions:
         name, length = type(language_model).__name__, context_length(language_model)
         if not takes_positions(language_model):
             raise ValueError(f"expected a language model that is given positions, given {name}")
-        if not has_rotary_positions(language_model) and length is not None and maximum > length:
+        if not _has_rotary_positions(language_model) and length is not None and maximum > length:
             raise ValueError(f"expected max_position ≤ {length}, as many as {name} has learned, given {maximum}")
         self.maximum = maximum
         self.drawn: Tensor | None = None
@@ -73,7 +73,7 @@ def takes_positions(language_model: PreTrainedModel) -> bool:
 
 def may_be_padded_on_the_left(language_model: PreTrainedModel) -> bool:
     """Whether tokens come out the same beside padding on their left: their positions can be given, or are relative."""
-    if language_model.config.get_text_config().model_type in READ_PADDING:
+    if language_model.config.get_text_config().model_type in _READ_PADDING:
         return False
     names = (name for name, _ in language_model.named_modules())
     return takes_positions(language_model) or not any("position" in name for name in names)
@@ -104,7 +104,7 @@ def check_padding(attention_mask: Tensor, input_ids: Tensor, *, may_be_left: boo
         raise ValueError(f"expected an attention_mask of 1 at tokens and 0 {where}, given another for text {row}")
 
 
-def has_rotary_positions(language_model: PreTrainedModel) -> bool:
+def _has_rotary_positions(language_model: PreTrainedModel) -> bool:
     """Whether positions are angles, of which there are as many as one likes; else each has its own weights."""
     return any("rotary" in name for name, _ in language_model.named_modules())
 

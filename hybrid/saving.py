@@ -16,7 +16,7 @@ from nar.errors import UserError
 from nar.hybrid.language_model import ADAPTERS, Description, described, number_of
 
 CONFIG, WEIGHTS, LANGUAGE_MODEL = "config.json", "model.safetensors", "language_model"
-ADAPTER = "adapter_config.json"
+_ADAPTER = "adapter_config.json"
 SUMS, SUM = "sums", "sum"
 
 
@@ -62,9 +62,9 @@ def write_folder(folder: Path, model: nn.Module, language_model: nn.Module, conf
     files = {
         f"{LANGUAGE_MODEL}/{CONFIG}": parts.config,
         f"{LANGUAGE_MODEL}/generation_config.json": parts.live["generation"],
-        **{f"{LANGUAGE_MODEL}/{ADAPTERS}/{name}/{ADAPTER}": adapter for name, adapter in parts.adapters.items()},
+        **{f"{LANGUAGE_MODEL}/{ADAPTERS}/{name}/{_ADAPTER}": adapter for name, adapter in parts.adapters.items()},
     }
-    for path in (folder / LANGUAGE_MODEL / ADAPTERS).glob(f"*/{ADAPTER}"):
+    for path in (folder / LANGUAGE_MODEL / ADAPTERS).glob(f"*/{_ADAPTER}"):
         path.unlink()
         path.parent.rmdir()
     for name, content in files.items():
@@ -101,12 +101,12 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Description]:
             if _sum(_file(folder, name)) != expected:
                 raise UserError(f"{folder / name} is damaged: its sum is another than in {CONFIG}")
     _file(folder, WEIGHTS)
-    adapters = sorted(path.parent.name for path in (folder / LANGUAGE_MODEL / ADAPTERS).glob(f"*/{ADAPTER}"))
+    adapters = sorted(path.parent.name for path in (folder / LANGUAGE_MODEL / ADAPTERS).glob(f"*/{_ADAPTER}"))
     live = config.get("live", {})
     order = live.get("status", {}).get("order", adapters)
     parts = Description(
         config=_read(folder, f"{LANGUAGE_MODEL}/{CONFIG}"),
-        adapters={name: _read(folder, f"{LANGUAGE_MODEL}/{ADAPTERS}/{name}/{ADAPTER}") for name in order},
+        adapters={name: _read(folder, f"{LANGUAGE_MODEL}/{ADAPTERS}/{name}/{_ADAPTER}") for name in order},
         live={**live, "generation": _read(folder, f"{LANGUAGE_MODEL}/generation_config.json")},
     )
     return config, parts

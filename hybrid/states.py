@@ -15,7 +15,7 @@ from nar.model.unroll import EncodeProcessDecode, Heads
 from nar.ops.channels import as_tensor
 from nar.specs import Location, Spec, Type
 
-NUM_AXES = {Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}
+_NUM_AXES = {Location.NODE: 1, Location.EDGE: 2, Location.GRAPH: 0}
 
 
 class GraphStates(NamedTuple):
@@ -69,7 +69,7 @@ def graph_states(
 
 
 def states_by_block(
-    model: EncodeProcessDecode, group: Graphs, num_blocks: int, steps_per_block: int, *, steady: bool
+    model: EncodeProcessDecode, group: Graphs, num_blocks: int, steps_per_block: int, *, keep_all: bool
 ) -> ByBlock:
     """The states of a group's graphs after so many further steps of the model for every block.
 
@@ -80,16 +80,16 @@ def states_by_block(
         group: Graphs of one algorithm and size.
         num_blocks: How many blocks there are.
         steps_per_block: How many steps the model takes from one block to the next.
-        steady: Whether graphs stay in the batch when they end. No shape then depends on the data, which a GPU needs
+        keep_all: Whether graphs stay in the batch when they end. No shape then depends on the data, which a GPU needs
             not be waited for.
     """
     blocks: ByBlock = []
     node: Tensor | None = None
     edge: Tensor | None = None
-    steps = model.steps(group.algorithm, group.features, num_blocks * steps_per_block if steady else None)
+    steps = model.steps(group.algorithm, group.features, num_blocks * steps_per_block if keep_all else None)
     for block in range(num_blocks):
         for number, step in enumerate(islice(steps, steps_per_block), start=block * steps_per_block + 1):
-            has_ended = num_steps_of(group.features.lengths) < number if steady else None
+            has_ended = num_steps_of(group.features.lengths) < number if keep_all else None
             hidden_dim = step.node_states.shape[-1]
             node = _updated(node, step.graphs, step.node_states, has_ended)
             if model.processor.has_edge_states:
@@ -144,7 +144,7 @@ def _check_group(model: EncodeProcessDecode, group: Graphs) -> None:
             )
     num_nodes = size_of(heads.inputs, group.features.inputs)
     for name, probe in spec.items():
-        num_axes = 0 if probe.type is Type.MASK_ONE else NUM_AXES[probe.location]
+        num_axes = 0 if probe.type is Type.MASK_ONE else _NUM_AXES[probe.location]
         expected = (num_graphs, *[num_nodes] * num_axes)
         if data[name].shape != expected:
             raise ValueError(

@@ -42,7 +42,7 @@ Positions = Literal["random", "consecutive"]
 
 
 @contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Let torch make new tensors of this type, as long as this is entered."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -52,7 +52,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def check_positive(name: str, value: object) -> None:
+def _check_positive(name: str, value: object) -> None:
     """Refuse what is no whole number above 0.
 
     Raises:
@@ -108,8 +108,8 @@ class TransNAR(nn.Module):
         super().__init__()
         for name, value in (("num_heads", num_heads), ("max_position", max_position)):
             if value is not None:
-                check_positive(name, value)
-        check_positive("steps_per_block", steps_per_block)
+                _check_positive(name, value)
+        _check_positive("steps_per_block", steps_per_block)
         if positions_in_evaluation not in get_args(Positions):
             raise ValueError(
                 f"expected positions_in_evaluation 'random' or 'consecutive', given {positions_in_evaluation!r}"
@@ -317,7 +317,7 @@ class TransNAR(nn.Module):
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
             torch.autocast(self._device.type, enabled=False),  # its steps depend on the last ones' digits
-            default_dtype(next(reasoner.parameters()).dtype),  # of which encoders make features
+            _default_dtype(next(reasoner.parameters()).dtype),  # of which encoders make features
         ):
             blocks = graph_states(reasoner, graphs, num_texts, self._states_by_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
@@ -327,15 +327,15 @@ class TransNAR(nn.Module):
         if self._is_recorded:
             made = self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})))
             return [(node.clone(), None if edge is None else edge.clone()) for node, edge in made]  # or the next group
-        return self._states_of(group, steady=self._device.type != "cpu")
+        return self._states_of(group, keep_all=self._device.type != "cpu")
 
-    def _states_of(self, group: Graphs, *, steady: bool) -> ByBlock:
+    def _states_of(self, group: Graphs, *, keep_all: bool) -> ByBlock:
         assert self.reasoner is not None
-        return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, steady=steady)
+        return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, keep_all=keep_all)
 
     def _states_of_batch(self, batch: Batch, num_steps: int) -> ByBlock:
         """The same, to be recorded."""
-        return self._states_of(Graphs(batch.algorithm, (), batch.feedback.features), steady=True)
+        return self._states_of(Graphs(batch.algorithm, (), batch.feedback.features), keep_all=True)
 
     @property
     def _is_recorded(self) -> bool:

@@ -18,10 +18,10 @@ from nar.files import check_file, replacing, replacing_text
 METRICS = ("parse", "shape", "clrs", "exact")
 KEY = ("model", "algorithm", "num_nodes")
 COLUMNS = (*KEY, "texts", *METRICS)
-HEADINGS = ("algorithm", "n", "size", "model", "texts", "parse", "shape", "CLRS", "exact")
-MARKERS = {"in training": "o", "interpolated": "s", "extrapolated": "^"}
-STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
-PANELS_IN_A_ROW = 4
+_HEADINGS = ("algorithm", "n", "size", "model", "texts", "parse", "shape", "CLRS", "exact")
+_MARKERS = {"in training": "o", "interpolated": "s", "extrapolated": "^"}
+_STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
+_PANELS_IN_A_ROW = 4
 
 Key = tuple[str, str, int]
 """A model, an algorithm and a size."""
@@ -47,7 +47,7 @@ def _means(scores: Sequence[Sequence[float]]) -> dict[str, float]:
 
 
 def kind_of_size(num_nodes: int, train_sizes: Sequence[int]) -> str:
-    """Whether a model was trained at a size, between its sizes, or beyond them: one of :data:`MARKERS`."""
+    """Where a size is: one "in training", "interpolated" between two of these, or "extrapolated" beyond them."""
     if num_nodes in train_sizes:
         return "in training"
     return "interpolated" if min(train_sizes) < num_nodes < max(train_sizes) else "extrapolated"
@@ -62,10 +62,10 @@ def print_text_table(scores: TextScores, train_sizes: Mapping[str, Sequence[int]
         title: Of the table.
     """
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = [place for place, heading in enumerate(HEADINGS) if heading not in ("size", "texts")]
+    shown = [place for place, heading in enumerate(_HEADINGS) if heading not in ("size", "texts")]
     for place in shown:
-        is_name = HEADINGS[place] in ("algorithm", "model")
-        table.add_column(HEADINGS[place], justify="left" if is_name else "right", no_wrap=True)
+        is_name = _HEADINGS[place] in ("algorithm", "model")
+        table.add_column(_HEADINGS[place], justify="left" if is_name else "right", no_wrap=True)
     for row in _rows(scores, train_sizes):
         table.add_row(*(row[place] for place in shown))
     Console().print(table)
@@ -88,9 +88,9 @@ def _rows(scores: TextScores, train_sizes: Mapping[str, Sequence[int]]) -> list[
     ]
 
 
-def write_text_markdown(scores: TextScores, train_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
+def _write_text_markdown(scores: TextScores, train_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
     """Write the same rows as a table in Markdown."""
-    lines = [HEADINGS, ["---"] * 4 + ["---:"] * 5, *_rows(scores, train_sizes)]
+    lines = [_HEADINGS, ["---"] * 4 + ["---:"] * 5, *_rows(scores, train_sizes)]
     with replacing_text(path) as file:
         file.writelines(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -129,7 +129,7 @@ def draw_text_scores(scores: TextScores, train_sizes: Mapping[str, Sequence[int]
     """Draw the CLRS score against size: a panel for each algorithm, and in it a line for each model."""
     models = list(dict.fromkeys(model for model, _, _ in scores))
     algorithms = list(dict.fromkeys(algorithm for _, algorithm, _ in scores))
-    num_columns = min(PANELS_IN_A_ROW, len(algorithms))
+    num_columns = min(_PANELS_IN_A_ROW, len(algorithms))
     num_rows = -(-len(algorithms) // num_columns)
     figure = Figure(figsize=(max(5.5, 1.2 + 2.9 * num_columns), 1.1 + 2.4 * num_rows), layout="constrained")
     panels = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).ravel()
@@ -137,11 +137,11 @@ def draw_text_scores(scores: TextScores, train_sizes: Mapping[str, Sequence[int]
         _draw_panel(axes, algorithm, models, scores, train_sizes[algorithm])
     for axes in panels[len(algorithms) :]:
         axes.remove()
-    lines = [Line2D([], [], color=f"C{i}", linestyle=STYLES[i % len(STYLES)], label=x) for i, x in enumerate(models)]
+    lines = [Line2D([], [], color=f"C{i}", linestyle=_STYLES[i % len(_STYLES)], label=x) for i, x in enumerate(models)]
     kinds = {kind_of_size(num_nodes, train_sizes[algorithm]) for _, algorithm, num_nodes in scores}
     marks = [
         Line2D([], [], color="grey", linestyle="", marker=marker, label=kind)
-        for kind, marker in MARKERS.items()
+        for kind, marker in _MARKERS.items()
         if kind in kinds
     ]
     figure.supxlabel("number of nodes", fontsize="medium")
@@ -158,9 +158,9 @@ def _draw_panel(
     sizes = sorted({num_nodes for _, name, num_nodes in scores if name == algorithm})
     for i, model in enumerate(models):
         points = [(n, scores[model, algorithm, n]["clrs"]) for n in sizes if (model, algorithm, n) in scores]
-        axes.plot(*zip(*points, strict=True), color=f"C{i}", linestyle=STYLES[i % len(STYLES)])
+        axes.plot(*zip(*points, strict=True), color=f"C{i}", linestyle=_STYLES[i % len(_STYLES)])
         for num_nodes, score in points:
-            axes.plot(num_nodes, score, color=f"C{i}", marker=MARKERS[kind_of_size(num_nodes, train_sizes)])
+            axes.plot(num_nodes, score, color=f"C{i}", marker=_MARKERS[kind_of_size(num_nodes, train_sizes)])
     axes.set_title(algorithm, fontsize="small")
     axes.set_xticks(sizes)
     axes.set_ylim(-0.03, 1.03)
@@ -171,6 +171,6 @@ def write_text_report(scores: TextScores, train_sizes: Mapping[str, Sequence[int
     """Write ``answers.csv``, ``answers.md`` and ``answers.png`` into a folder, and return their paths."""
     paths = [folder / f"answers.{kind}" for kind in ("csv", "md", "png")]
     write_text_csv(scores, paths[0])
-    write_text_markdown(scores, train_sizes, paths[1])
+    _write_text_markdown(scores, train_sizes, paths[1])
     draw_text_scores(scores, train_sizes, paths[2])
     return paths

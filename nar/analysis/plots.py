@@ -15,8 +15,8 @@ from nar.analysis.latents import PCA, Latents, distances, pca
 from nar.analysis.studies import Displacement, Sensitivity
 from nar.files import replacing
 
-DISTANCE = "Euclidean distance in latent space"
-PARAMETERS = {
+_DISTANCE = "Euclidean distance in latent space"
+_PARAMETERS = {
     "scaling": "factor of all weights",
     "permutation": "share of pairs of nodes in another order",
     "reweighting": "part of distances in potentials",
@@ -87,7 +87,7 @@ def _draw_lines(axes: Axes, x: Sequence[Tensor], y: Sequence[Tensor], num_steps:
     axes.plot(places, medians, color="black", linewidth=1.8, label="median")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_yscale("log")
-    axes.set_ylabel(DISTANCE)
+    axes.set_ylabel(_DISTANCE)
     axes.grid(alpha=0.3)
     legend = axes.legend(fontsize="small")
     for line in legend.get_lines():
@@ -139,7 +139,7 @@ def draw_symmetries(studies: Mapping[str, tuple[Tensor, Tensor, Displacement]], 
         if name == "scaling":
             below.set_xscale("log", base=2)
             below.xaxis.set_major_formatter("{x:g}")
-        below.set_xlabel(PARAMETERS[name])
+        below.set_xlabel(_PARAMETERS[name])
         below.set_ylim(bottom=0)
         below.grid(alpha=0.3)
     panels[1, 0].set_ylabel("distance to the instance, in units of\nthe mean distance between instances")

@@ -19,7 +19,7 @@ from nar.model.unroll import EncodeProcessDecode
 from nar.specs import Spec
 
 
-class Report:
+class _Report:
     """Writes into a folder; what is written is listed in `paths`.
 
     Args:
@@ -71,11 +71,11 @@ def write_latents(
         ValueError: If there are fewer than two trajectories or dimensions, or states are not finite.
         OSError: If the folder cannot be written.
     """
-    report = Report(folder)
+    report = _Report(folder)
     latents = {key: collect(model, given, num_extra_steps=num_extra_steps) for key, given in batches.items()}
-    write_states(report, latents)
-    write_pca(report, latents)
-    write_distances(report, latents)
+    _write_states(report, latents)
+    _write_pca(report, latents)
+    _write_distances(report, latents)
     under_noise = {}
     for (algorithm, num_nodes), given in batches.items():
         directions = report.path(f"directions_{algorithm}_{num_nodes}.safetensors")
@@ -83,13 +83,13 @@ def write_latents(
         with replacing(directions) as file:
             file.write(save({"directions": components.float().contiguous()}))
         under_noise[algorithm, num_nodes] = sensitivity(model, specs[algorithm], given, directions)
-    write_sensitivity(report, under_noise)
+    _write_sensitivity(report, under_noise)
     if studies:
-        write_symmetries(report, {size: _studied(model, by_symmetry) for size, by_symmetry in studies.items()})
+        _write_symmetries(report, {size: _studied(model, by_symmetry) for size, by_symmetry in studies.items()})
     return report.paths
 
 
-def write_states(report: Report, latents: Mapping[Key, Latents]) -> None:
+def _write_states(report: _Report, latents: Mapping[Key, Latents]) -> None:
     """Write ``latents.safetensors``: each :class:`~nar.analysis.latents.Latents`, its fields as ``bfs_16.hidden`` …."""
     tensors = {
         f"{algorithm}_{num_nodes}.{name}": tensor.contiguous()
@@ -100,7 +100,7 @@ def write_states(report: Report, latents: Mapping[Key, Latents]) -> None:
         file.write(save(tensors))
 
 
-def write_pca(report: Report, latents: Mapping[Key, Latents]) -> None:
+def _write_pca(report: _Report, latents: Mapping[Key, Latents]) -> None:
     """Write the variance along every component, where the points lie along the first two, and pictures."""
     variances: list[Sequence[Any]] = []
     places: list[Sequence[Any]] = []
@@ -122,7 +122,7 @@ def write_pca(report: Report, latents: Mapping[Key, Latents]) -> None:
     report.table("pca_points.csv", (*of_key, "trajectory", "step", "first", "second"), places)
 
 
-def write_distances(report: Report, latents: Mapping[Key, Latents]) -> None:
+def _write_distances(report: _Report, latents: Mapping[Key, Latents]) -> None:
     """Write how far every state is from the end, from the last one and from the one before; and pictures."""
     rows: list[Sequence[Any]] = []
     for key, states in latents.items():
@@ -134,7 +134,7 @@ def write_distances(report: Report, latents: Mapping[Key, Latents]) -> None:
     report.table("attractors.csv", header, rows)
 
 
-def write_sensitivity(report: Report, results: Mapping[Key, Sequence[Sensitivity]]) -> None:
+def _write_sensitivity(report: _Report, results: Mapping[Key, Sequence[Sensitivity]]) -> None:
     """Write the score under every noise, and pictures."""
     for key, found in results.items():
         draw_sensitivity(found, title(key), report.path(f"noise_{key[0]}_{key[1]}.png"))
@@ -142,7 +142,9 @@ def write_sensitivity(report: Report, results: Mapping[Key, Sequence[Sensitivity
     report.table("noise.csv", ("algorithm", "num_nodes", *Sensitivity._fields), rows)
 
 
-def write_symmetries(report: Report, by_size: Mapping[int, Mapping[str, tuple[Tensor, Tensor, Displacement]]]) -> None:
+def _write_symmetries(
+    report: _Report, by_size: Mapping[int, Mapping[str, tuple[Tensor, Tensor, Displacement]]]
+) -> None:
     """Write how far variants of instances of Bellman-Ford are from these, and pictures."""
     rows: list[Sequence[Any]] = []
     for num_nodes, studies in by_size.items():

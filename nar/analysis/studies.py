@@ -19,8 +19,8 @@ from nar.noise import AlongDirections, Corrupt, Directional, Discard, Noise, Pro
 from nar.specs import Spec
 
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
-NUM_SHOWN = 2  # directions that make the plane of pictures
-SEED = 0  # of what noise draws
+_NUM_SHOWN = 2  # directions that make the plane of pictures
+_SEED = 0  # of what noise draws
 
 
 class Sensitivity(NamedTuple):
@@ -60,7 +60,7 @@ def kinds_of_noise(directions: Path) -> Iterator[tuple[float, Noise]]:
     path = str(directions)
     for scale in SCALES:
         yield scale, Uniform(scale)
-        yield scale, along(NUM_SHOWN, Directional(path, scale))
+        yield scale, along(_NUM_SHOWN, Directional(path, scale))
         yield scale, Corrupt(scale)
     hidden_dim = len(Project(path).directions)
     for number in (2**i for i in range(hidden_dim.bit_length())):
@@ -79,7 +79,7 @@ def score_under(noise: Noise | None, model: EncodeProcessDecode, spec: Spec, bat
     device = next(model.parameters()).device
     total: dict[str, Tensor] = {}
     with evaluating(model, None if noise is None else noise.to(device)), torch.random.fork_rng():
-        torch.manual_seed(SEED)
+        torch.manual_seed(_SEED)
         for batch in batches:
             features = batch.feedback.features.to(device)
             outputs = model(batch.algorithm, features, with_hints=False).outputs

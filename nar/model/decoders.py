@@ -19,12 +19,13 @@ from nar.ops.pointer_logits import edge_logits, product_logits
 from nar.ops.precision import at_least_float32
 from nar.specs import Location, Probe, Type
 
+# As in the reference, which normalises more often the nearer to a permutation the result has to be.
 SINKHORN_TEMPERATURE = 0.1
 SINKHORN_STEPS_DECODING = 10
 SINKHORN_STEPS_FEEDBACK = 25
 SINKHORN_STEPS_PREDICTION = 50
 
-_here = local()  # of a thread that draws for some rows of a batch, how
+_thread = local()  # has `draw`, by which a thread that computes some rows of a batch draws their noise
 
 
 class States(NamedTuple):
@@ -42,17 +43,17 @@ class States(NamedTuple):
     graph: Tensor
     adj: Tensor
 
-    def some(self, graphs: slice | Tensor) -> "States":
-        """Those of some graphs."""
+    def select(self, graphs: slice | Tensor) -> "States":
+        """The states of some of the graphs, a slice of them or their places."""
         return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs])
 
     def without_channels(self) -> "States":
-        """The same, as tensors."""
+        """The states with those of nodes and edges as tensors, for decoders that do not take channels."""
         return self._replace(node=as_tensor(self.node), edge=as_tensor(self.edge))
 
     @staticmethod
     def concatenated(parts: "Sequence[States]") -> "States":
-        """Those of all graphs."""
+        """The states of all graphs of several batches, one batch after the other."""
         node, edge, graph, adj = zip(*parts, strict=True)
         return States(concat_graphs(node), concat_graphs(edge), torch.cat(graph), torch.cat(adj))
 
@@ -61,12 +62,13 @@ class Decoder(nn.Module):
     """A module from :class:`States` to logits."""
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to ``States.node``."""
+        """The linear layers that are applied to ``States.node``, which :func:`decode` computes together."""
         return []
 
 
 def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
     """The logits of every decoder by name; what they make of the nodes is computed in one product."""
+    # Decoders that users put in the place of ours get tensors, and their layers are called as they are.
     plain = {name for name, decoder in decoders.items() if may_be_given_channels(decoder)}
     others = states if len(plain) == len(decoders) else states.without_channels()
     each = [decoder for name, decoder in decoders.items() if name in plain and isinstance(decoder, Decoder)]
@@ -111,7 +113,7 @@ class NodeDecoder(Decoder):
         self.node = Linear(3 * hidden_dim, num_logits)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to ``States.node``."""
+        """The linear layers that are applied to ``States.node``."""
         return [self.node]
 
     def forward(self, states: States) -> Tensor:
@@ -141,12 +143,13 @@ class NodePointerDecoder(Decoder):
         self.output = Linear(hidden_dim, 1)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to ``States.node``."""
+        """The linear layers that are applied to ``States.node``."""
         return [self.source, self.target]
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
         source, target = self.source(states.node), self.target(states.node)
+        # Computed without [B, N, N, H] where that can be. The reference pairs j with i along e_ji: hence the transpose.
         if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
             x, x_weight, x_bias, *of_states = self.edge.operands(states.edge)
             logits = edge_logits(source, target + x_bias, self.output.weight[0], x, x_weight, *of_states)
@@ -155,7 +158,7 @@ class NodePointerDecoder(Decoder):
             highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
             logits = self.output(highest).squeeze(-1).mT
         if self.masked:
-            logits = below_all_off_edges(logits, states.adj)
+            logits = _mask_non_edges(logits, states.adj)
         if not self.permutation:
             return logits
         logits = at_least_float32(logits)
@@ -174,14 +177,14 @@ class EdgeDecoder(Decoder):
         self.edge = Linear(edge_dim, num_logits)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to ``States.node``."""
+        """The linear layers that are applied to ``States.node``."""
         return [self.sender, self.receiver]
 
     def forward(self, states: States) -> Tensor:
         """Logits from states."""
         pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
         logits = _drop_single_class(pairs + self.edge(states.edge))
-        return below_all_off_edges(logits, states.adj) if self.masked else logits
+        return _mask_non_edges(logits, states.adj) if self.masked else logits
 
 
 class EdgePointerDecoder(Decoder):
@@ -194,7 +197,7 @@ class EdgePointerDecoder(Decoder):
         self.output = Linear(hidden_dim, 1)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to ``States.node``."""
+        """The linear layers that are applied to ``States.node``."""
         return [*self.source.linears_of_nodes(), self.target]
 
     def forward(self, states: States) -> Tensor:
@@ -231,7 +234,7 @@ class GraphPointerDecoder(Decoder):
         self.target = Linear(3 * hidden_dim, 1)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to ``States.node``."""
+        """The linear layers that are applied to ``States.node``."""
         return [self.target]
 
     def forward(self, states: States) -> Tensor:
@@ -244,8 +247,8 @@ def _drop_single_class(logits: Tensor) -> Tensor:
     return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
-def below_all_off_edges(logits: Tensor, adj: Tensor) -> Tensor:
-    """Logits [B, N, N] that are negative, and below all others of their graph, where `adj` has no edge.
+def _mask_non_edges(logits: Tensor, adj: Tensor) -> Tensor:
+    """Logits [B, N, N] that are negative, and lower than all others of their graph, where `adj` has no edge.
 
     Source: ``inf_bias`` in ``clrs/_src/decoders.py`` of dm-clrs 2.0.3.
     """
@@ -255,34 +258,48 @@ def below_all_off_edges(logits: Tensor, adj: Tensor) -> Tensor:
 
 def gumbel_noise(like: Tensor) -> Tensor:
     """Standard Gumbel noise in the shape of `like` (Mena et al., "Learning Latent Permutations", ICLR 2018)."""
-    return -torch.log(-torch.log(getattr(_here, "draw", _draw)(like) + 1e-12) + 1e-12)
+    return -torch.log(-torch.log(getattr(_thread, "draw", _draw)(like) + 1e-12) + 1e-12)
 
 
 def _draw(like: Tensor) -> Tensor:
-    """Uniform on [0, 1), in the order of the axes, whatever that of `like` is in memory."""
+    """Uniform numbers in [0, 1) in the shape of `like`, drawn in the order of the axes, not of memory."""
     return torch.rand(like.shape, dtype=like.dtype, device=like.device)
 
 
 @contextmanager
-def noise_of(rows: Tensor, num_graphs: int, seed: int) -> Iterator[None]:
-    """In this thread, what is drawn for these rows of a batch of so many graphs, after ``torch.manual_seed(seed)``."""
+def noise_of_rows(rows: Tensor, num_graphs: int, seed: int) -> Iterator[None]:
+    """Let this thread, which computes some rows of a batch alone, draw the noise that these have in the whole batch.
+
+    Args:
+        rows: The places of the thread's graphs in the batch.
+        num_graphs: How many graphs the batch has.
+        seed: What ``torch.manual_seed`` would be given before the batch is computed.
+    """
+    # Every thread draws for all graphs and takes its rows: a draw is the same however the batch is divided.
     generator = torch.Generator().manual_seed(seed)
-    _here.draw = lambda like: torch.rand(num_graphs, *like.shape[1:], generator=generator, dtype=like.dtype)[rows]
+    _thread.draw = lambda like: torch.rand(num_graphs, *like.shape[1:], generator=generator, dtype=like.dtype)[rows]
     try:
         yield
     finally:
-        del _here.draw
+        del _thread.draw
 
 
 def log_sinkhorn(logits: Tensor, num_steps: int) -> Tensor:
     """The logarithm of a matrix whose rows and columns sum to about 1 and whose diagonal is 0, [B, N, N].
 
     Args:
-        logits: [B, N, N].
+        logits: Any real numbers, [B, N, N].
         num_steps: How often rows, then columns, are normalised.
+
+    Source:
+        Sinkhorn, "A Relationship Between Arbitrary Positive Matrices and Doubly Stochastic Matrices", 1964; with the
+        temperature and Gumbel noise of Mena et al., "Learning Latent Permutations", ICLR 2018.
     """
+    # The lower the temperature, the nearer the limit is to a permutation, and the more steps it takes to come there.
     logits = at_least_float32(logits) / SINKHORN_TEMPERATURE
+    # No node points at itself, as in a cycle of more than one. 1e6 is finite, so that a graph of one node stays finite.
     logits = logits - 1e6 * torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    # Division of a matrix's rows by their sums, and of its columns, is subtraction of a log-sum-exp: nothing overflows.
     for _ in range(num_steps):
         logits = functional.log_softmax(logits, dim=-1)
         logits = functional.log_softmax(logits, dim=-2)

@@ -50,13 +50,13 @@ class Predictions(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a step made of the graphs that took it.
+    """What a step computed of the C graphs that took it.
 
     Attributes:
-        graphs: Which of the batch they are, [P].
+        graphs: The places of these graphs in the batch, [C].
         states: What decoders read.
-        node_states: The new ones, [P, N, H].
-        hints: Logits by probe name, [P, ...].
+        node_states: The node states after the step, [C, N, H].
+        hints: The logits of hints by probe name, [C, ...].
     """
 
     graphs: Tensor
@@ -142,6 +142,7 @@ class EncodeProcessDecode(nn.Module):
             algorithm: Whose encoders and decoders to use.
             features: The batch.
             with_hints: Whether to predict hints.
+            with_penalties: Whether to compute the processor's penalties.
             num_steps: How many steps to run all graphs for, at least as many as the longest needs. Nothing then depends
                 on the lengths but which states outputs are decoded of, so no shape does. If None, graphs leave the
                 batch when they end.
@@ -150,23 +151,22 @@ class EncodeProcessDecode(nn.Module):
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
-        if num_steps is None:
-            order, counts, kept, last = shrinking(features.lengths)
-        else:
-            order, counts, kept, last = steady(features.lengths, num_steps)
+        schedule = schedule_of(features.lengths, num_steps)
+        order, counts, kept, last = schedule
 
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
         penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
-        for step, some in zip(self._steps(heads, features, order, counts, penalties), kept, strict=True):
+        for step, places in zip(self._steps(heads, features, schedule, penalties), kept, strict=True):
             if observe is not None:
                 observe(step.graphs, step.node_states)
             if with_hints:
                 all_logits.append(step.hints)
-            if some.start < some.stop:
-                final_states.append(step.states.some(some))
+            if places.start < places.stop:
+                final_states.append(step.states.select(places))
 
-        final = States.concatenated(final_states).some(last)
+        # Outputs are decoded of all graphs at once, each at its own last step, in the order of the batch.
+        final = States.concatenated(final_states).select(last)
         outputs = decode(heads.output_decoders, final)
         if not with_hints:
             return Predictions(outputs, {}, order[:0], order[:0])
@@ -188,9 +188,7 @@ class EncodeProcessDecode(nn.Module):
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
-        lengths = features.lengths
-        order, counts, _, _ = shrinking(lengths) if num_steps is None else steady(lengths, num_steps)
-        return self._steps(heads, features, order, counts, None)
+        return self._steps(heads, features, schedule_of(features.lengths, num_steps), None)
 
     def outputs(self, algorithm: str, states: States) -> dict[str, Tensor]:
         """The logits of the outputs of graphs that have come to these states at their last step."""
@@ -202,11 +200,11 @@ class EncodeProcessDecode(nn.Module):
         self,
         heads: "Heads",
         features: Features[Tensor],
-        order: Tensor,
-        counts: Sequence[int],
+        schedule: "Schedule",
         penalties: list[dict[str, Tensor]] | None,
     ) -> "Iterator[Step]":
-        """The steps of the first of the graphs in `order`, of so many as `counts` says; with penalties as `_step`."""
+        """The steps of a batch, one after the other; the processor's penalties are added to `penalties`, if any."""
+        order, counts = schedule.order, schedule.counts
         num_nodes = size_of(heads.inputs, features.inputs)
         empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
         inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
@@ -214,6 +212,7 @@ class EncodeProcessDecode(nn.Module):
         hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
         logits: dict[str, Tensor] = {}
         for step, count in enumerate(counts):
+            # Who still runs are the first `count` graphs in the order; all tensors shrink to these.
             encoding, graphs = inputs.first(count), order[:count]
             if self.encodes_hints:
                 true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
@@ -231,7 +230,7 @@ class EncodeProcessDecode(nn.Module):
             yield Step(graphs, states, hidden, logits)
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predicted hints as the next step is given them."""
+        """Predicted hints as the next step is given them, by probe name, in the shape of their logits."""
         hard = self.hint_feedback == "hard" or (self.hint_feedback == "hard_on_eval" and not self.training)
         value = hard_value if hard else soft_value
         return {name: value(probe, logits[name]) for name, probe in spec.items()}
@@ -244,9 +243,9 @@ class EncodeProcessDecode(nn.Module):
         is_last: Tensor,
         penalties: list[dict[str, Tensor]] | None,
     ) -> tuple[States, Tensor, Tensor]:
-        """One step's states for the decoders, node states and LSTM cell; its `penalties`, if any, are added to those.
+        """The states that decoders read after one step, the node states, and the cell of the LSTM.
 
-        A penalty counts for as many graphs as take the step.
+        The step's penalties, if `penalties` is not None, are added to it, each for as many graphs as take the step.
         """
         node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
         new_hidden, edge_states = self._decayed(hidden), None
@@ -267,7 +266,7 @@ class EncodeProcessDecode(nn.Module):
         return States(node, edge, graph_fts, adj), new_hidden, cell
 
     def _decayed(self, hidden: Tensor) -> Tensor:
-        """What the processor is given of the last states, [B, N, H]."""
+        """The last node states after their decay, which is what the processor is given of them, [B, N, H]."""
         if self.latent_decay == 1:
             return hidden
         centre = hidden.mean(dim=-1, keepdim=True) if self.latent_decay_to == "mean" else 0
@@ -321,14 +320,14 @@ class LSTM(nn.Module):
         return leave.sigmoid() * cell.tanh(), cell
 
 
-class Unroll(NamedTuple):
-    """For which graphs each step of a batch is taken.
+class Schedule(NamedTuple):
+    """Which graphs of a batch take each step, and which states outputs are decoded of.
 
     Attributes:
-        order: In which the graphs are taken, [B].
-        counts: How many of them, the first ones, at each step.
-        kept: Which of these states to keep at each step, for outputs.
-        last: Where each graph's last states are among all that are kept, [B].
+        order: The graphs in the order in which they stand at every step, [B].
+        counts: How many graphs take each step: so many of the first ones in the order.
+        kept: The places, among the graphs that take a step, of those whose states after it are kept for outputs.
+        last: The place of each graph's own last states among all that are kept, one step's after the other's, [B].
     """
 
     order: Tensor
@@ -337,32 +336,44 @@ class Unroll(NamedTuple):
     last: Tensor
 
 
-def shrinking(lengths: Tensor) -> Unroll:
-    """Every graph leaves the batch when it ends; the longest come first."""
+def schedule_of(lengths: Tensor, num_steps: int | None) -> Schedule:
+    """The schedule by which all graphs take `num_steps`, or, if None, each as many as its length [B] asks for."""
+    return drop_finished(lengths) if num_steps is None else keep_all(lengths, num_steps)
+
+
+def drop_finished(lengths: Tensor) -> Schedule:
+    """The schedule by which every graph leaves the batch when it ends; the longest come first.
+
+    Work is the least, but shapes depend on the lengths, which have to be known on the CPU.
+    """
     num_steps = num_steps_of(lengths).tolist()
     order = torch.tensor(sorted(range(len(num_steps)), key=lambda graph: -num_steps[graph]), device=lengths.device)
     counts = [sum(number > step for number in num_steps) for step in range(max(num_steps))]
+    # Of a step those graphs are kept that do not take the next one: they stand behind all that do.
     kept = [slice(end, count) for end, count in zip([*counts[1:], 0], counts, strict=True)]
-    return Unroll(order, counts, kept, torch.cat([order[some] for some in kept]).argsort())
+    return Schedule(order, counts, kept, torch.cat([order[places] for places in kept]).argsort())
 
 
-def steady(lengths: Tensor, num_steps: int) -> Unroll:
-    """All graphs are in the batch at every step, whatever the lengths."""
+def keep_all(lengths: Tensor, num_steps: int) -> Schedule:
+    """The schedule by which all graphs take every step, whatever their lengths: a GPU's shapes are known beforehand.
+
+    The states of all are kept after every step, and among them the last ones are found by arithmetic on the GPU.
+    """
     order = torch.arange(len(lengths), device=lengths.device)
     last = (num_steps_of(lengths) - 1) * len(lengths) + order
-    return Unroll(order, [len(lengths)] * num_steps, [slice(0, len(lengths))] * num_steps, last)
+    return Schedule(order, [len(lengths)] * num_steps, [slice(0, len(lengths))] * num_steps, last)
 
 
 def _dense(spec: Spec, data: Mapping[str, Tensor], graphs: Tensor, num_nodes: int) -> dict[str, Tensor]:
-    """The probes of `spec` for some graphs, in the shape of their logits."""
+    """The data of the probes of `spec` for the graphs at these places of the batch, in the shape of their logits."""
     return {name: dense(probe, data[name][graphs], num_nodes) for name, probe in spec.items()}
 
 
 def _summed(parts: Sequence[Mapping[str, Tensor]], number: int) -> dict[str, Tensor]:
-    """The sum of each entry, divided by `number`."""
+    """The sum of each entry of several mappings, divided by `number`."""
     return {name: torch.stack([part[name] for part in parts]).sum() / number for name in (parts[0] if parts else ())}
 
 
 def _where(graphs: Tensor, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For each graph the values of `one` where `graphs` is True, else of `other`."""
+    """The values of probes by name: for each graph those of `one` where `graphs` is True, else those of `other`."""
     return {name: torch.where(graphs.view(-1, *[1] * (x.dim() - 1)), x, other[name]) for name, x in one.items()}

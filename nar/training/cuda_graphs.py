@@ -36,7 +36,7 @@ class Recorder(Generic[Result]):
         shapes = [data.shape for data in (*batch.feedback.features.inputs.values(), *batch.feedback.outputs.values())]
         key = (batch.algorithm, num_steps, *shapes)
         if key not in self.recorded:
-            kept = with_room(batch, num_steps)
+            kept = _with_room(batch, num_steps)
             self.recorded[key] = (kept, *self.record(lambda: self.function(kept, num_steps)))
         kept, replay, result = self.recorded[key]
         for old, new in zip(kept.feedback.arrays(), batch.feedback.arrays(), strict=True):
@@ -74,7 +74,7 @@ def rounded_up(num_steps: int) -> int:
     return -(-num_steps // unit) * unit
 
 
-def with_room(batch: Batch, num_steps: int) -> Batch:
+def _with_room(batch: Batch, num_steps: int) -> Batch:
     """A batch of this shape, to be filled, with hints for so many steps."""
     features, outputs = batch.feedback.map(torch.clone)
     hints = {name: hint.new_zeros(num_steps + 1, *hint.shape[1:]) for name, hint in features.hints.items()}

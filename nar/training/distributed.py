@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def is_distributed() -> bool:
+def _is_distributed() -> bool:
     """Whether this is one of several processes that train together."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def gather(value: Any) -> list[Any]:
     """The values of all processes, in the order of their ranks."""
-    if not is_distributed():
+    if not _is_distributed():
         return [value]
     values: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
@@ -22,6 +22,6 @@ def gather(value: Any) -> list[Any]:
 
 def minimum(value: Tensor) -> Tensor:
     """The smallest of the values of all processes; it may be written into the tensor that is given."""
-    if is_distributed():
+    if _is_distributed():
         torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MIN)
     return value

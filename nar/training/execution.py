@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from nar.batch import Batch
-from nar.model.decoders import noise_of
+from nar.model.decoders import noise_of_rows
 from nar.model.losses import losses, num_scored
 from nar.model.unroll import EncodeProcessDecode, Predictions
 from nar.ops import parallel
@@ -31,7 +31,7 @@ LossesAndGradients = tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]
 """The same, detached, and the sum's gradient by each trained parameter, None where that has no part in it."""
 
 
-class Trained(Protocol):
+class _Trained(Protocol):
     """What is executed: a :class:`nar.training.reasoner.Reasoner`."""
 
     model: EncodeProcessDecode
@@ -46,7 +46,7 @@ class Execution:
         reasoner: Its model, specs and penalties are looked up anew for every batch.
     """
 
-    def __init__(self, reasoner: Trained) -> None:
+    def __init__(self, reasoner: _Trained) -> None:
         self.reasoner = reasoner
         self.recorded_training = Recorder(self.losses_and_gradients)
         self.recorded_validation = Recorder(self.outputs_and_losses)
@@ -135,7 +135,9 @@ class Execution:
         totals = {name: (number + numbers[1][name]).clamp(min=1) for name, number in numbers[0].items()}
 
         def of_half(index: int) -> LossesAndGradients:
-            with noise_of(rows[index], len(longest_first), batch.seed):  # what the rows would draw in the whole batch
+            with noise_of_rows(
+                rows[index], len(longest_first), batch.seed
+            ):  # what the rows would draw in the whole batch
                 predictions = self.reasoner.model(batch.algorithm, halves[index].feedback.features)
             by_probe = losses(spec, predictions, halves[index].feedback, halves[index].ended)
             parts = {name: value * (numbers[index][name] / totals[name]) for name, value in by_probe.items()}

@@ -26,19 +26,19 @@ Params = Mapping[str, Mapping[str, NumpyArray]]
 """By module, then by entry."""
 
 PROCESSORS = {"PGN": "mpnn_aggr", "GAT": "gat_aggr", "GATv2": "gatv2_aggr", "MemNet": "memnet"}
-TAG = "_clrs_processor"
-MEMNET_ENTRIES = {
+_TAG = "_clrs_processor"
+_MEMNET_ENTRIES = {
     "query_embeddings": "query_biases",
     "story_embeddings": "stories_biases",
     "slot_biases": "memory_contents",
     "output_embeddings": "output_biases",
 }
 # The reference makes MemNet's layers in a method, and one before them that a single hop does not use.
-MEMNET_LINEARS = {"project": "~_apply/linear_1", "answer": "~_apply/linear_2"}
+_MEMNET_LINEARS = {"project": "~_apply/linear_1", "answer": "~_apply/linear_2"}
 HEADS = "net/~_construct_encoders_decoders"
 LSTM = "net/processor_lstm/linear"
 ENTRIES = {"weight": "w", "bias": "b"}
-NORM_ENTRIES = {"weight": "scale", "bias": "offset"}
+_NORM_ENTRIES = {"weight": "scale", "bias": "offset"}
 
 
 def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
@@ -77,17 +77,17 @@ def _processor_names(processor: Processor) -> dict[str, tuple[str, str]]:
     kinds = [PROCESSORS[cls.__name__] for cls in type(processor).__mro__ if cls.__name__ in PROCESSORS]
     if not kinds:
         raise UserError(f"dm-clrs has no processor {type(processor).__name__}; it has {', '.join(PROCESSORS)}")
-    path = f"net/{kinds[0]}{TAG}"
+    path = f"net/{kinds[0]}{_TAG}"
     if kinds == ["memnet"]:
-        names = {f"processor.{name}": (path, entry) for name, entry in MEMNET_ENTRIES.items()}
-        for name, linear in MEMNET_LINEARS.items():
+        names = {f"processor.{name}": (path, entry) for name, entry in _MEMNET_ENTRIES.items()}
+        for name, linear in _MEMNET_LINEARS.items():
             names |= _entries(f"processor.{name}", f"{path}/{linear}", ENTRIES)
         return names
     names = {}
     number = {"linear": 0, "mlp/~/linear_": 0}
     for name, layer in processor.named_modules(prefix="processor"):
         if isinstance(layer, nn.LayerNorm):
-            names |= _entries(name, f"{path}/layer_norm", NORM_ENTRIES)
+            names |= _entries(name, f"{path}/layer_norm", _NORM_ENTRIES)
         elif isinstance(layer, Linear):
             in_mlp = isinstance(processor.get_submodule(name.split(".")[1]), nn.Sequential)
             kind = "mlp/~/linear_" if in_mlp else "linear"
@@ -146,7 +146,7 @@ def _tagged(module: str) -> str:
     """The name that a module of dm-clrs has today."""
     net, *path = module.split("/")
     if net == "net" and path and path[0] in PROCESSORS.values():
-        path[0] += TAG
+        path[0] += _TAG
     return "/".join([net, *path])
 
 

@@ -18,14 +18,14 @@ from nar.batch import NumpyArray
 MOST_INSTRUCTIONS = 2**20
 """Of a file; that of a model of all algorithms of CLRS-30 has some 10⁵."""
 LONGEST_NAME = 100
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-VALUES = {
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-FUNCTIONS = {
+_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_FUNCTIONS = {
     "numpy.ndarray": "a class",
     "numpy.dtype": "a dtype",
     "numpy.core.multiarray._reconstruct": "an empty array",  # numpy._core in NumPy 2
@@ -104,10 +104,10 @@ class _Reader:
         match instruction:
             case "PROTO" | "FRAME" | "STOP":
                 pass
-            case _ if instruction in VALUES:
+            case _ if instruction in _VALUES:
                 stack.append(argument)
-            case _ if instruction in CONSTANTS:
-                stack.append(CONSTANTS[instruction])
+            case _ if instruction in _CONSTANTS:
+                stack.append(_CONSTANTS[instruction])
             case "MARK":
                 self.marks.append(len(stack))
             case "POP":
@@ -122,8 +122,8 @@ class _Reader:
                 self.memo[len(self.memo)] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
-            case _ if instruction in TUPLES:
-                stack.append(tuple(self._last(TUPLES[instruction])))
+            case _ if instruction in _TUPLES:
+                stack.append(tuple(self._last(_TUPLES[instruction])))
             case "TUPLE":
                 stack.append(tuple(self._since_mark()))
             case "EMPTY_LIST":
@@ -222,7 +222,7 @@ def _function(module: Any, name: Any) -> _Function:
     known = f"{module[:LONGEST_NAME]}.{name[:LONGEST_NAME]}"
     if known.startswith("optax.") and known.endswith("State"):
         return _Function("a state")
-    makes = FUNCTIONS.get(known.replace("numpy._core.", "numpy.core."))
+    makes = _FUNCTIONS.get(known.replace("numpy._core.", "numpy.core."))
     if makes is None:
         raise RefusedError(ascii(known))
     return _Function(makes)

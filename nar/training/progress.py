@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
-NOISE = ("TPU available", "💡 Tip")
+_NOISE = ("TPU available", "💡 Tip")
 """How lines of Lightning begin that say nothing about a run."""
 
 
@@ -59,4 +59,4 @@ class ProgressLines(ProgressBar):
 
 def is_no_noise(record: logging.LogRecord) -> bool:
     """Whether a record of Lightning's is worth a line: a filter for its logger."""
-    return not record.getMessage().startswith(NOISE)
+    return not record.getMessage().startswith(_NOISE)

@@ -17,7 +17,7 @@ from nar.files import remove_leftovers
 from nar.training.checkpoint import WholeFiles
 
 NAMES = ("best.ckpt", "last.ckpt")
-AGREED_EVERY = 10
+_AGREED_EVERY = 10
 """After how many steps several processes ask one another whether a signal came."""
 
 
@@ -162,7 +162,7 @@ class StopOnSignal(Callback):
         """End if a signal came, unless gradients wait for those of other batches."""
         if trainer.fit_loop.epoch_loop._should_accumulate():
             return
-        if trainer.world_size > 1 and trainer.global_step % AGREED_EVERY:
+        if trainer.world_size > 1 and trainer.global_step % _AGREED_EVERY:
             return
         if self._is_true_anywhere(trainer, self.signal is not None) and not self._is_last_step(trainer):
             self.is_agreed = True

@@ -27,10 +27,10 @@ NUM_BLOCKS = 4
 
 
 def of_model(
-    model: EncodeProcessDecode, num_blocks: int = NUM_BLOCKS, steps_per_block: int = 1, steady: bool = False
+    model: EncodeProcessDecode, num_blocks: int = NUM_BLOCKS, steps_per_block: int = 1, keep_all: bool = False
 ) -> Callable[[Graphs], ByBlock]:
     """The states of a group."""
-    return lambda group: states_by_block(model, group, num_blocks, steps_per_block, steady=steady)
+    return lambda group: states_by_block(model, group, num_blocks, steps_per_block, keep_all=keep_all)
 
 
 def states(graphs: list[tuple[str, Features[Tensor]]], **settings: Any) -> list[GraphStates]:
@@ -47,10 +47,10 @@ def steps_alone(algorithm: str, features: Features[Tensor]) -> list[tuple[Tensor
     return [(step.node_states[0], as_tensor(step.states.edge)[0, ..., 8:]) for step in steps]
 
 
-@pytest.mark.parametrize("steady", [False, True])
+@pytest.mark.parametrize("keep_all", [False, True])
 @pytest.mark.parametrize("steps_per_block", [1, 2])
-def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int, steady: bool) -> None:
-    blocks = states(GRAPHS, steps_per_block=steps_per_block, steady=steady)
+def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int, keep_all: bool) -> None:
+    blocks = states(GRAPHS, steps_per_block=steps_per_block, keep_all=keep_all)
     numbers = set()
     for text, (algorithm, features) in enumerate(GRAPHS):
         steps, num_nodes = steps_alone(algorithm, features), features.inputs["pos"].shape[1]
@@ -102,11 +102,11 @@ def test_no_more_steps_are_taken_than_blocks_need(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("algorithm", ["bfs", "insertion_sort"])
-def test_steady_steps_need_no_data_on_the_cpu(algorithm: str) -> None:
+def test_steps_of_all_graphs_need_no_data_on_the_cpu(algorithm: str) -> None:
     with torch.device("meta"):  # whose tensors have shapes and no data
         model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
     (group,) = move_data_to_device(grouped([graph(algorithm, 5, seed) for seed in range(3)]), "meta")
-    assert len(of_model(model, steady=True)(group)) == NUM_BLOCKS
+    assert len(of_model(model, keep_all=True)(group)) == NUM_BLOCKS
     with pytest.raises(NotImplementedError):
         of_model(model)(group)
 

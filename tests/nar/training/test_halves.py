@@ -86,7 +86,7 @@ def test_noise_is_that_of_the_whole_batch() -> None:
     like, rows = torch.empty(6, 3, 3).mT, torch.tensor([4, 0, 5])
     torch.manual_seed(7)
     expected = decoders.gumbel_noise(like)[rows]
-    with decoders.noise_of(rows, 6, 7):
+    with decoders.noise_of_rows(rows, 6, 7):
         torch.testing.assert_close(decoders.gumbel_noise(like[rows]), expected, rtol=0, atol=0)
     assert not torch.equal(decoders.gumbel_noise(like)[rows], expected)
 
