@@ -86,7 +86,7 @@ def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _on(device: torch.device, graphs: Sequence[Graphs]) -> list[Graphs]:
-    """The graphs on this device."""
+    """The graphs of texts, on a device."""
     return [group._replace(features=group.features.to(device)) for group in graphs]
 
 

@@ -28,7 +28,7 @@ class Keys(NamedTuple):
     mask: Tensor
 
     def repeated(self, number: int) -> "Keys":
-        """Each text's `number` times, one after the other."""
+        """The keys with those of each text `number` times, one after the other."""
         return Keys(*(part.repeat_interleave(number, dim=0) for part in self))
 
 
@@ -39,7 +39,7 @@ class GraphKeys(NamedTuple):
     edge: Keys | None
 
     def repeated(self, number: int) -> "GraphKeys":
-        """Each text's `number` times, one after the other."""
+        """The keys with those of each text's graph `number` times, one after the other."""
         return GraphKeys(self.node.repeated(number), None if self.edge is None else self.edge.repeated(number))
 
 
@@ -79,7 +79,7 @@ class CrossAttention(nn.Module):
         return read.transpose(1, 2).flatten(start_dim=2)
 
     def _by_head(self, x: Tensor) -> Tensor:
-        """[B, M, D] as [B, heads, M, D / heads]."""
+        """A tensor [B, M, D] divided into heads, [B, heads, M, D / heads]."""
         return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
@@ -142,7 +142,7 @@ class GatedCrossAttention(nn.Module):
     def keys(
         self, node_states: Tensor, edge_states: Tensor | None = None, node_mask: Tensor | None = None
     ) -> GraphKeys:
-        """What :meth:`read` needs of graphs, for those who read them again and again; arguments as of `forward`."""
+        """The keys of graphs that :meth:`read` is given, again and again if need be; arguments as of `forward`."""
         if (edge_states is None) != (self.edges is None):
             given = "none" if edge_states is None else f"{list(edge_states.shape)}"
             raise ValueError(f"expected {'no ' if self.edges is None else ''}edge states, given {given}")

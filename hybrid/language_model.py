@@ -57,7 +57,7 @@ def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedMod
     """
     if isinstance(source, Mapping):
         check_settings(source)
-        return configured(source)
+        return _from_config(source)
     try:
         if Path(source).is_absolute() and not Path(source).is_dir():
             raise FileNotFoundError
@@ -69,8 +69,8 @@ def make_language_model(source: str | Path | Mapping[str, Any]) -> PreTrainedMod
     return pretrained
 
 
-def configured(settings: Mapping[str, Any], **implementations: Any) -> PreTrainedModel:
-    """A language model of this configuration, with random weights.
+def _from_config(settings: Mapping[str, Any], **implementations: Any) -> PreTrainedModel:
+    """A language model of a configuration, with random weights.
 
     Args:
         settings: With ``model_type``.
@@ -89,7 +89,7 @@ def configured(settings: Mapping[str, Any], **implementations: Any) -> PreTraine
         return made
 
     try:
-        return made_in_memory(make)
+        return build_if_it_fits(make)
     except ValueError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except Exception as error:  # of settings that do not fit each other, as many kinds as there are families
@@ -115,7 +115,7 @@ def check_sizes(settings: Any, name: str = "") -> None:
             raise ValueError(f"expected {name} of at most {most}, given {settings}")
 
 
-def made_in_memory(make: Callable[[], T], check: Callable[[T], None] = lambda module: None) -> T:
+def build_if_it_fits(make: Callable[[], T], check: Callable[[T], None] = lambda module: None) -> T:
     """The module that a function makes, if it fits: it is made without memory first, and its size is looked at.
 
     Args:
@@ -221,7 +221,7 @@ def decoder_blocks(language_model: PreTrainedModel, path: str | None = None) -> 
 
 
 def context_length(language_model: PreTrainedModel) -> int | None:
-    """How many tokens it was made for, or None if it does not say."""
+    """The number of tokens that a language model was made for, or None if it does not say."""
     length: int | None = getattr(language_model.config.get_text_config(), "max_position_embeddings", None)
     return length
 
@@ -240,12 +240,12 @@ class Description(NamedTuple):
     live: dict[str, Any]
 
     def to_text(self) -> str:
-        """It as JSON: the configuration, and with it what else there is."""
+        """The description as JSON: the configuration, and in it what else there is."""
         return json.dumps({**self.config, LIVE: {**self.live, ADAPTERS: self.adapters}})
 
     @classmethod
     def from_text(cls, text: str) -> "Description":
-        """What `to_text` wrote, or a configuration alone.
+        """The description that `to_text` wrote, or that of a configuration alone.
 
         Raises:
             ValueError: If it is neither.
@@ -266,8 +266,8 @@ def number_of(values: dict[str, Any]) -> Any:
     return float(values["__float__"]) if values.keys() == {"__float__"} else values
 
 
-def described(language_model: nn.Module) -> Description:
-    """The description from which :func:`made_of` makes its like.
+def describe(language_model: nn.Module) -> Description:
+    """The description from which :func:`rebuild` makes its like.
 
     Raises:
         ValueError: If it could not be made again.
@@ -298,7 +298,7 @@ def described(language_model: nn.Module) -> Description:
     return Description(json.loads(json.dumps(config)), adapters, live)
 
 
-def made_of(description: Description) -> nn.Module:
+def rebuild(description: Description) -> nn.Module:
     """The language model of a description, with random weights; nothing that this names is fetched or run.
 
     Raises:
@@ -307,7 +307,7 @@ def made_of(description: Description) -> nn.Module:
     config, adapters, live = description
     attention = _allowed(live.get("attention", {}), ATTENTIONS)
     experts = _allowed(live.get("experts", {}), EXPERTS)
-    base = configured(_without_implementations(config), attn_implementation=attention, experts_implementation=experts)
+    base = _from_config(_without_implementations(config), attn_implementation=attention, experts_implementation=experts)
     if "generation" in live:
         base.generation_config = GenerationConfig(**live["generation"])
     language_model: Any = _with_adapters(base, adapters)
@@ -320,7 +320,7 @@ def made_of(description: Description) -> nn.Module:
 
 
 def _of_parts(config: PreTrainedConfig, name: str, known: tuple[str, ...]) -> dict[str, str]:
-    """What is set of a configuration, under "", and of those in it, as far as it needs nothing of other packages."""
+    """The setting `name` of a configuration, under "", and of those in it, where it is one of the known values."""
     parts = {"": config, **{key: getattr(config, key, None) for key in config.sub_configs}}
     values = {key: getattr(part, name, None) for key, part in parts.items()}
     return {key: value for key, value in values.items() if value in known}

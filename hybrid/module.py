@@ -25,11 +25,11 @@ from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import (
     Description,
+    build_if_it_fits,
     check_sizes,
-    described,
-    made_in_memory,
-    made_of,
+    describe,
     make_language_model,
+    rebuild,
 )
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.transnar import Positions, TransNAR
@@ -141,7 +141,7 @@ class LanguageReasoner(BaseReasoner):
         config = self.model.reasoner_config
         return {
             # As text: of a dict the command line would make objects, of whatever class it names.
-            "language_model": described(self.model.language_model).to_text(),
+            "language_model": describe(self.model.language_model).to_text(),
             "reasoner": None if config is None else json.dumps(config),
             "tokenizer": files_of_tokenizer(self.tokenizer),
             "state": {"settings": self.model.settings, "frozen": frozen(self.model), "dtypes": dtypes(self.model)},
@@ -332,7 +332,7 @@ def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizer
     is_text = isinstance(source, str) and source.startswith("{")  # what a model that was made says of itself
     if is_text:
         with refused("the language model of the checkpoint"):
-            language_model: Any = made_of(Description.from_text(str(source)))
+            language_model: Any = rebuild(Description.from_text(str(source)))
     else:
         language_model = make_language_model(source)
     language_model = language_model.float()
@@ -366,7 +366,7 @@ def _reasoner(source: str, algorithms: Sequence[str]) -> Reasoner | SparseReason
     if source.startswith("{"):
         config = reasoner_config(source)
         with refused("the reasoner of the checkpoint"):
-            reasoner = made_in_memory(partial(make_reasoner, config))
+            reasoner = build_if_it_fits(partial(make_reasoner, config))
     else:
         reasoner = load_reasoner(source)
     if isinstance(reasoner, SparseReasoner):

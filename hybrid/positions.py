@@ -66,7 +66,7 @@ class RandomPositions:
 
 
 def takes_positions(language_model: PreTrainedModel) -> bool:
-    """Whether positions can be given to it, that count from 0; families such as RoBERTa take only their own."""
+    """Whether a language model can be given positions that count from 0; such as RoBERTa take only their own."""
     makes_its_own = any(hasattr(module, "create_position_ids_from_input_ids") for module in language_model.modules())
     return "position_ids" in inspect.signature(language_model.forward).parameters and not makes_its_own
 

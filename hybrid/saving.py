@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nar.errors import UserError
-from nar.hybrid.language_model import ADAPTERS, Description, described, number_of
+from nar.hybrid.language_model import ADAPTERS, Description, describe, number_of
 
 CONFIG, WEIGHTS, LANGUAGE_MODEL = "config.json", "model.safetensors", "language_model"
 _ADAPTER = "adapter_config.json"
@@ -21,19 +21,19 @@ SUMS, SUM = "sums", "sum"
 
 
 def frozen(model: nn.Module) -> list[str]:
-    """The parameters that are not trained."""
+    """The names of the parameters that are not trained."""
     return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
 def restore_frozen(model: nn.Module, names: Iterable[str]) -> None:
-    """Have these parameters not be trained, and all others."""
+    """Keep the named parameters of a model as they are, and let all others be trained."""
     untrained = set(names)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in untrained)
 
 
 def dtypes(model: nn.Module) -> dict[str, str]:
-    """The precision of weights and buffers that are not in float32."""
+    """The dtypes by name of weights and buffers that are not in float32."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
         name: str(x.dtype).removeprefix("torch.")
@@ -58,7 +58,7 @@ def write_folder(folder: Path, model: nn.Module, language_model: nn.Module, conf
         language_model: Its language model.
         config: What else it is made of.
     """
-    parts = described(language_model)
+    parts = describe(language_model)
     files = {
         f"{LANGUAGE_MODEL}/{CONFIG}": parts.config,
         f"{LANGUAGE_MODEL}/generation_config.json": parts.live["generation"],
@@ -207,7 +207,7 @@ def _aliases(metadata: Mapping[str, str] | None, expected: Mapping[str, Any]) ->
 
 
 def _file(folder: Path, name: str) -> Path:
-    """A file of the folder.
+    """The path of a file in a folder.
 
     Raises:
         UserError: If there is none, or it is something else, or outside.
@@ -233,6 +233,6 @@ def _sum(path: Path) -> str:
 
 
 def _sum_of_config(config: Mapping[str, Any]) -> str:
-    """That of everything in it but this."""
+    """The checksum of a configuration, but for the sums in it."""
     content = {name: value for name, value in config.items() if name != SUM}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

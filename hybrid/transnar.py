@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from nar.batch import Batch, Feedback, Graphs
 from nar.hybrid.cross_attention import CrossAttention, GatedCrossAttention, GraphKeys
 from nar.hybrid.language_model import (
+    build_if_it_fits,
     context_length,
     decoder_blocks,
-    made_in_memory,
-    made_of,
+    rebuild,
     without_adapters,
 )
 from nar.hybrid.positions import (
@@ -43,7 +43,7 @@ Positions = Literal["random", "consecutive"]
 
 @contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Let torch make new tensors of this type, as long as this is entered."""
+    """Let torch make new tensors of this type as long as the context lasts."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -53,7 +53,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _check_positive(name: str, value: object) -> None:
-    """Refuse what is no whole number above 0.
+    """Refuse an argument that is no whole number above 0.
 
     Raises:
         ValueError: With its name.
@@ -237,7 +237,7 @@ class TransNAR(nn.Module):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments with which its like is made."""
+        """The arguments, besides language model and reasoner, with which a model like this one is made."""
         return {
             "steps_per_block": self.steps_per_block,
             "freeze_reasoner": self.freeze_reasoner,
@@ -287,9 +287,9 @@ class TransNAR(nn.Module):
 
             def make() -> TransNAR:
                 reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
-                return cls(made_of(parts), reasoner, **config["transnar"])
+                return cls(rebuild(parts), reasoner, **config["transnar"])
 
-            model: TransNAR = made_in_memory(make, partial(check_weights, folder=folder))
+            model: TransNAR = build_if_it_fits(make, partial(check_weights, folder=folder))
             read_weights(model, folder)
             if "frozen" in config:
                 restore_frozen(model, config["frozen"])
@@ -313,7 +313,7 @@ class TransNAR(nn.Module):
             yield
 
     def _graph_keys(self, reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> list[GraphKeys]:
-        """What each block reads of the graphs."""
+        """The keys of the graphs that each block reads."""
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
             torch.autocast(self._device.type, enabled=False),  # its steps depend on the last ones' digits
@@ -323,7 +323,7 @@ class TransNAR(nn.Module):
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
 
     def _states_by_block(self, group: Graphs) -> ByBlock:
-        """What the blocks are given of a group of graphs."""
+        """The states of a group of graphs that each block is given."""
         if self._is_recorded:
             made = self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})))
             return [(node.clone(), None if edge is None else edge.clone()) for node, edge in made]  # or the next group
@@ -334,7 +334,7 @@ class TransNAR(nn.Module):
         return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, keep_all=keep_all)
 
     def _states_of_batch(self, batch: Batch, num_steps: int) -> ByBlock:
-        """The same, to be recorded."""
+        """The states of a batch of graphs that each block is given, all of them at every step, to be recorded."""
         return self._states_of(Graphs(batch.algorithm, (), batch.feedback.features), keep_all=True)
 
     @property

@@ -89,7 +89,7 @@ def _rows(scores: TextScores, train_sizes: Mapping[str, Sequence[int]]) -> list[
 
 
 def _write_text_markdown(scores: TextScores, train_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Write the same rows as a table in Markdown."""
+    """Write scores as a table in Markdown, with the rows of :func:`print_text_table`."""
     lines = [_HEADINGS, ["---"] * 4 + ["---:"] * 5, *_rows(scores, train_sizes)]
     with replacing_text(path) as file:
         file.writelines(f"| {' | '.join(line)} |\n" for line in lines)
@@ -105,7 +105,7 @@ def write_text_csv(scores: TextScores, path: Path) -> None:
 
 
 def read_text_csv(path: Path) -> dict[Key, dict[str, float]]:
-    """What `write_text_csv` wrote.
+    """The scores in a file that :func:`write_text_csv` wrote.
 
     Raises:
         ValueError: If the file is another.

@@ -30,12 +30,12 @@ class LatentPCA(Callback):
         self.last_step = 0  # at which it was drawn: gradients of several batches may make one step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the batches."""
+        """Keep the first validation batch of each algorithm."""
         for batch in trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
             self.batches.setdefault(batch.algorithm, batch)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Draw, if it is time to."""
+        """Draw the latent space if `every_n_steps` have passed."""
         step = trainer.global_step
         if step == self.last_step or step % self.every_n_steps or not trainer.is_global_zero:
             return
@@ -77,7 +77,7 @@ class AveragedWeights(WeightAveraging):
         torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + number) / (10 + number)))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the average where the model is by now; how many it is of stays on the CPU, where nobody waits for it."""
+        """Move the average to the model's device; the number of steps that it is of stays on the CPU."""
         assert self._average_model is not None
         self._average_model.module.to(pl_module.device)
 
@@ -89,7 +89,7 @@ class AveragedWeights(WeightAveraging):
         self._copy_average_to_current(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let what is saved now be as always, also if validation was cut short."""
+        """Put the weights back if validation was cut short, so that what is saved now is as always."""
         if self.is_swapped:
             self._swap_models(pl_module)
 

@@ -116,11 +116,11 @@ class PCA(NamedTuple):
 
     @property
     def shares(self) -> Tensor:
-        """Of the whole variance, [K]; 0 if there is none."""
+        """The share of the whole variance along each component, [K]; 0 if there is none."""
         return self.variances / self.variances.sum().clamp(min=torch.finfo(self.variances.dtype).tiny)
 
     def coordinates(self, points: Tensor) -> Tensor:
-        """Where points [..., D] lie along the components, [..., K]."""
+        """The coordinates of points [..., D] along the components, [..., K]."""
         return (points.double() - self.mean) @ self.components.mT
 
 

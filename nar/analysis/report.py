@@ -20,7 +20,7 @@ from nar.specs import Spec
 
 
 class _Report:
-    """Writes into a folder; what is written is listed in `paths`.
+    """Writes files into a folder, and lists them in `paths`.
 
     Args:
         folder: It is made if it is not there. What it has of the same names is replaced.
@@ -161,7 +161,7 @@ def _write_symmetries(
 def _studied(
     model: EncodeProcessDecode, by_symmetry: Mapping[str, tuple[Batch, NumpyArray]]
 ) -> dict[str, tuple[Tensor, Tensor, Displacement]]:
-    """By symmetry: states of the graphs up to the end of the longest [I, 1 + V, T, H], parameters, and how far."""
+    """By symmetry: states of the graphs [I, 1 + V, T, H], the variants' parameters, and how far these are displaced."""
     studied = {}
     for symmetry, (batch, parameters) in by_symmetry.items():
         num_instances, num_variants = parameters.shape
@@ -174,5 +174,5 @@ def _studied(
 
 
 def title(key: Key) -> str:
-    """As it stands above a picture."""
+    """The title of a picture: an algorithm and a size."""
     return f"{key[0]}, n = {key[1]}"

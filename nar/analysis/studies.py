@@ -49,9 +49,9 @@ def sensitivity(
         batches: Of one algorithm and size.
         directions: A safetensors file as in :class:`nar.noise.AlongDirections`, the most important direction first.
     """
-    results = [Sensitivity("none", 0, score_under(None, model, spec, batches))]
+    results = [Sensitivity("none", 0, score_with_noise(None, model, spec, batches))]
     for strength, noise in kinds_of_noise(directions):
-        results.append(Sensitivity(type(noise).__name__, strength, score_under(noise, model, spec, batches)))
+        results.append(Sensitivity(type(noise).__name__, strength, score_with_noise(noise, model, spec, batches)))
     return results
 
 
@@ -60,21 +60,21 @@ def kinds_of_noise(directions: Path) -> Iterator[tuple[float, Noise]]:
     path = str(directions)
     for scale in SCALES:
         yield scale, Uniform(scale)
-        yield scale, along(_NUM_SHOWN, Directional(path, scale))
+        yield scale, _with_directions(_NUM_SHOWN, Directional(path, scale))
         yield scale, Corrupt(scale)
     hidden_dim = len(Project(path).directions)
     for number in (2**i for i in range(hidden_dim.bit_length())):
-        yield number, along(number, Project(path))
-        yield number, along(number, Discard(path))
+        yield number, _with_directions(number, Project(path))
+        yield number, _with_directions(number, Discard(path))
 
 
-def along(number: int, noise: AlongDirections) -> Noise:
-    """The noise with the first of its directions alone."""
+def _with_directions(number: int, noise: AlongDirections) -> Noise:
+    """A noise along the first `number` of its directions alone."""
     noise.directions = noise.directions[:number]
     return noise
 
 
-def score_under(noise: Noise | None, model: EncodeProcessDecode, spec: Spec, batches: Sequence[Batch]) -> float:
+def score_with_noise(noise: Noise | None, model: EncodeProcessDecode, spec: Spec, batches: Sequence[Batch]) -> float:
     """The mean over outputs of the score, pooled over the batches; noise is drawn from the same seed every time."""
     device = next(model.parameters()).device
     total: dict[str, Tensor] = {}
@@ -106,7 +106,7 @@ class Displacement(NamedTuple):
 
 
 def displacement(graph_hidden: Tensor) -> Displacement:
-    """See :class:`Displacement`.
+    """How far variants are from their instances in latent space, and the instances from one another.
 
     Args:
         graph_hidden: States of the graphs (see :class:`nar.analysis.latents.Latents`), [I, V, T, H], with I at least 2.
@@ -118,5 +118,5 @@ def displacement(graph_hidden: Tensor) -> Displacement:
 
 
 def _distance(one: Tensor, other: Tensor) -> Tensor:
-    """Of states [..., T, H]: root mean square over T of the Euclidean distance, [...]."""
+    """The root mean square over T of the Euclidean distance between states [..., T, H], [...]."""
     return (one - other).square().sum(dim=-1).mean(dim=-1).sqrt()

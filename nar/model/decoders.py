@@ -29,7 +29,7 @@ _thread = local()  # has `draw`, by which a thread that computes some rows of a 
 
 
 class States(NamedTuple):
-    """What decoders read.
+    """What decoders read of a batch of graphs after a step.
 
     Attributes:
         node: Node features beside the last and the new node states, [B, N, 3H].

@@ -40,7 +40,7 @@ class Encoding:
 
     @classmethod
     def empty(cls, num_graphs: int, num_nodes: int, like: Tensor, hidden_dim: int) -> Encoding:
-        """No features and only self-loops, on the device and in the dtype of `like`."""
+        """An encoding without features and with self-loops alone, on the device and in the dtype of `like`."""
         eye = torch.eye(num_nodes, dtype=torch.bool, device=like.device)
         nodes, nothing = (num_graphs, num_nodes), Folded(like.new_zeros(hidden_dim, 0), like.new_zeros(hidden_dim))
         return cls(
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
             self.linears[name] = nn.ModuleList(Linear(num_channels, hidden_dim, std=std) for _ in range(num_linears))
 
     def forward(self, values: Mapping[str, Tensor], base: Encoding) -> Encoding:
-        """`base` with the probes added, in its dtype; `values` by name, in the shape of :func:`dense`, perhaps soft."""
+        """The encoding `base` with the probes added; `values` by name, in the shape of :func:`dense`, perhaps soft."""
         channels: dict[Location, list[Tensor]] = {location: [] for location in Location}
         linears: dict[Location, list[Linear]] = {location: [] for location in Location}
         adj = base.adj
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
 
 
 def _channels(probe: Probe, value: Tensor) -> tuple[Location, list[Tensor]]:
-    """Where a probe's features go, and its channels there, each [B, ..., K]."""
+    """The location that a probe's features are added at, and its channels there, each [B, ..., K]."""
     if probe.type is Type.CATEGORICAL:
         return probe.location, [value]
     if probe.type in POINTERS:

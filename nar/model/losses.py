@@ -38,7 +38,7 @@ def losses(
 
 
 def num_scored(spec: Spec, feedback: Feedback[Tensor], ended: Tensor | None = None) -> dict[str, Tensor]:
-    """Over how many entries each probe's loss is a mean, by name; arguments as of :func:`losses`."""
+    """The number of entries that each probe's loss is a mean over, by name; arguments as of :func:`losses`."""
     (_, hints, lengths), outputs = feedback
     numbers = {}
     for name, hint in hints.items():
@@ -51,7 +51,7 @@ def num_scored(spec: Spec, feedback: Feedback[Tensor], ended: Tensor | None = No
 
 
 def _scored(probe: Probe, truth: Tensor, rows: Tensor | None) -> Tensor:
-    """Which entries are scored, if of the first axes only some rows are, or of all if None."""
+    """Which entries of a probe's data are scored, in their shape: of the first axes only `rows`, or all if None."""
     scored = torch.ones_like(truth, dtype=torch.bool) if probe.type is Type.SCALAR else truth != MASKED
     return scored if rows is None else scored & rows.view(*rows.shape, *[1] * (truth.dim() - rows.dim()))
 

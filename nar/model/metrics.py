@@ -44,7 +44,7 @@ def _is_mask_of_permutation(spec: Spec, name: str) -> bool:
 
 
 def counts(spec: Spec, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the score of each probe is made of; counts of several batches may be added, int64 or float [3].
+    """The three numbers that each probe's score is made of, int64 or float [3]; those of several batches may be added.
 
     True positives, false positives and false negatives of a mask; the number of right entries, of all, and 0 for
     pointers, categorical and mask_one; the sum of squared errors, the number of entries, and 0 for a scalar.

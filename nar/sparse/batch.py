@@ -38,11 +38,11 @@ class SparseBatch(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """The algorithm and the size."""
+        """The algorithm and the size of the batch, by which scores are kept."""
         return self.algorithm, self.num_nodes
 
     def groups(self, probe: Probe) -> tuple[Tensor, int]:
-        """Among what a choice is made: the sender of each edge and N, or the graph of each node and B."""
+        """The group of each entry that a probe chooses among, and the number of groups: senders of edges, or graphs."""
         if probe.type is Type.POINTER:
             return self.edge_index[0], len(self.graph)
         return self.graph, len(self.lengths)

@@ -76,7 +76,9 @@ class SparseEncodeProcessDecode(nn.Module):
         all_logits: list[dict[str, Tensor]] = []
         final: States | None = None
         for step in range(int(last_step.max()) + 1):
-            inputs = {name: dense(probe, at(batch.inputs[name], step), batch) for name, probe in heads.inputs.items()}
+            inputs = {
+                name: dense(probe, _at_time(batch.inputs[name], step), batch) for name, probe in heads.inputs.items()
+            }
             node_fts, edge_fts, graph_fts = heads.encoder(inputs | hints, batch)
             new_hidden, edge_states = self.processor.along_edges(
                 node_fts, edge_fts, graph_fts, batch.edge_index, batch.graph, hidden
@@ -135,12 +137,12 @@ class SparseEncoder(nn.Module):
             Location.EDGE: batch.edge_index.shape[1],
             Location.GRAPH: len(batch.lengths),
         }
-        node, edge, graph = (self.at(location, number, values) for location, number in numbers.items())
+        node, edge, graph = (self._features_at(location, number, values) for location, number in numbers.items())
         return node, edge, graph
 
-    def at(self, location: Location, number: int, values: Mapping[str, Tensor]) -> Tensor:
+    def _features_at(self, location: Location, number: int, values: Mapping[str, Tensor]) -> Tensor:
         """The features of one location, by one linear layer on the channels of all its probes."""
-        names = [name for name, probe in self.spec.items() if place(probe) is location]
+        names = [name for name, probe in self.spec.items() if _location_of(probe) is location]
         if not names:
             return next(self.parameters()).new_zeros(number, self.hidden_dim)
         linears: list[Any] = [self.linears[name] for name in names]
@@ -156,7 +158,7 @@ class SparseEncoder(nn.Module):
 def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int) -> nn.Module:
     """A module from states and their batch to the logits of `probe`."""
     num_logits = probe.num_classes or 1
-    match place(probe):
+    match _location_of(probe):
         case Location.NODE:
             return NodeDecoder(hidden_dim, num_logits)
         case Location.EDGE:
@@ -213,13 +215,13 @@ class GraphDecoder(nn.Module):
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
-def place(probe: Probe) -> Location:
-    """Where a probe's features are."""
+def _location_of(probe: Probe) -> Location:
+    """The location of a probe's features: of a pointer that of edges."""
     return Location.EDGE if probe.type is Type.POINTER else probe.location
 
 
-def at(data: Tensor, time: int) -> Tensor:
-    """An input at a time; after the end, as at the end."""
+def _at_time(data: Tensor, time: int) -> Tensor:
+    """The data of an input at a time; after the last, those of the last."""
     return data[:, min(time, data.shape[1] - 1)] if data.dim() == 2 else data
 
 
@@ -248,7 +250,7 @@ def soft_value(probe: Probe, logits: Tensor, batch: SparseBatch) -> Tensor:
 
 
 def _where(graphs: Tensor, one: States, other: States, batch: SparseBatch) -> States:
-    """`one` for those graphs, `other` for the rest."""
+    """The states of `one` for the graphs that are marked, and of `other` for the rest."""
     nodes = graphs[batch.graph]
     edges = nodes[batch.edge_index[0]]
     which = (nodes, edges, graphs)

@@ -51,7 +51,7 @@ def entry_losses(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch
 
 def counts(spec: Spec, logits: Mapping[str, Tensor], batch: SparseBatch) -> dict[str, Tensor]:
     """How many entries of each output, and how many :data:`GRAPHS`, are right, and of how many; int64 [2] each."""
-    right = {name: is_right(spec[name], x, batch.outputs[name], batch) for name, x in logits.items()}
+    right = {name: _is_right(spec[name], x, batch.outputs[name], batch) for name, x in logits.items()}
     wrong = sum(
         scatter((~entries).long(), batch.graph_of(spec[name]), len(batch.lengths)) for name, entries in right.items()
     )
@@ -60,7 +60,7 @@ def counts(spec: Spec, logits: Mapping[str, Tensor], batch: SparseBatch) -> dict
     return {name: torch.stack([x.sum(), x.new_tensor(x.numel(), dtype=torch.int64)]) for name, x in by_name.items()}
 
 
-def is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -> Tensor:
+def _is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -> Tensor:
     """Whether each entry is predicted: a scalar if it rounds to the truth, of equal logits the first, [D]."""
     match probe.type:
         case Type.SCALAR:
@@ -69,10 +69,10 @@ def is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) ->
             return (logits > 0) == (truth > 0)
         case Type.CATEGORICAL:
             return logits.argmax(dim=-1) == truth
-    return chosen(logits, *batch.groups(probe)) == truth
+    return first_of_the_highest(logits, *batch.groups(probe)) == truth
 
 
-def chosen(logits: Tensor, index: Tensor, num_groups: int) -> Tensor:
+def first_of_the_highest(logits: Tensor, index: Tensor, num_groups: int) -> Tensor:
     """The first entry of each group that has its largest logit, [num_groups]; of none, the number of entries."""
     is_top = logits == scatter(logits, index, num_groups, "max").index_select(0, index)
     entries = torch.arange(len(logits), device=logits.device)

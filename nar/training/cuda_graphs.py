@@ -31,7 +31,7 @@ class Recorder(Generic[Result]):
         self.pool: Any = None  # no two graphs are run at a time: all share the memory of what is not returned
 
     def __call__(self, batch: Batch) -> Result:
-        """What the function makes of a batch."""
+        """What the function returns for a batch, by a recording of it."""
         num_steps = rounded_up(most_steps_of(batch))
         shapes = [data.shape for data in (*batch.feedback.features.inputs.values(), *batch.feedback.outputs.values())]
         key = (batch.algorithm, num_steps, *shapes)
@@ -45,7 +45,7 @@ class Recorder(Generic[Result]):
         return result
 
     def record(self, function: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
-        """What runs a function on the GPU once more, and where its result is then."""
+        """A recording of `function`: what runs it once more on the GPU, and the tensors that its results are then in."""
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -75,7 +75,7 @@ def rounded_up(num_steps: int) -> int:
 
 
 def _with_room(batch: Batch, num_steps: int) -> Batch:
-    """A batch of this shape, to be filled, with hints for so many steps."""
+    """A copy of a batch with room for hints of `num_steps` steps, which other batches of its shape are copied into."""
     features, outputs = batch.feedback.map(torch.clone)
     hints = {name: hint.new_zeros(num_steps + 1, *hint.shape[1:]) for name, hint in features.hints.items()}
     return batch._replace(feedback=Feedback(features._replace(hints=hints), outputs))

@@ -27,18 +27,18 @@ Params = Mapping[str, Mapping[str, NumpyArray]]
 
 PROCESSORS = {"PGN": "mpnn_aggr", "GAT": "gat_aggr", "GATv2": "gatv2_aggr", "MemNet": "memnet"}
 _TAG = "_clrs_processor"
-_MEMNET_ENTRIES = {
+MEMNET_ENTRIES = {
     "query_embeddings": "query_biases",
     "story_embeddings": "stories_biases",
     "slot_biases": "memory_contents",
     "output_embeddings": "output_biases",
 }
 # The reference makes MemNet's layers in a method, and one before them that a single hop does not use.
-_MEMNET_LINEARS = {"project": "~_apply/linear_1", "answer": "~_apply/linear_2"}
+MEMNET_LINEARS = {"project": "~_apply/linear_1", "answer": "~_apply/linear_2"}
 HEADS = "net/~_construct_encoders_decoders"
 LSTM = "net/processor_lstm/linear"
 ENTRIES = {"weight": "w", "bias": "b"}
-_NORM_ENTRIES = {"weight": "scale", "bias": "offset"}
+NORM_ENTRIES = {"weight": "scale", "bias": "offset"}
 
 
 def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
@@ -73,21 +73,24 @@ def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
 
 
 def _processor_names(processor: Processor) -> dict[str, tuple[str, str]]:
-    """Of a processor whose linear layers are registered in the order in which the reference makes them."""
+    """The module and the entry in dm-haiku's tree of every parameter of a processor, by our name.
+
+    Its linear layers are registered in the order in which the reference makes them.
+    """
     kinds = [PROCESSORS[cls.__name__] for cls in type(processor).__mro__ if cls.__name__ in PROCESSORS]
     if not kinds:
         raise UserError(f"dm-clrs has no processor {type(processor).__name__}; it has {', '.join(PROCESSORS)}")
     path = f"net/{kinds[0]}{_TAG}"
     if kinds == ["memnet"]:
-        names = {f"processor.{name}": (path, entry) for name, entry in _MEMNET_ENTRIES.items()}
-        for name, linear in _MEMNET_LINEARS.items():
+        names = {f"processor.{name}": (path, entry) for name, entry in MEMNET_ENTRIES.items()}
+        for name, linear in MEMNET_LINEARS.items():
             names |= _entries(f"processor.{name}", f"{path}/{linear}", ENTRIES)
         return names
     names = {}
     number = {"linear": 0, "mlp/~/linear_": 0}
     for name, layer in processor.named_modules(prefix="processor"):
         if isinstance(layer, nn.LayerNorm):
-            names |= _entries(name, f"{path}/layer_norm", _NORM_ENTRIES)
+            names |= _entries(name, f"{path}/layer_norm", NORM_ENTRIES)
         elif isinstance(layer, Linear):
             in_mlp = isinstance(processor.get_submodule(name.split(".")[1]), nn.Sequential)
             kind = "mlp/~/linear_" if in_mlp else "linear"
@@ -162,7 +165,7 @@ def to_haiku(model: EncodeProcessDecode) -> dict[str, dict[str, NumpyArray]]:
 
 
 def _in_other_layout(entry: str, array: NumpyArray) -> NumpyArray:
-    """dm-haiku multiplies by weights [in, out], torch by their transpose."""
+    """An array in the layout of the other library: dm-haiku's weights are [in, out], torch's [out, in]."""
     return array.T if entry == "w" else array
 
 
@@ -196,7 +199,7 @@ def read_pickle(path: str | Path) -> Params:
 
 
 def _arrays(path: str | Path, module: object, entries: object) -> dict[str, NumpyArray]:
-    """The arrays of one module."""
+    """The arrays of one module of a file, by entry; anything else there is refused."""
     if not isinstance(module, str) or not isinstance(entries, dict):
         raise UserError(
             f"{path} holds {type(entries).__name__} at {_shown(module)}; expected a dict of arrays at a name"
@@ -214,7 +217,7 @@ def _arrays(path: str | Path, module: object, entries: object) -> dict[str, Nump
 
 
 def _shown(name: object) -> str:
-    """A name of a file, in no more letters than one reads."""
+    """A name that a file holds, cut to what fits into a message."""
     return repr(name)[:LONGEST_NAME]
 
 

@@ -56,7 +56,7 @@ class State:
 
 
 class _Function(str):
-    """What a function makes."""
+    """What stands in for a function or a class that a file names: a text that says what it makes."""
 
 
 class _DType:
@@ -99,7 +99,7 @@ class _Reader:
         self.memo: dict[int, Any] = {}
 
     def do(self, instruction: str, argument: Any) -> None:
-        """Carry out one, by its name in :mod:`pickletools`."""
+        """Carry out one instruction, by its name in :mod:`pickletools`."""
         stack = self.stack
         match instruction:
             case "PROTO" | "FRAME" | "STOP":
@@ -157,11 +157,11 @@ class _Reader:
                 raise RefusedError(f"the instruction {instruction}")
 
     def _last(self, number: int) -> list[Any]:
-        """What stands last on the stack, which it is taken from."""
+        """The last `number` values of the stack, which they are taken from."""
         return self._from(len(self.stack) - number)
 
     def _since_mark(self) -> list[Any]:
-        """What stands on the stack since the last mark, which it is taken from."""
+        """The values of the stack since the last mark, which they are taken from."""
         return self._from(self.marks.pop())
 
     def _from(self, begin: int) -> list[Any]:
@@ -172,7 +172,7 @@ class _Reader:
         return values
 
     def _made(self, function: Any, arguments: Any) -> Any:
-        """What a function makes; of arguments, which many calls may share, it looks at a few at most."""
+        """The object that a function of the file makes; of arguments, which many calls may share, a few are looked at."""
         if not isinstance(function, _Function) or not isinstance(arguments, tuple):
             raise TypeError("expected a function and its arguments")
         match str(function), arguments[:5]:
@@ -194,7 +194,7 @@ class _Reader:
         raise TypeError(f"expected other arguments for {function}")
 
     def _build(self, made: Any, state: Any) -> Any:
-        """Give what has been made its state."""
+        """Give an object that has been made its state, and return it."""
         match made, state:
             case _DType(), (_, "|" | "<" | ">" as byte_order, *_):
                 made.byte_order = "=" if byte_order == "|" else byte_order

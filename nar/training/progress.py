@@ -37,7 +37,7 @@ class ProgressLines(ProgressBar):
             print(f"training {number:,} parameters", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Print a line if there was none for long."""
+        """Print a line if there was none for `seconds`."""
         if time.monotonic() - self.last[0] >= self.seconds:
             self._print_line(trainer, pl_module)
 
@@ -58,5 +58,5 @@ class ProgressLines(ProgressBar):
 
 
 def is_no_noise(record: logging.LogRecord) -> bool:
-    """Whether a record of Lightning's is worth a line: a filter for its logger."""
+    """Whether a record of Lightning's log is worth a line: a filter for its logger."""
     return not record.getMessage().startswith(_NOISE)

@@ -94,7 +94,7 @@ class Reasoner(PretrainedReasoner):
         self.execution = Execution(self)
 
     def make_optimizer(self) -> Optimizer:
-        """Adam."""
+        """Adam, of all parameters."""
         return Adam(self.named_parameters(), lr=self.learning_rate)
 
     def forward(self, batch: Batch, *, with_hints: bool = True) -> Predictions:

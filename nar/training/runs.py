@@ -70,10 +70,10 @@ def checkpoints(root: Path, given: list[Callback]) -> list[Callback]:
 
 
 class _OfFolder(ModelCheckpoint):
-    """What is kept in a run's folder, and goes with it when the folder is moved."""
+    """A callback that saves into a run's folder, and finds its files again when the folder has been moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the files of the folder for those of its former place."""
+        """Take the files in the folder for those that were in its former place."""
         assert self.dirpath is not None
         folder = Path(self.dirpath)
 
@@ -87,24 +87,24 @@ class _OfFolder(ModelCheckpoint):
 
 
 class BestCheckpoint(_OfFolder):
-    """Saves what is better than all before."""
+    """Saves a checkpoint whenever a validation has a better score than all before."""
 
     @property
     def state_key(self) -> str:
-        """That of Lightning's class, by which checkpoints have its state."""
+        """The key of Lightning's class, under which checkpoints have the state of this one."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
 
 class LastCheckpoint(_OfFolder):
-    """Saves after every validation, and the steps since the last one when training ends, or a signal ends it."""
+    """Saves a checkpoint after every validation, and when training ends or a signal ends it."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if there is anything new."""
+        """Save the steps since the last checkpoint, if there are any."""
         super().on_train_end(trainer, pl_module)
         self._save_what_is_new(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save if it was a signal: training then ended between two steps."""
+        """Save if a signal ended training: that was between two steps."""
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, SIGTERMException):
             self._save_what_is_new(trainer)
@@ -137,7 +137,7 @@ class StopOnSignal(Callback):
         self.is_to_requeue = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
+        """Begin to listen for signals, that of SLURM too."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -159,7 +159,7 @@ class StopOnSignal(Callback):
         self.is_to_requeue = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """End if a signal came, unless gradients wait for those of other batches."""
+        """End training if a signal came, unless gradients wait for those of other batches."""
         if trainer.fit_loop.epoch_loop._should_accumulate():
             return
         if trainer.world_size > 1 and trainer.global_step % _AGREED_EVERY:
@@ -173,7 +173,7 @@ class StopOnSignal(Callback):
                 self._requeue()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let several processes, whose parts may be of different lengths, come to its end."""
+        """Remember what torch would draw next, and let several processes come to the end of their parts together."""
         self.is_validating = not trainer.sanity_checking
         if self.restored:
             _set_generators(self.restored)
@@ -183,12 +183,12 @@ class StopOnSignal(Callback):
             self._end(trainer, False)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """End if a signal came."""
+        """End the validation if a signal came."""
         if self.signal is not None and trainer.world_size == 1 and not self._is_last_step(trainer):
             self._end(trainer, True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End if that was to be before."""
+        """End training if a signal came during the validation of several processes."""
         self.is_validating = False
         if self.is_agreed:
             self._end(trainer, True)
@@ -196,11 +196,11 @@ class StopOnSignal(Callback):
             self._requeue()
 
     def state_dict(self) -> dict[str, Any]:
-        """The generators, of which a validation that ended early has drawn."""
+        """The generators as they were before a validation that has not ended, which has drawn from them."""
         return {"generators": self.generators} if self.is_validating else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Validate with the same numbers."""
+        """Let the next validation draw the same numbers as the one that did not end."""
         self.restored = list(state_dict.get("generators", []))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ class StopOnSignal(Callback):
 
     @staticmethod
     def _end(trainer: Trainer, ends: bool) -> None:
-        """Lightning's loops then raise a SIGTERMException, between two steps or two batches of a validation."""
+        """Tell Lightning's loops whether to raise a SIGTERMException after the step, or the batch of a validation."""
         trainer._signal_connector.received_sigterm = ends
 
     @staticmethod

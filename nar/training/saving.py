@@ -116,7 +116,7 @@ def matched_by_name(optimizer: Optimizer) -> Optimizer:
 
 
 def _in_own_order(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """The state with its parameters in the order of the optimiser's.
+    """An optimiser's state that is loaded, with the parameters in the order of the optimiser that loads it.
 
     Raises:
         UserError: If it is not of these parameters.

@@ -47,7 +47,7 @@ class SparseReasoner(PretrainedReasoner):
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)
 
     def make_optimizer(self) -> Optimizer:
-        """AdamW."""
+        """AdamW, of all parameters."""
         return AdamW(self.named_parameters(), lr=self.learning_rate)
 
     def forward(self, batch: SparseBatch, *, with_hints: bool = True) -> SparsePredictions:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nar.analysis.studies import SCALES, displacement, kinds_of_noise, score_under, sensitivity
+from nar.analysis.studies import SCALES, displacement, kinds_of_noise, score_with_noise, sensitivity
 from nar.batch import Batch, to_tensors
 from nar.datasets import sample
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
@@ -64,7 +64,7 @@ def test_directional_noise_is_along_the_two_directions_of_pictures(directions: P
 
 
 def test_the_score_without_noise_is_pooled_over_the_batches(model: EncodeProcessDecode, batches: list[Batch]) -> None:
-    found = score_under(None, model, SPEC, batches)
+    found = score_with_noise(None, model, SPEC, batches)
     model.eval()
     model.latent_noise = None
     by_batch = [
@@ -76,7 +76,7 @@ def test_the_score_without_noise_is_pooled_over_the_batches(model: EncodeProcess
 def test_noise_changes_the_score_and_is_drawn_the_same_every_time(
     model: EncodeProcessDecode, batches: list[Batch]
 ) -> None:
-    plain, once, again = (score_under(noise, model, SPEC, batches) for noise in (None, Uniform(50), Uniform(50)))
+    plain, once, again = (score_with_noise(noise, model, SPEC, batches) for noise in (None, Uniform(50), Uniform(50)))
     assert once == again
     assert once != plain
 
@@ -85,7 +85,7 @@ def test_what_torch_draws_next_does_not_depend_on_scores_under_noise(
     model: EncodeProcessDecode, batches: list[Batch]
 ) -> None:
     state = torch.get_rng_state()
-    score_under(Uniform(1), model, SPEC, batches)
+    score_with_noise(Uniform(1), model, SPEC, batches)
     assert torch.equal(torch.get_rng_state(), state)
 
 
