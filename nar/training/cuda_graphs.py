@@ -45,7 +45,7 @@ class Recorder(Generic[Result]):
         return result
 
     def record(self, function: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
-        """A recording of `function`: what runs it once more on the GPU, and the tensors that its results are then in."""
+        """A recording of a function: what runs it once more on the GPU, and the tensors that hold its results."""
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())

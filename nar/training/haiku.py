@@ -49,6 +49,8 @@ def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
     Raises:
         UserError: If dm-clrs has no such processor.
     """
+    # dm-haiku names a module by its path: the methods in which it is made, "~" for a constructor's, and its own name,
+    # with "_1", "_2", … behind it where others of that name were made before it in the same place.
     names = _processor_names(model.processor)
     for index, (algorithm, heads) in enumerate(model.heads.items()):
         for part, suffix in (
@@ -92,6 +94,7 @@ def _processor_names(processor: Processor) -> dict[str, tuple[str, str]]:
         if isinstance(layer, nn.LayerNorm):
             names |= _entries(name, f"{path}/layer_norm", NORM_ENTRIES)
         elif isinstance(layer, Linear):
+            # Layers of an MLP have a numbering of their own, which begins with "_0"; others are numbered together.
             in_mlp = isinstance(processor.get_submodule(name.split(".")[1]), nn.Sequential)
             kind = "mlp/~/linear_" if in_mlp else "linear"
             module = f"{path}/{kind}{number[kind]}" if in_mlp else _numbered(f"{path}/{kind}", number[kind])

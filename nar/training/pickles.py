@@ -172,7 +172,7 @@ class _Reader:
         return values
 
     def _made(self, function: Any, arguments: Any) -> Any:
-        """The object that a function of the file makes; of arguments, which many calls may share, a few are looked at."""
+        """The object that a function of the file makes; of arguments, which calls may share, a few are looked at."""
         if not isinstance(function, _Function) or not isinstance(arguments, tuple):
             raise TypeError("expected a function and its arguments")
         match str(function), arguments[:5]:
