@@ -67,7 +67,7 @@ ROOMS: dict[str, list[str]] = {
     ],
     "nar.datasets": ["nar.ops.numba_cache", "nar.datasets.engine", "nar.datasets.clrs30", "nar.datasets.splits"],
     "nar.hybrid": [*BASE, *SHARED, "nar.ops", "nar.processors", "nar.model", "nar.training"],
-    "nar.viewer": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.training", "nar.analysis", "nar.datasets.clrs30"],
+    "nar.viewer": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.analysis", "nar.datasets.clrs30"],
 }
 COMMANDS = ["nar.cli"]  # import what they like
 # Who alone imports these.

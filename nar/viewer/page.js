@@ -12,6 +12,7 @@ const CLASS_COLOURS = ["#ffffff", "#b8b8b8", "#1a1a1a", "#e69f00", "#cc79a7", "#
 const $ = (id) => document.getElementById(id);
 
 let run; // the trajectory
+let last; // the last step, of the model or of the algorithm
 const state = { t: 0, focus: 0, shown: new Set(), layout: 0, asTable: false, near: null, kept: false, timer: null };
 const zoom = { scale: 1, x: 0, y: 0 }; // x and y: the upper left corner, in units of the drawing
 
@@ -60,8 +61,8 @@ function count(probe, t) {
 
 /** The share of wrong entries at every time, of answers at the last; computed once. */
 function shares(probe) {
-  probe.shares ??= Array.from({ length: run.num_steps + 1 }, (_, t) => {
-    const isThere = probe.stage === "hint" ? t > 0 : probe.stage === "output" && t === run.num_steps;
+  probe.shares ??= Array.from({ length: last + 1 }, (_, t) => {
+    const isThere = probe.stage === "hint" ? t > 0 : probe.stage === "output" && t === last;
     const [wrong, all] = isThere ? count(probe, t) : [0, 0];
     return all ? wrong / all : 0;
   });
@@ -84,6 +85,7 @@ function text(probe, x) {
 
 const escaped = (x) => String(x).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 const f = (x) => x.toFixed(1);
+const steps = (n) => `${n} step${n === 1 ? "" : "s"}`;
 
 // ------------------------------------------------------------------------------------------------------- drawing
 
@@ -195,11 +197,15 @@ function drawEdges(layout, side) {
 /** The tags of every node: names of the shown probes that are at one node, and of those that should be, the truth. */
 function tagsOf(side) {
   const tags = run.nodes.map(() => []);
+  const layout = run.layouts[state.layout];
   shownAs("tag").forEach((probe, lane) => {
     const node = value(probe, side, state.t), truth = value(probe, "true", state.t);
     const isWrong = side === "predicted" && differs(probe, truth, node);
     if (node !== null) tags[node]?.push({ text: (isWrong ? "≠" : "") + probe.name, kind: isWrong ? "tag wrong" : "tag", lane });
-    if (isWrong) tags[truth]?.push({ text: `(${probe.name})`, kind: "tag missed", lane });
+    if (!isWrong || !layout.positions[node]) return;
+    const [[x, y], [tx, ty]] = [layout.positions[node], layout.positions[truth]];
+    const isClose = layout.shape === "cell" && y === ty && Math.abs(x - tx) < 14 + 6.4 * probe.name.length;
+    if (!isClose) tags[truth].push({ text: `(${probe.name})`, kind: "tag missed", lane });
   });
   return tags;
 }
@@ -232,7 +238,7 @@ function drawNodes(side) {
       if (run.labels[node].length) own.push(`<text class="name aside" font-size="9" x="${f(x)}" y="${f(y + 21)}">${escaped(name)}</text>`);
     } else {
       own.push(`<circle class="body${yes}" cx="${f(x)}" cy="${f(y)}" r="${f(half)}"/>`);
-      own.push(`<text class="name" font-size="${f(fontSize)}" x="${f(x)}" y="${f(y)}">${escaped(name)}</text>`);
+      own.push(`<text class="name" font-size="${f(Math.max(Math.min(fontSize, (3.2 * half) / name.length), 7))}" x="${f(x)}" y="${f(y)}">${escaped(name)}</text>`);
     }
     if (tags[node].some((tag) => tag.kind !== "tag missed")) {
       own.push(isCell
@@ -254,7 +260,8 @@ function drawNodes(side) {
       own.push(`<text class="${kind}" style="text-anchor:${anchor}" font-size="${aside}" x="${f(x + ox * away)}" y="${f(y + oy * away)}">${escaped(content)}</text>`);
       away += width;
     };
-    if (isWrongFill) beside("tag wrong", "≠");
+    if (isWrongFill && isCell) own.push(mark(x + half - 4, y - 10, "≠", 10));
+    else if (isWrongFill) beside("tag wrong", "≠");
     if (values && values[node] !== null) {
       const isWrong = differs(numbers, truth(numbers)?.[node], values[node]);
       beside(`number${isWrong ? " wrong" : ""}`, (isWrong ? "≠" : "") + number(values[node]));
@@ -338,7 +345,7 @@ function drawTable(side) {
     const isWrong = side === "predicted" && differs(probe, truth?.[i * n + j], x);
     drawn.push(`<rect class="cell${isWrong ? " wrong" : ""}" data-i="${i}" data-j="${j}" x="${f(left)}" y="${f(top)}" width="${f(cell)}" height="${f(cell)}" fill="${colour}"/>`);
     if (isWrong && cell >= 16) drawn.push(`<path class="cross" stroke-width="1.8" d="M${f(left + 1)},${f(top + 1)} h${f(cell - 2)} v${f(cell - 2)} h${f(2 - cell)} z"/><path class="notch" d="M${f(left + cell - 1)},${f(top + cell * 0.66)} V${f(top + cell - 1)} H${f(left + cell * 0.66)} z"/>`);
-    else if (isWrong) drawn.push(`<path class="cross" stroke-width="1" d="M${f(left + 1)},${f(top + 1)} h${f(cell - 2)} v${f(cell - 2)} h${f(2 - cell)} z l${f(cell - 2)},${f(cell - 2)}"/>`);
+    else if (isWrong) drawn.push(`<path class="notch" d="M${f(left + cell)},${f(top)} V${f(top + cell)} H${f(left)} z"/>`);
     if (cell >= 16 && x !== null) {
       const content = probe.type === "mask" ? (x ? "1" : "") : probe.type === "categorical" ? sign(probe, x) : text(probe, x);
       drawn.push(`<text class="cell-text" font-size="${f(Math.min(size, (1.5 * cell) / Math.max(content.length, 2)))}" x="${f(left + cell / 2)}" y="${f(top + cell / 2)}" fill="${ink}">${escaped(content)}</text>`);
@@ -380,13 +387,13 @@ function renderPanels() {
 /** The focus's value where it is one; of pointers the sequence that they make, if they make one. */
 function readout(side) {
   const probe = focused(), now = value(probe, side, state.t);
-  if (now === null) return side === "true" || probe.predicted.length ? "" : "the model does not predict it";
+  if (now === null) return side === "true" || probe.predicted.length ? "has ended" : "the model does not predict it";
   const notes = [];
   const given = side === "predicted" && state.t === 0 && probe.stage === "hint";
   if (given) notes.push("given at the start");
   if (isOne(probe)) {
     const isWrong = side === "predicted" && differs(probe, value(probe, "true", state.t), now);
-    notes.push(`${probe.name} = ${isWrong ? "≠ " : ""}${text(probe, now)}`);
+    notes.push(`${probe.name} = ${text(probe, now)}${isWrong ? ` ≠ ${text(probe, value(probe, "true", state.t))}` : ""}`);
   } else if (probe.name.startsWith("pred") && run.layouts[0].shape === "cell" && run.sequences.length === 1) {
     const order = sequence(now);
     notes.push(order ? `order: ${order.map((node) => run.nodes[node]).join(" ")}` : "the pointers make no single sequence");
@@ -432,8 +439,7 @@ function renderMeaning() {
 
 function renderTimeline() {
   $("step").value = state.t;
-  const last = run.num_steps;
-  $("step-name").textContent = state.t === 0 ? `start, ${last} step${last === 1 ? "" : "s"} follow` : `step ${state.t} of ${last}`;
+  $("step-name").textContent = state.t === 0 ? `start, ${steps(last)} follow` : `step ${state.t} of ${last}`;
   $("step").setAttribute("aria-valuetext", $("step-name").textContent);
   const bars = shares(focused());
   $("strip").setAttribute("viewBox", `-0.5 0 ${last + 1} 1`);
@@ -455,7 +461,7 @@ function renderLegend() {
     if (shownAs("pairs").some((probe) => probe.type === "mask" && probe.stage !== "input") && run.edges) parts.push('<svg viewBox="0 0 26 14"><line class="edge on" x1="0" y1="7" x2="26" y2="7"/></svg>' + escaped(shownAs("pairs")[0].name));
     if (run.label_names.length && run.layouts[0].shape === "cell") parts.push(`in the cells: ${run.label_names.map(escaped).join(" over ")}`);
   }
-  if (isTable()) parts.push('<svg viewBox="0 0 26 14"><path class="cross" stroke-width="1.8" d="M7,1 h12 v12 h-12 z"/><path class="notch" d="M19,8 V13 H14 z"/></svg>framed with a notch (or crossed): differs from the algorithm');
+  if (isTable()) parts.push('<svg viewBox="0 0 26 14"><path class="cross" stroke-width="1.8" d="M7,1 h12 v12 h-12 z"/><path class="notch" d="M19,8 V13 H14 z"/></svg>framed, with a notch (or half filled): differs from the algorithm');
   else parts.push('<svg viewBox="0 0 26 14"><path class="arrow wrong" d="M0,7 H26"/><text class="mark" x="13" y="7" font-size="13">✗</text></svg>dashed, ✗ or ≠: differs from the algorithm');
   $("legend").innerHTML = parts.map((part) => `<span>${part}</span>`).join("");
 }
@@ -474,8 +480,9 @@ function renderStates() {
   let drawn = `<rect x="${left}" y="${top}" width="${width}" height="${height}" fill="none" stroke="#d5d5d5"/>` +
     `<text class="axis" x="${left + width / 2}" y="240" text-anchor="middle">component 1, ${percent[0]} of the variance</text>` +
     `<text class="axis" transform="translate(14 ${top + height / 2}) rotate(-90)" text-anchor="middle">component 2, ${percent[1]}</text>`;
-  if (state.t === 0) {
-    svg.innerHTML = drawn + `<text class="axis" x="${left + width / 2}" y="${top + height / 2}" text-anchor="middle">no states before the first step</text>`;
+  if (state.t === 0 || state.t > run.num_steps) {
+    const why = state.t ? "no states after the model's last step" : "no states before the first step";
+    svg.innerHTML = drawn + `<text class="axis" x="${left + width / 2}" y="${top + height / 2}" text-anchor="middle">${why}</text>`;
     return;
   }
   const points = run.states[state.t - 1], earlier = run.states[state.t - 2];
@@ -544,7 +551,7 @@ function render() {
 // ------------------------------------------------------------------------------------------------------- actions
 
 function go(t) {
-  state.t = Math.min(Math.max(t, 0), run.num_steps);
+  state.t = Math.min(Math.max(t, 0), last);
   render();
 }
 
@@ -556,11 +563,11 @@ function stop() {
 
 function playOrStop() {
   if (state.timer !== null) return stop();
-  if (state.t === run.num_steps) go(0);
+  if (state.t === last) go(0);
   $("play").textContent = "❚❚";
   state.timer = setInterval(() => {
     go(state.t + 1);
-    if (state.t === run.num_steps) stop();
+    if (state.t === last) stop();
   }, PLAY_MS);
 }
 
@@ -607,7 +614,7 @@ const KEYS = {
   ArrowRight: () => go(state.t + 1),
   ArrowLeft: () => go(state.t - 1),
   Home: () => go(0),
-  End: () => go(run.num_steps),
+  End: () => go(last),
   ArrowDown: () => focusOn(state.focus + 1),
   ArrowUp: () => focusOn(state.focus - 1),
   " ": playOrStop,
@@ -714,18 +721,19 @@ function chooseProbes() {
 
 async function start() {
   run = await unpacked();
+  last = Math.max(run.num_steps, run.num_true_steps);
   document.title = `${run.algorithm}, ${run.nodes.length} nodes`;
   $("title").textContent = run.algorithm;
   const score = run.score.score;
-  $("summary").textContent = `${run.nodes.length} nodes · ${run.num_steps} step${run.num_steps === 1 ? "" : "s"} · score of the model's answer ${number(score)}`;
-  $("step").max = run.num_steps;
+  $("summary").textContent = `${run.nodes.length} nodes · ${steps(run.num_true_steps)}${run.num_steps === run.num_true_steps ? "" : `, the model takes ${run.num_steps}`} · score of the model's answer ${score === null ? "none" : score.toFixed(2)}`;
+  $("step").max = last;
   run.layouts.forEach((layout, i) => $("layout").append(new Option(`in ${layout.name === "circle" ? "a circle" : layout.name}`, i)));
   listProbes();
   chooseProbes();
   $("step").addEventListener("input", () => { stop(); go(Number($("step").value)); });
   $("strip").addEventListener("click", (event) => {
     const box = $("strip").getBoundingClientRect();
-    go(Math.floor(((event.clientX - box.left) / box.width) * (run.num_steps + 1)));
+    go(Math.floor(((event.clientX - box.left) / box.width) * (last + 1)));
   });
   $("play").addEventListener("click", playOrStop);
   $("layout").addEventListener("change", () => { state.layout = Number($("layout").value); wholeDrawing(); render(); });
@@ -736,7 +744,7 @@ async function start() {
   window.addEventListener("keydown", onKey);
   listenToPanels();
   const asked = new URLSearchParams(location.hash.slice(1)); // such as #step=3&probe=pi_h
-  if (asked.has("step")) state.t = Math.min(Math.max(Number(asked.get("step")) || 0, 0), run.num_steps);
+  if (asked.has("step")) state.t = Math.min(Math.max(Number(asked.get("step")) || 0, 0), last);
   const named = run.tracks.findIndex((probe) => probe.name === asked.get("probe"));
   if (named >= 0) { state.focus = named; add(named); }
   render();

@@ -1,8 +1,9 @@
 """What a page shows: an algorithm's run on one input and what a model predicts of it, by step, as plain values."""
 # Axes: N nodes, T time, H hidden. A batch axis, where there is one, is of length 1.
 
+import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nar.analysis.latents import evaluating, pca
-from nar.batch import Features, Feedback, NumpyArray, to_tensors
+from nar.batch import Features, Feedback, NumpyArray, num_steps_of, to_tensors
 from nar.errors import UserError
 from nar.model.metrics import counts, definite, fuse_permutations, scores
 from nar.model.unroll import EncodeProcessDecode
@@ -54,6 +55,7 @@ class Trajectory(NamedTuple):
     Attributes:
         algorithm: The algorithm's name.
         num_steps: How many steps the model takes.
+        num_true_steps: How many the algorithm takes.
         nodes: The nodes' names.
         labels: What is written in each node's cell, line by line.
         label_names: The probes that the lines are of.
@@ -64,11 +66,12 @@ class Trajectory(NamedTuple):
         states: Of each step and node, where its state is along the first two principal components, [T, N, 2]; None if
             there are no components.
         shares: Of the variance, along these components.
-        score: Of the outputs, by name, and under ``"score"`` their mean.
+        score: Of the outputs, by name, and under ``"score"`` their mean; None where there is nothing to score.
     """
 
     algorithm: str
     num_steps: int
+    num_true_steps: int
     nodes: list[str]
     labels: list[list[str]]
     label_names: list[str]
@@ -78,7 +81,7 @@ class Trajectory(NamedTuple):
     tracks: list[Track]
     states: list[Any] | None
     shares: list[float]
-    score: dict[str, float]
+    score: dict[str, float | None]
 
     def as_json(self) -> dict[str, Any]:
         """The same in dicts, lists, numbers and texts."""
@@ -102,7 +105,14 @@ class Trajectory(NamedTuple):
 
 
 def trajectory_of(
-    model: EncodeProcessDecode, spec: Spec, algorithm: str, feedback: Feedback[Any], graph: int = 0
+    model: EncodeProcessDecode,
+    spec: Spec,
+    algorithm: str,
+    feedback: Feedback[Any],
+    *,
+    graph: int = 0,
+    num_steps: int | None = None,
+    names: Sequence[Hashable] | None = None,
 ) -> Trajectory:
     """What `model` makes, in evaluation mode and without noise, of one of the graphs of `feedback`.
 
@@ -112,13 +122,19 @@ def trajectory_of(
         algorithm: The algorithm's name.
         feedback: Trajectories in the form of `spec`, as arrays or as tensors.
         graph: Which of them.
+        num_steps: For how many steps to run the model; None for as many as the algorithm takes.
+        names: Of the nodes; None for their indices.
 
     Raises:
-        UserError: If the trajectories have not all of the probes, or not so many graphs.
+        UserError: If the trajectories have not all of the probes, or not so many graphs, or there is no step, or not
+            one name for each node.
     """
     feedback = _one(spec, algorithm, feedback, graph)
     features = feedback.features
-    predicted, states, score = _run(model, spec, algorithm, feedback)
+    taken = int(num_steps_of(features.lengths))
+    if num_steps is not None and num_steps < 1:
+        raise UserError(f"expected at least one step, given {num_steps}")
+    predicted, states, score = _run(model, spec, algorithm, feedback, num_steps or taken)
     inputs = {name: data[0].numpy() for name, data in features.inputs.items()}
     true = {name: data[:, 0] for name, data in fuse_permutations(spec, features.hints).items()}
     true |= {**features.inputs, **fuse_permutations(spec, feedback.outputs)}
@@ -134,7 +150,8 @@ def trajectory_of(
     return Trajectory(
         algorithm=algorithm,
         num_steps=len(states),
-        nodes=_names(own, num_nodes_of(spec, inputs)),
+        num_true_steps=taken,
+        nodes=_names(own, num_nodes_of(spec, inputs), names),
         labels=_labels(algorithm, spec, inputs, label_names),
         label_names=label_names,
         sequences=own,
@@ -170,12 +187,13 @@ def _at_hand(data: Any) -> NumpyArray:
 
 
 def _run(
-    model: EncodeProcessDecode, spec: Spec, algorithm: str, feedback: Feedback[Tensor]
-) -> tuple[dict[str, Values], list[Tensor], dict[str, float]]:
+    model: EncodeProcessDecode, spec: Spec, algorithm: str, feedback: Feedback[Tensor], num_steps: int
+) -> tuple[dict[str, Values], list[Tensor], dict[str, float | None]]:
     """The predictions by probe, the node states after every step [N, H], and the outputs' scores."""
     states: list[Tensor] = []
     with evaluating(model):
-        features = feedback.features.to(next(model.parameters()).device)
+        features = feedback.features._replace(lengths=torch.tensor([num_steps + 1]))
+        features = features.to(next(model.parameters()).device)
         predictions = model(algorithm, features, observe=lambda _, hidden: states.append(hidden[0].cpu()))
     logits = {name: x.cpu() for name, x in predictions.outputs.items()}
     values = {
@@ -183,7 +201,8 @@ def _run(
         for name, data in {**definite(spec, predictions.hints), **definite(spec, logits)}.items()
     }
     given = {name: [None, *data] if spec[name].stage is Stage.HINT else data for name, data in values.items()}
-    return given, states, scores(spec, counts(spec, logits, feedback.outputs))
+    score = scores(spec, counts(spec, logits, feedback.outputs))
+    return given, states, {name: x if math.isfinite(x) else None for name, x in score.items()}
 
 
 def _track(algorithm: str, name: str, probe: Probe, true: NumpyArray, predicted: Values) -> Track:
@@ -205,15 +224,19 @@ def _plain(probe: Probe, value: NumpyArray) -> Any:
     return plain[0] if probe.location is Location.GRAPH or probe.type is Type.MASK_ONE else plain
 
 
-def _names(own: Sequence[Sequence[int]], num_nodes: int) -> list[str]:
-    """The nodes' names: their indices, or of several strings letters with the place in the string."""
+def _names(own: Sequence[Sequence[int]], num_nodes: int, names: Sequence[Hashable] | None) -> list[str]:
+    """The nodes' names: those that a user gave, or their indices, or of two strings letters with the place in each."""
+    if names is not None:
+        if len(names) != num_nodes:
+            raise UserError(f"expected one name for each of {num_nodes} nodes, given {len(names)}")
+        return list(map(str, names))
     if len(own) == 1:
         return [str(node) for node in range(num_nodes)]
-    names = [""] * num_nodes
+    found = [""] * num_nodes
     for letter, nodes in zip(string.ascii_uppercase, own, strict=False):
         for place, node in enumerate(nodes):
-            names[node] = f"{letter}{place}"
-    return names
+            found[node] = f"{letter}{place}"
+    return found
 
 
 def _label_names(spec: Spec) -> list[str]:

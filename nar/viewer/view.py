@@ -4,22 +4,30 @@ import gzip
 import html
 import json
 from base64 import b64encode
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nar.batch import Feedback
 from nar.datasets.clrs30.recipe import apply_recipe, num_nodes_at
 from nar.datasets.clrs30.samplers import CLRS_30, sample
 from nar.errors import UserError, meant
 from nar.files import replacing_text
+from nar.model.unroll import EncodeProcessDecode
 from nar.specs import Spec, Stage, at_stage
-from nar.training.reasoner import Reasoner
 from nar.viewer.trajectory import Trajectory, trajectory_of
 
 FRAME_HEIGHT = 860
 """In pixels, of the frame that holds a page in a notebook."""
+
+
+class HasModel(Protocol):
+    """What a reasoner has."""
+
+    specs: Mapping[str, Spec]
+    model: EncodeProcessDecode
 
 
 class Page:
@@ -67,13 +75,15 @@ def _part(kind: str) -> str:
 
 
 def show(
-    reasoner: Reasoner,
+    reasoner: HasModel,
     algorithm: str,
     feedback: Feedback[Any] | None = None,
     *,
     graph: int = 0,
     num_nodes: int = 16,
     seed: int = 0,
+    num_steps: int | None = None,
+    names: Sequence[Hashable] | None = None,
 ) -> Page:
     """A page on which to see, step by step, where a model's predictions part from the algorithm.
 
@@ -85,11 +95,13 @@ def show(
         graph: Which of the trajectories to show.
         num_nodes: The published size of the trajectory that is drawn.
         seed: Draws it.
+        num_steps: For how many steps to run the model; None for as many as the algorithm takes.
+        names: Of the nodes; None for their indices.
 
     Raises:
         UserError: If the model does not know the algorithm, or the trajectories are another's.
     """
-    if not isinstance(reasoner, Reasoner):
+    if not isinstance(getattr(reasoner, "model", None), EncodeProcessDecode):
         raise UserError(f"expected a reasoner of dense graphs to show, given a {type(reasoner).__name__}")
     known = reasoner.specs
     if algorithm not in known:
@@ -101,7 +113,9 @@ def show(
         if algorithm not in CLRS_30:
             raise UserError(f"expected trajectories of {algorithm} to show: only those of CLRS-30 are drawn here")
         feedback = sample(algorithm, num_nodes=num_nodes_at(algorithm, num_nodes), num_samples=1, seed=seed)
-    return Page(trajectory_of(reasoner.model, spec, algorithm, _in_form(spec, algorithm, feedback), graph))
+    feedback = _in_form(spec, algorithm, feedback)
+    trajectory = trajectory_of(reasoner.model, spec, algorithm, feedback, graph=graph, num_steps=num_steps, names=names)
+    return Page(trajectory)
 
 
 def _in_form(spec: Spec, algorithm: str, feedback: Feedback[Any]) -> Feedback[Any]:
@@ -111,6 +125,6 @@ def _in_form(spec: Spec, algorithm: str, feedback: Feedback[Any]) -> Feedback[An
     return feedback if is_in_form or algorithm not in CLRS_30 else apply_recipe(algorithm, feedback)
 
 
-def view(reasoner: Reasoner, algorithm: str, feedback: Feedback[Any] | None, path: str | Path, **settings: Any) -> Path:
+def view(reasoner: HasModel, algorithm: str, feedback: Feedback[Any] | None, path: str | Path, **settings: Any) -> Path:
     """Write the page of :func:`show` into a file and return its path; the other arguments are the same."""
     return show(reasoner, algorithm, feedback, **settings).save(path)

@@ -117,7 +117,7 @@ def test_nothing_is_predicted_of_hints_that_the_model_does_not_use() -> None:
     assert len(found["pi"].predicted) == 1
 
 
-def test_a_trajectory_of_one_hint_has_a_step_without_one(reasoner: Reasoner) -> None:
+def test_a_trajectory_of_one_hint_has_a_step_whose_hint_is_compared_with_none(reasoner: Reasoner) -> None:
     drawn = sample("bfs", num_nodes=4, num_samples=1, seed=0, p=[0.0])
     short = drawn._replace(
         features=drawn.features._replace(
@@ -127,7 +127,7 @@ def test_a_trajectory_of_one_hint_has_a_step_without_one(reasoner: Reasoner) -> 
     trajectory = show(reasoner, "bfs", short).trajectory
     assert trajectory.num_steps == 1
     assert all(len(track.true) == 1 for track in trajectory.tracks)
-    assert tracks(trajectory)["pi_h"].predicted == [None]
+    assert len(tracks(trajectory)["pi_h"].predicted) == 2
 
 
 def test_numbers_that_are_none_are_left_out(reasoner: Reasoner) -> None:
@@ -164,4 +164,27 @@ def test_missing_probes_are_refused(reasoner: Reasoner) -> None:
     with pytest.raises(UserError, match="expected the hint more of bfs, given reach_h, pi_h"):
         trajectory_of(reasoner.model, spec, "bfs", drawn)
     with pytest.raises(UserError, match="expected one of 1 trajectories, from 0, given 1"):
-        trajectory_of(reasoner.model, reasoner.specs["bfs"], "bfs", drawn, 1)
+        trajectory_of(reasoner.model, reasoner.specs["bfs"], "bfs", drawn, graph=1)
+
+
+def test_a_model_can_take_more_or_fewer_steps_than_the_algorithm(reasoner: Reasoner) -> None:
+    drawn = sample("bfs", num_nodes=SIZE, num_samples=1, seed=4)
+    classical = show(reasoner, "bfs", drawn).trajectory
+    longer = show(reasoner, "bfs", drawn, num_steps=classical.num_steps + 2).trajectory
+    shorter = show(reasoner, "bfs", drawn, num_steps=1).trajectory
+    assert (longer.num_steps, shorter.num_steps) == (classical.num_steps + 2, 1)
+    assert longer.num_true_steps == shorter.num_true_steps == classical.num_steps
+    for trajectory in (longer, shorter):
+        pi, reference = tracks(trajectory)["pi_h"], tracks(classical)["pi_h"]
+        assert pi.true == reference.true
+        assert len(pi.predicted) == trajectory.num_steps + 1
+        common = min(len(pi.predicted), len(reference.predicted))
+        assert pi.predicted[:common] == reference.predicted[:common]
+    with pytest.raises(UserError, match="expected at least one step, given 0"):
+        show(reasoner, "bfs", drawn, num_steps=0)
+
+
+def test_nodes_have_the_names_that_a_user_gives(reasoner: Reasoner) -> None:
+    assert show(reasoner, "bfs", num_nodes=3, names=["a", ("b", 1), 7]).trajectory.nodes == ["a", "('b', 1)", "7"]
+    with pytest.raises(UserError, match="expected one name for each of 3 nodes, given 2"):
+        show(reasoner, "bfs", num_nodes=3, names=["a", "b"])
