@@ -19,7 +19,7 @@ from nar.configuration import KeepsArguments
 from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.ops.border import is_watched
 from nar.ops.linear import is_plain
-from nar.ops.max_message import UNHEARD
+from nar.ops.max_message.reference import unheard
 from nar.ops.max_plus import max_plus
 from nar.ops.precision import at_least_float32
 from nar.ops.softmax_plus import softmax_plus
@@ -59,8 +59,7 @@ class Max(Reduction):
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
         """See :meth:`Reduction.forward`."""
         if is_heard is not None:
-            lowest = max(UNHEARD, torch.finfo(messages.dtype).min)
-            messages = messages.masked_fill(~is_heard[..., None], lowest)
+            messages = messages.masked_fill(~is_heard[..., None], unheard(messages.dtype))
         return messages.amax(dim=1) if messages.shape[1] else messages.sum(dim=1)
 
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nar.ops.channels import Channels, concat
 from nar.ops.linear import Linear
-from nar.ops.max_message import UNHEARD
+from nar.ops.max_message.reference import unheard
 from nar.ops.precision import alike, at_least_float32
 from nar.processor import Processor, aligned
 from nar.processors.asynchronous import laws
@@ -186,7 +186,7 @@ class Asynchronous(Processor):
 
     def unit(self, dtype: torch.dtype) -> float:
         """The unit of ⊕: 0 for sums, for the others -1e6, or the lowest number that there is, where that is more."""
-        return 0.0 if self.reduction == "sum" else max(UNHEARD, torch.finfo(dtype).min)
+        return 0.0 if self.reduction == "sum" else unheard(dtype)
 
     def combine(self, one: Tensor, other: Tensor) -> Tensor:
         """⊕ of two, elementwise."""

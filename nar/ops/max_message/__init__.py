@@ -13,7 +13,7 @@ from torch import Tensor
 from nar.ops.border import check_shapes, is_watched
 from nar.ops.device import is_for_triton
 from nar.ops.max_message import cpu
-from nar.ops.max_message.reference import UNHEARD, plain_max_message
+from nar.ops.max_message.reference import plain_max_message, unheard
 
 
 def max_message(
@@ -57,7 +57,7 @@ def max_message(
         bias_2=(bias_2, "H"),
         is_heard=(is_heard, "B S R", torch.bool),
     )
-    lowest = max(UNHEARD, torch.finfo(heard.dtype).min)  # half precision does not go as low
+    lowest = unheard(heard.dtype)
     given = (sent, heard, edge, edge_weight, weight_1, bias_1, weight_2, bias_2)
     is_plain = is_watched(*given, is_heard) or 0 in (sent.numel(), heard.numel())
     if is_for_triton(sent) and not is_plain:

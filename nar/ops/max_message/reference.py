@@ -8,6 +8,11 @@ from torch.nn.functional import linear
 UNHEARD = -1e6  # stands for the message of a sender that is not heard
 
 
+def unheard(dtype: torch.dtype) -> float:
+    """What stands for the message of a sender that is not heard: -1e6, or the lowest number of a type of less range."""
+    return max(UNHEARD, torch.finfo(dtype).min)
+
+
 def plain_messages(
     sent: Tensor,
     heard: Tensor,

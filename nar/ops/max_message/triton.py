@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nar.ops.affine import affine
 from nar.ops.border import has_to_be_differentiable
-from nar.ops.max_message.reference import UNHEARD
+from nar.ops.max_message.reference import UNHEARD, unheard
 from nar.ops.precision import at_least_float32
 
 _SENDERS = 16  # that a program of the first layer's gradient reads at a time
@@ -83,7 +83,7 @@ class MaxOverSenders(torch.autograd.Function):
         num_words = triton.cdiv(messages.shape[1], _BITS)
         received = messages.new_empty(_received(messages))
         bits = received.new_empty(num_words, *received.shape, dtype=torch.int32)
-        lowest = max(lowest, torch.finfo(messages.dtype).min)
+        lowest = max(lowest, unheard(messages.dtype))
         _max_over_senders[_rows(messages)](
             messages, is_heard, lowest, received, bits, *_sizes(messages), **_blocks(messages), BITS=_BITS
         )

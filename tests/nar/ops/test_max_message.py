@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from nar.ops import parallel
-from nar.ops.max_message import UNHEARD, cpu, max_message
-from nar.ops.max_message.reference import plain_max_message
+from nar.ops.max_message import cpu, max_message
+from nar.ops.max_message.reference import UNHEARD, plain_max_message
 
 B, N, H, K = 2, 5, 4, 3
 
