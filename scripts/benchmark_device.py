@@ -57,19 +57,19 @@ LONGEST = [
 
 
 def name_of(device: str) -> str:
-    """What the device is called."""
+    """The name of a device: of the GPU, or of the processor."""
     return torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
 
 
 def wait(device: str) -> float:
-    """The time, once the device has done what it was given."""
+    """The time in seconds, when the device has finished all that was launched on it."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 class Training:
-    """A model of one algorithm that has been trained on so many batches once."""
+    """A model of one algorithm and its batches, on each of which it has been trained once."""
 
     def __init__(self, algorithm: str, device: str, num_batches: int, sizes: Sequence[int], batch_size: int) -> None:
         torch.manual_seed(1)
@@ -83,7 +83,7 @@ class Training:
         self.first_pass = wait(device) - start
 
     def train(self) -> None:
-        """A step on each batch."""
+        """Take a training step on each batch."""
         for batch in self.batches:
             self.optimizer.zero_grad()
             self.reasoner.training_step(batch, 0).backward()
@@ -120,7 +120,7 @@ def measure_all(
     seconds: float,
     *more: Any,
 ) -> None:
-    """What one of the processes does: one of every `at_once` algorithms, in step with the others."""
+    """Measure one of every `at_once` algorithms, in step with the other processes, which measure the others."""
     warnings.filterwarnings("ignore", message=".*self.log.*")  # there is no trainer
     torch.set_num_threads(1)  # as `nar fit` does
     training: Training | None = None
@@ -149,7 +149,7 @@ def measure_all(
 
 
 def free_memory() -> None:
-    """Give back what the last model had, and measure anew."""
+    """Give the GPU back what the last model had there, and let its peak of memory start anew."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -157,7 +157,7 @@ def free_memory() -> None:
 
 
 def rows_of(algorithms: Sequence[str], at_once: int, seconds: float, *more: Any) -> Iterator[dict[str, Any]]:
-    """The rows of the table, each when it is measured."""
+    """The rows of the table, each as soon as its algorithm is measured."""
     if at_once == 1:
         for algorithm in algorithms:
             free_memory()
@@ -199,7 +199,7 @@ def graphs_side_by_side(device: str, at_once: int) -> Iterator[None]:
 
 
 def run(device: str, algorithms: Sequence[str], num_batches: int, seconds: float, at_once: int = 1) -> None:
-    """Measure, print and write."""
+    """Measure algorithms, print a line for each and their total, and write the table after each."""
     warnings.filterwarnings("ignore", message=".*self.log.*")  # there is no trainer
     algorithms = list(algorithms or ALGORITHMS)
     at_once = min(at_once, len(algorithms))
