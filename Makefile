@@ -1,17 +1,34 @@
-# `make demo` trains and tests the quickstart; `make test` is the whole check. Both install what they need.
+# `make demo` trains and tests the quickstart; `make check` takes minutes, `make test` is the whole check, and
+# `make test-oldest` tries the oldest releases that pyproject.toml allows. Each installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 RUNS := runs/quickstart
+OLDEST := .venv-oldest
+# By as many processes as there are processors to spare; a file's tests stay together, as do the fixtures they share.
+JOBS ?= 2
+PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test lint types browser clean
+.PHONY: demo check test test-oldest lint types browser clean
 
 demo: $(VENV)/demo
 	$(BIN)/nar fit --config scripts/configs/quickstart.yaml $$(test -f $(RUNS)/last.ckpt && echo --ckpt_path last)
 	$(BIN)/nar test --ckpt_path $(RUNS)/best.ckpt
 
+check: lint types
+	PYTHONSAFEPATH=1 $(BIN)/python $(PYTEST) -m "not slow"
+
 test: lint types browser $(VENV)/torch-scatter
-	PYTHONSAFEPATH=1 $(BIN)/python -m pytest
+	PYTHONSAFEPATH=1 $(BIN)/python $(PYTEST)
+
+# pip takes torch from where it is configured to (PIP_INDEX_URL), so that may be a build for CPUs alone. Old releases warn
+# beside new ones of what they need, which is no fault of ours.
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/pip install -q --disable-pip-version-check -c $(OLDEST)/constraints.txt torch
+	$(OLDEST)/bin/pip install -q --disable-pip-version-check -c $(OLDEST)/constraints.txt -e ".[test]"
+	PYTHONSAFEPATH=1 $(OLDEST)/bin/python $(PYTEST) -m "not slow" -W default
 
 lint: $(VENV)/test
 	$(BIN)/ruff format --check .
@@ -47,4 +64,4 @@ browser:
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(OLDEST) build *.egg-info

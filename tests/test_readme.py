@@ -54,6 +54,7 @@ def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monk
     monkeypatch.setenv("HOME", str(tmp_path))  # where the cache is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 @pytest.mark.usefixtures("in_checkout")
 def test_python_examples_print_what_their_comments_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +66,7 @@ def test_python_examples_print_what_their_comments_say(code: str, capsys: pytest
         assert shape in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_checkout")
 def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None], small: list[str]) -> None:
     root = small.index("--trainer.default_root_dir")

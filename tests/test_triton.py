@@ -167,6 +167,7 @@ def test_only_what_is_on_a_gpu_is_for_triton(monkeypatch: pytest.MonkeyPatch) ->
     assert not gpu.is_for_triton(on_gpu)
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_an_h100() -> None:
     script = Path(__file__).parent / "support" / "compile_for_gpu.py"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

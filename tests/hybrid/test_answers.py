@@ -49,6 +49,7 @@ def test_texts_that_are_answered_together_are_answered_as_by_themselves() -> Non
     assert all(together)
 
 
+@pytest.mark.slow
 def test_what_was_learned_is_answered_and_ends_there() -> None:
     model, texts = hybrid(), drawn()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)

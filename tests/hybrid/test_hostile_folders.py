@@ -184,6 +184,7 @@ def test_weights_that_are_damaged_are_refused(folders: dict[str, Path], tmp_path
         assert refusal(lambda: TransNAR.from_pretrained(folder)) is not None
 
 
+@pytest.mark.slow
 def test_damaged_weights_with_forged_sums_are_read_or_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(folders["gpt2"], tmp_path)
     for content in damaged_weights(folder / "model.safetensors", seed=4):
@@ -372,6 +373,7 @@ def test_a_sound_checkpoint_is_read(checkpoint: dict[str, Any], tmp_path: Path) 
     assert refusal_of(checkpoint, tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["language_model", "reasoner"])
 def test_the_parts_of_a_checkpoint_are_read_or_refused(part: str, checkpoint: dict[str, Any], tmp_path: Path) -> None:
     values = json.loads(checkpoint["nar_config"]["parts"][part])

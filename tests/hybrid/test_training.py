@@ -184,6 +184,7 @@ def test_runs_are_named_after_the_model(run: Run, tiny: list[str], tmp_path: Pat
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"transnar", "transformer"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_as_if_it_had_never_stopped(tiny: list[str], tmp_path: Path) -> None:
     args = [*tiny, "--data.num_workers", "1", "--trainer.max_steps", "24", "--model.warmup_steps", "20"]
     whole = ["--trainer.default_root_dir", "whole"]
@@ -203,6 +204,7 @@ def test_a_killed_run_resumes_as_if_it_had_never_stopped(tiny: list[str], tmp_pa
     assert_equal_weights(last, tmp_path / "whole" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_and_score_every_text_once(run: Run, tiny: list[str], tmp_path: Path) -> None:
     args = [*tiny, "--data.num_val", "3", "--model.positions_in_evaluation", "consecutive"]
     subprocess.run([NAR, "fit", *args, *DDP], cwd=tmp_path, check=True, capture_output=True)
@@ -212,6 +214,7 @@ def test_two_processes_train_one_model_and_score_every_text_once(run: Run, tiny:
     assert [metrics(tmp_path / "run", name)[-1] for name in names] == pytest.approx(with_two, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_reasoner_too(tiny: list[str], tmp_path: Path) -> None:
     args = [*tiny, "--model.freeze_reasoner", "false"]
     subprocess.run([NAR, "fit", *args, *DDP], cwd=tmp_path, check=True, capture_output=True)
@@ -356,6 +359,7 @@ def test_a_checkpoint_makes_no_objects_of_what_it_calls_its_language_model(
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_needs_something_else_is_refused_in_one_line(
     run: Run, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +496,7 @@ def test_a_run_goes_on_whether_sizes_have_their_former_names_in_its_checkpoint_o
     assert read_checkpoint(path)["nar_config"]["data"]["train_sizes"] == [4, 5]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_it_was_given(
     run: Run, tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -516,6 +521,7 @@ def test_without_transformers_the_command_says_what_to_install(
     )
 
 
+@pytest.mark.slow
 def test_training_a_reasoner_needs_no_language_model(tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -46,6 +46,7 @@ def test_equals_what_dm_clrs_made_of_the_batch(case: Case, precision: str) -> No
     assert_equal(record, our_results(case, record, precision), precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LIVE, ids=map(str, LIVE))
 def test_equals_what_dm_clrs_makes_of_a_new_batch(clrs: Any, case: Case) -> None:
     with warnings.catch_warnings():
@@ -55,6 +56,7 @@ def test_equals_what_dm_clrs_makes_of_a_new_batch(clrs: Any, case: Case) -> None
         assert_equal(record, our_results(case, record, precision), precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", INITIALISED, ids=map(str, INITIALISED))
 def test_weights_start_with_the_moments_that_those_of_dm_clrs_have(case: Case) -> None:
     assert_initialised_alike(read_moments(case), our_moments(case, num_draws=400))
@@ -192,6 +194,7 @@ def test_a_gate_that_does_not_start_at_minus_three_is_found(monkeypatch: pytest.
         assert_initialised_alike(read_moments(case), our_moments(case, num_draws=20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.88, 1 / 0.88], ids=["rescaled for the cut", "not cut"])
 def test_weights_of_another_spread_are_found(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
     right = Linear.reset_parameters

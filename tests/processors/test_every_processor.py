@@ -435,6 +435,7 @@ class Within(nn.Module):
         return self.layer(*given)
 
 
+@pytest.mark.slow
 @SOME
 def test_what_is_exported_is_for_graphs_of_any_number_and_size(name: str) -> None:
     graphs, nodes = Dim("graphs", min=2, max=64), Dim("nodes", min=2, max=7)

@@ -138,6 +138,7 @@ def test_equals_dm_clrs_with_copied_weights(
     )
 
 
+@pytest.mark.slow
 def test_views_equal_dm_clrs_with_copied_weights(clrs: Any) -> None:
     assert_equals_dm_clrs(
         randomised(GATv2D2(8, num_heads=2)),

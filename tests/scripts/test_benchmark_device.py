@@ -8,6 +8,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at_once", "how", "order"),
     [(1, "one after the other", ["bfs", "minimum", "heapsort"]), (2, "2 at once", ["heapsort", "bfs", "minimum"])],
@@ -38,6 +39,7 @@ def test_steps_per_second_are_extrapolated_to_the_recipe(
     assert float(last.split(": ")[1].split()[0]) == pytest.approx(sum(minutes), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     module: Any = importlib.import_module("benchmark_device")
@@ -45,6 +47,7 @@ def test_a_process_that_fails_stops_the_others(monkeypatch: pytest.MonkeyPatch) 
         list(module.rows_of(["bfs", "no_such_algorithm"], 2, 0.0, "cpu", 1, [4], 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("running", "expected"), [(False, ["-d", "quit"]), (True, ["-d"])])
 def test_what_lets_processes_share_a_gpu_is_stopped_if_it_was_started(
     running: bool, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -221,6 +221,7 @@ def test_communities_are_groups_of_nodes_with_more_edges_inside_than_between() -
     assert nx.density(dense) == pytest.approx((0.4 * 199 + 0.1 * 200) / 399, abs=0.01)
 
 
+@pytest.mark.slow
 @every_algorithm
 @every_family
 def test_every_graph_algorithm_runs_on_every_family(algorithm: str, family: str) -> None:

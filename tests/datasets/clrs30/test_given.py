@@ -48,6 +48,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @every_algorithm
 def test_what_a_sampler_draws_gives_its_trajectories_in_whatever_form_it_is_given(algorithm: str, form: str) -> None:
@@ -241,6 +242,7 @@ def test_whatever_is_given_is_refused_or_gives_the_trajectory_of_dm_clrs(clrs: A
     assert 0 < taken < NUMBER
 
 
+@pytest.mark.slow
 def test_whatever_is_given_compiled_code_reads_and_writes_where_plain_python_does() -> None:
     code = f"import sys; sys.path += {sys.path!r}; import test_given; print([*map(test_given.digests, {ALGORITHMS})])"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONSAFEPATH": "1"}

@@ -82,6 +82,7 @@ FAMILIES = (SORTING, SEARCHING, DIVIDE_AND_CONQUER, GREEDY, DYNAMIC_PROGRAMMING,
 NAMES = [name for family in FAMILIES for name in family]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_is_given_every_probe_equals_dm_clrs(clrs: Any, name: str) -> None:
     @few

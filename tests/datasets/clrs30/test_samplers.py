@@ -56,7 +56,8 @@ def assert_equals_dm_clrs(clrs: Any, algorithm: str, num_nodes: int, num_samples
 
 
 @pytest.mark.parametrize(
-    ("num_nodes", "num_samples", "seed"), [(4, 6, 2**32 - 1), (5, 4, 0), (7, 4, 5), (16, 3, 1), (33, 1, 2)]
+    ("num_nodes", "num_samples", "seed"),
+    [(4, 6, 2**32 - 1), (5, 4, 0), (7, 4, 5), (16, 3, 1), pytest.param(33, 1, 2, marks=pytest.mark.slow)],
 )
 @every_algorithm
 def test_equals_dm_clrs_bit_for_bit(clrs: Any, algorithm: str, num_nodes: int, num_samples: int, seed: int) -> None:
@@ -68,6 +69,7 @@ def test_equals_dm_clrs_at_the_smallest_size(clrs: Any, algorithm: str) -> None:
     assert_equals_dm_clrs(clrs, algorithm, CLRS_30[algorithm].min_num_nodes, 20, seed=3)
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_equals_dm_clrs_at_the_official_test_size(clrs: Any, algorithm: str) -> None:
     assert_equals_dm_clrs(clrs, algorithm, 64, 1, seed=3)

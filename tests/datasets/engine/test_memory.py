@@ -112,6 +112,7 @@ def test_what_the_system_refuses_nevertheless_is_told_with_its_size() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_python", [False, True])
 def test_a_run_is_stopped_once_it_has_more_hints_than_fit(in_python: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 2**27)
@@ -171,6 +172,7 @@ sample("floyd_warshall", num_nodes=700, num_samples=1, seed=0)
 """
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_process_is_seen(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LIMITED]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

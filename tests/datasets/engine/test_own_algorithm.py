@@ -728,6 +728,7 @@ def test_splits_and_streams_can_be_sent_to_other_processes(algorithm: Algorithm)
     assert next(iter(stream)).algorithm == algorithm.name
 
 
+@pytest.mark.slow
 def test_a_spawned_worker_draws_what_this_process_draws() -> None:
     stream = TrainStream(["bfs", Components(2.0)], [5], 2, seed=0)
     loader = DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="spawn")

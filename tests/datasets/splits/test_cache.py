@@ -433,6 +433,7 @@ print(feedback.features.inputs["pos"].item())
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_ask_at_once_one_generates_for_both(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", SECOND_PROCESS, str(tmp_path), name] for name in ("1", "2")]
     processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for command in commands]

@@ -356,6 +356,7 @@ def loss_and_gradients_of_dm_clrs(
     return float(value), by_name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize(
     ("algorithm", "num_samples", "starts", "chunk_length"),

@@ -395,6 +395,7 @@ print(keys(0, 1) == keys(2, 1), keys(0, 1, 6) == keys(2, 1, 6), keys(0, 1) == ke
 """
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_however_many_workers_draw_them(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WORKERS]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
@@ -428,6 +429,7 @@ def generate():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["draw_batches", "generate"])
 def test_workers_end_when_their_parent_is_killed(work: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", f"{KILLED}\n{work}()"]

@@ -151,6 +151,7 @@ def is_terminated_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) ->
     monkeypatch.setattr(Reasoner, method, told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [fails_at, is_terminated_at])
 @pytest.mark.parametrize("method", ["training_step", "validation_step"])
 def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(

@@ -45,6 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *args: Any) -> None:
     cli.main(["ask", *map(str, args)])
 
 
+@pytest.mark.slow
 def test_prompts_truth_answers_and_scores_are_shown(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -412,6 +412,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_generated_bad_command_lines_are_each_refused_in_one_line(
     run: Callable[..., None], folder: Path, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

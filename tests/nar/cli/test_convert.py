@@ -81,6 +81,7 @@ def test_algorithms_of_a_checkpoint_are_written_in_the_order_asked_for(run: Run,
     np.testing.assert_array_equal(there, params[module][entry])
 
 
+@pytest.mark.slow
 def test_a_trained_model_goes_to_haiku_and_back(run: Run, small: list[str], tmp_path: Path) -> None:
     run("fit", *small)
     run("convert", "--to-haiku", "best.pkl", "--ckpt_path", "run/last.ckpt")
@@ -290,6 +291,7 @@ def test_a_full_disk_is_told_from_other_errors(run: Run, params: Params) -> None
         write_checkpoint(Full(), load_reasoner("model.ckpt"))
 
 
+@pytest.mark.slow
 def test_dm_clrs_is_not_imported(params: Params, tmp_path: Path) -> None:
     code = (
         f"import sys; from nar.cli import main; main({[*FROM, *BOTH]}); "

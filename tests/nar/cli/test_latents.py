@@ -38,6 +38,7 @@ def error_of(run: Run, capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return line.removeprefix("nar: error: ")
 
 
+@pytest.mark.slow
 def test_all_that_is_known_is_written_and_listed(
     run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +72,7 @@ def test_all_that_is_known_is_written_and_listed(
     torch.testing.assert_close(states["bellman_ford_5.hidden"], expected.hidden[: int(num_steps.sum())])
 
 
+@pytest.mark.slow
 def test_the_score_without_noise_is_that_of_a_test(run: Run, small: list[str]) -> None:
     run("fit", *small)
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[6,7]")
@@ -102,6 +104,7 @@ def test_a_latent_space_of_one_dimension_is_refused(tmp_path: Path) -> None:
         write_latents(model, specs, batches, {}, tmp_path, num_extra_steps=0)
 
 
+@pytest.mark.slow
 def test_a_callback_draws_while_training_goes_on_as_without(run: Run, small: list[str], tmp_path: Path) -> None:
     callback = ["--trainer.callbacks+=nar.analysis.callbacks.LatentPCA", "--trainer.callbacks.every_n_steps", "2"]
     run("fit", *small, *callback)

@@ -66,6 +66,7 @@ def assert_equal_weights(one: Path, other: Path) -> None:
         assert torch.equal(ours[name], theirs[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_trains_and_its_checkpoint_is_tested(
     config: Path, run: Run, small: list[str], tmp_path: Path
@@ -115,6 +116,7 @@ def test_training_on_chunks_scores_outputs_where_a_sample_ends(
     assert validation is None
 
 
+@pytest.mark.slow
 def test_the_checkpoint_knows_its_algorithms_its_processor_and_its_sizes(
     run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +209,7 @@ def test_an_algorithm_of_ones_own_has_its_arguments_in_yaml_beside_names(
     assert "Components" in printed
 
 
+@pytest.mark.slow
 def test_a_run_of_an_algorithm_of_ones_own_can_go_on_from_the_configuration_that_it_saved(
     run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -253,6 +256,7 @@ def test_a_checkpoint_of_an_algorithm_whose_module_is_gone_is_loaded_all_the_sam
     assert f"Problem with given class_path '{OWN}'" in error
 
 
+@pytest.mark.slow
 def test_settings_that_are_no_plain_values_are_kept_as_text(
     write_mine: Callable[[str], None], run: Run, small: list[str]
 ) -> None:
@@ -269,6 +273,7 @@ def test_settings_that_are_no_plain_values_are_kept_as_text(
     assert algorithms_of("run/last.ckpt") == [kept]
 
 
+@pytest.mark.slow
 def test_what_breaks_a_type_in_a_data_worker_is_refused_in_one_line(
     write_mine: Callable[[str], None], small: list[str], tmp_path: Path
 ) -> None:
@@ -358,6 +363,7 @@ def test_penalties_are_logged_by_name_and_added_to_the_loss_by_their_weights(
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]", "--model.penalties", "null")
 
 
+@pytest.mark.slow
 def test_equal_seeds_make_equal_runs(run: Run, small: list[str], tmp_path: Path) -> None:
     noisy = ["--data.algorithms", "insertion_sort", "--model.dropout", "0.1", *small]
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
@@ -367,6 +373,7 @@ def test_equal_seeds_make_equal_runs(run: Run, small: list[str], tmp_path: Path)
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", ["4", "5"], ids=["ended at a validation", "ended after one"])
 def test_a_finished_run_can_go_on(steps: str, run: Run, small: list[str], tmp_path: Path) -> None:
     run("fit", *small, "--trainer.max_steps", steps)
@@ -409,6 +416,7 @@ def test_training_data_is_not_repeated_in_another_epoch(
     assert len(set(seeds)) == 4
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_as_if_it_had_never_stopped(small: list[str], tmp_path: Path) -> None:
     # Sorting draws noise in training; a worker process draws data ahead of what was used when the run is killed.
     args = [*small, "--data.algorithms", "insertion_sort", "--data.num_workers", "1", "--trainer.max_steps", "40"]
@@ -429,6 +437,7 @@ def test_a_killed_run_resumes_as_if_it_had_never_stopped(small: list[str], tmp_p
     assert_equal_weights(last, tmp_path / "whole" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_and_score_every_trajectory_once(
     run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -479,6 +488,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 2
 
 
+@pytest.mark.slow
 def test_a_log_has_lines_in_place_of_bars(run: Run, small: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     settings = [part for part in small if part not in QUIET]
     run("fit", *settings, "--data.algorithms", "minimum")
@@ -493,6 +503,7 @@ def test_a_log_has_lines_in_place_of_bars(run: Run, small: list[str], capfd: pyt
     assert not any(part in printed for part in ("\r", "\x1b", "FLOPs", "TPU", "litlogger", "litmodels", "it/s"))
 
 
+@pytest.mark.slow
 def test_a_terminal_has_a_bar(run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [part for part in small if part not in QUIET]
     shown: list[bytes] = []
@@ -787,6 +798,7 @@ def tested(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., torch.Ten
     return tested
 
 
+@pytest.mark.slow
 def test_a_model_may_be_tested_with_another_reduction_and_with_noise(
     run: Run, small: list[str], tested: Callable[..., torch.Tensor]
 ) -> None:

@@ -39,6 +39,7 @@ def status_of(run: Run, *args: str) -> int:
     return stop.value.code
 
 
+@pytest.mark.slow
 def test_variants_algorithms_and_seeds_of_the_command_line_are_trained_with_its_flags(
     fake: None, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +200,7 @@ def test_failed_runs_are_named_and_the_status_says_so(
     assert "2 of 3 runs are not finished: the same command goes on" in printed.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_campaign_which_goes_on_with_the_same_command(
     number: signal.Signals, fake: None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -297,6 +299,7 @@ def test_mps_that_somebody_started_is_left_as_it_is(tmp_path: Path, monkeypatch:
         assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == str(tmp_path)
 
 
+@pytest.mark.slow
 def test_real_runs_are_trained_and_tested(run: Run, small: list[str], tmp_path: Path) -> None:
     flags = [
         part

@@ -178,6 +178,7 @@ def small_salsa(tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_shipped_configuration_is_trained_resumed_and_tested(
     run: Callable[..., None], small_salsa: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def calls(out: Path, command: str) -> list[str]:
     return [line.split()[2] for line in lines if line.split()[1] == command]
 
 
+@pytest.mark.slow
 def test_every_variant_algorithm_and_seed_is_trained_and_tested(fake: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
     all_runs = campaign(out, ["bfs", "kmp_matcher"], variants=["one", "two"], num_seeds=2)
@@ -69,6 +70,7 @@ def test_every_variant_algorithm_and_seed_is_trained_and_tested(fake: None, tmp_
         assert flags in fit
 
 
+@pytest.mark.slow
 def test_the_longest_are_first(fake: None, tmp_path: Path) -> None:
     names = ["bfs", "heapsort", "minimum", "bubble_sort"]
     list(campaign(tmp_path / "out", names, num_seeds=2).train())
@@ -363,6 +365,7 @@ def cluster(fake: None) -> Iterator[Any]:
         yield started
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of a start
 def test_a_dask_cluster_of_two_workers_trains_two_at_once_and_names_what_fails(cluster: Any, tmp_path: Path) -> None:
     on_cluster = campaign(tmp_path / "out", ["bfs", "dfs", "fails"], "--meet", "2", num_seeds=2)

@@ -37,6 +37,7 @@ def outputs_and_gradients(model: EncodeProcessDecode, batch: Batch, num_steps: i
     return [predictions.outputs, by_probe, torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
     [("bfs", {}), ("heapsort", {}), ("quickselect", {"use_lstm": True}), ("bfs", {"hint_teacher_forcing": 1.0})],

@@ -90,6 +90,7 @@ def whole(folder_of_whole: Path, run: Run, small: list[str]) -> Path:
     return folder_of_whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "number", "sent", "status", "saved"),
     [
@@ -344,6 +345,7 @@ def half(half_run: Path, run: Run, small: list[str], tmp_path: Path) -> Path:
     return tmp_path / "run" / "last.ckpt"
 
 
+@pytest.mark.slow
 def test_settings_that_are_not_given_again_stay_as_they_were(run: Run, small: list[str], tmp_path: Path) -> None:
     given = ["--seed_everything", "7", "--trainer.gradient_clip_val", "0.01", "--trainer.accumulate_grad_batches", "2"]
     run("fit", *small, *given)
@@ -360,6 +362,7 @@ def moments(path: Path) -> dict[str, torch.Tensor]:
     return {name: state["state"][number]["exp_avg"] for name, number in numbers if number in state["state"]}
 
 
+@pytest.mark.slow
 def test_algorithms_in_another_order_keep_what_the_optimiser_knows_of_each(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

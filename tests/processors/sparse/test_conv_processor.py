@@ -172,6 +172,7 @@ GINE_CONV: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conv", [PGN_CONV, GINE_CONV], ids=["PGNConv", "GINEConv"])
 def test_a_conv_is_trained_and_tested_on_the_command_line(
     conv: dict[str, Any], run: Callable[..., None], small: list[str], tmp_path: Any

@@ -48,6 +48,7 @@ LAYERS: dict[str, Make] = {
         *args, reduction="logsumexp", temperature=0.5, message="mlp", arguments="network", **settings
     ),
 }
+WITH_SETTINGS_SLOW = [pytest.param(name, marks=[pytest.mark.slow] if " " in name else []) for name in LAYERS]
 
 
 class Wrapped(nn.Module):
@@ -743,7 +744,7 @@ NOT_OURS: dict[tuple[str, str], tuple[type[Exception], str]] = {
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing", "ignore:Sparse (invariant|CS[RC])")
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # PyG's PGExplainer does
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", WITH_SETTINGS_SLOW)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.__name__)
 def test_a_pattern_of_pyg_works_or_is_refused_by_name(pattern: Callable[[Make], None], name: str) -> None:
     key = (pattern.__name__, name)
