@@ -141,7 +141,7 @@ class Answer:
 
     @cached_property
     def steps(self) -> Steps:
-        """The predicted hints along time."""
+        """The predicted hints along time; none if the model predicts none, or they did not fit into memory."""
         return Steps(self._spec, self.prediction.hints, self.names)
 
     @cached_property

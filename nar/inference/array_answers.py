@@ -266,7 +266,8 @@ class CommonSubsequence(Answer):
         """The places along predicted directions, and where they say that different letters are equal."""
         first, second = self._instance.own["first"], self._instance.own["second"]
         b, n = self.prediction.outputs["b"], len(first)
-        i, j, pairs = n - 1, len(second) - 1, []
+        i, j = n - 1, len(second) - 1
+        pairs: list[tuple[int, int]] = []
         while i >= 0 and j >= 0:
             direction = int(b[i, n + j])
             if direction == DIAGONAL:

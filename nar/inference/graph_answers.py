@@ -219,7 +219,7 @@ class AllPaths(GraphAnswer):
                 if v == u:  # no way is the shortest, whatever loops there are
                     continue
                 if math.isnan(lengths[v]):
-                    return f"from {shown(start)}: {broken_at(self.names, self._row(u), self.weights, v)}"
+                    return f"from {shown(start)}: {broken_at(self.names, self._row(u), self.weights, int(v))}"
                 pair = f"from {shown(start)} to {shown(self.names[v])}"
                 return f"the path {pair} has a length of {lengths[v]:g}, and the shortest {shortest[u, v]:g}"
             for v in np.flatnonzero(np.isinf(lengths)):

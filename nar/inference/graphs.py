@@ -1,7 +1,9 @@
 """A user's own graph, from whatever library it comes, as a matrix of weights and the names of its nodes."""
 # N is the number of nodes, E that of edges.
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,25 +70,22 @@ def checked_names(names: Any, number: int) -> tuple[Hashable, ...]:
     if names is None:
         return tuple(range(number))
     try:
-        names = tuple(name.item() if isinstance(name, np.generic) else name for name in names)
-        first = {name: place for place, name in reversed(list(enumerate(names)))}
+        own: tuple[Hashable, ...] = tuple(name.item() if isinstance(name, np.generic) else name for name in names)
+        times = Counter(own)
     except TypeError as error:
         raise UserError(f"expected names that can be keys of a dict, given {shown(names)}") from error
-    if len(names) != number:
-        raise UserError(f"expected {number} names, one for each, given {len(names)}")
-    if len(first) < number:
-        twice = next(name for place, name in enumerate(names) if first[name] < place)
-        raise UserError(f"expected names that differ, given {shown(twice)} more than once")
-    return names
+    if len(own) != number:
+        raise UserError(f"expected {number} names, one for each, given {len(own)}")
+    if len(times) < number:
+        raise UserError(f"expected names that differ, given {shown(times.most_common(1)[0][0])} more than once")
+    return own
 
 
 def index_of(what: str, name: Any, names: Sequence[Hashable]) -> int:
     """The place of a name among those of the nodes, or a :class:`UserError` that says which may be meant."""
-    for place, known in enumerate(names):
-        if known is name or (type(known) is type(name) and known == name):
-            return place
-    for place, known in enumerate(names):  # 1.0, or NumPy's 1, for 1
-        if not isinstance(name, np.ndarray) and known == name:
+    with suppress(TypeError):  # of what cannot be a key
+        place = {known: number for number, known in enumerate(names)}.get(name)
+        if place is not None:
             return place
     hint = meant(name, [known for known in names if isinstance(known, str)]) if isinstance(name, str) else ""
     raise UserError(f"expected {what} to be one of the {len(names)} nodes, given {shown(name)}{hint}")
@@ -135,7 +134,8 @@ def _from_pyg(data: Any, weight: str | None, names: Any, check_size: Callable[[i
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
         if values.shape != edge_index.shape[1:]:
             raise UserError(f"expected one weight for each of the {edge_index.shape[1]} edges, given {values.shape}")
-    return _from_edges(checked_names(names, int(number)), *edge_index.astype(np.int64), values)
+    senders, receivers = edge_index.astype(np.int64)
+    return _from_edges(checked_names(names, int(number)), senders, receivers, values)
 
 
 def _from_scipy(matrix: Any, weight: str | None, names: Any, check_size: Callable[[int], None]) -> Graph:
@@ -168,13 +168,17 @@ def _from_edges(names: tuple[Hashable, ...], senders: Any, receivers: Any, value
     """The graph of a list of edges."""
     weights = np.zeros((len(names), len(names)))
     for u, v, value in zip(senders, receivers, values, strict=True):
-        where = f"the edge from {shown(names[u])} to {shown(names[v])}"
-        if not is_finite(value):
-            raise UserError(f"expected a finite number as the weight of {where}, given {shown(value)}")
-        if value == 0:
-            raise UserError(f"expected a weight other than 0, which would mean no edge, of {where}")
-        if weights[u, v]:
-            raise UserError(f"expected each edge once, given {where} more than once")
+        wrong = (
+            f"expected a finite number as its weight, given {shown(value)}"
+            if not is_finite(value)
+            else "expected a weight other than 0, which would mean no edge"
+            if value == 0
+            else "it is there more than once"
+            if weights[u, v]
+            else ""
+        )
+        if wrong:
+            raise UserError(f"the edge from {shown(names[u])} to {shown(names[v])}: {wrong}")
         weights[u, v] = value
     return Graph(names, weights)
 

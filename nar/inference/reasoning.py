@@ -145,13 +145,17 @@ def check_memory(algorithm: str, spec: Spec, hidden_dim: int, num_nodes: int, de
     """Raise a :class:`UserError` if a graph of so many nodes would not fit into memory, by a rough estimate."""
     if num_nodes > MAX_NODES:
         raise UserError(f"{algorithm} takes at most {MAX_NODES} nodes, given {num_nodes}")
-    needed = num_bytes(spec, hidden_dim, num_nodes)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else num_free_bytes()
+    needed, free = num_bytes(spec, hidden_dim, num_nodes), num_free_bytes_on(device)
     if needed > free:
         raise UserError(
             f"{algorithm} on {num_nodes} nodes would take about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB "
             "are free: give a smaller instance"
         )
+
+
+def num_free_bytes_on(device: torch.device) -> int:
+    """How much memory of a device is free."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else num_free_bytes()
 
 
 def num_bytes(spec: Spec, hidden_dim: int, num_nodes: int) -> int:
@@ -195,13 +199,13 @@ def trajectory(instance: Instance, hints: Hints = "first") -> Feedback[NumpyArra
 
 def batches(reasoner: HasModel, instances: Sequence[Instance]) -> Iterator[list[int]]:
     """The places of instances of one size, as many as the model is given at once."""
+    free = num_free_bytes_on(next(reasoner.model.parameters()).device)
     by_size: dict[int, list[int]] = defaultdict(list)
     for row, instance in enumerate(instances):
         by_size[len(instance.names)].append(row)
     for size, rows in by_size.items():
         spec, hidden_dim = reasoner.specs[instances[rows[0]].algorithm.name], reasoner.model.processor.hidden_dim
-        fitting = num_free_bytes() // max(1, 2 * num_bytes(spec, hidden_dim, size))
-        number = min(MOST_AT_ONCE, max(1, fitting))
+        number = min(MOST_AT_ONCE, max(1, free // max(1, 2 * num_bytes(spec, hidden_dim, size))))
         yield from (rows[start : start + number] for start in range(0, len(rows), number))
 
 
@@ -263,6 +267,8 @@ class Run:
         """What was predicted for each instance, step by step."""
         self.last: list[Values | None] = [None] * len(plans)
         """What each instance was last seen to be: the hints, or the outputs of a model that predicts none."""
+        self.room = num_free_bytes() // 2
+        """How many bytes of hints can still be kept; below 0, none are."""
         if self.has_hints:
             first = arrays({name: features.hints[name][0] for name in at_stage(spec, Stage.HINT)})
             self.last = [one_of(first, row) for row in range(len(plans))]
@@ -279,8 +285,7 @@ class Run:
                 if row in done:
                     continue
                 now = one_of(seen, row)
-                if self.has_hints:
-                    self.hints[row].append(now)
+                self.keep(row, now)
                 if reason := self.reason_to_stop(row, number, now):
                     stopped[row] = reason
                 self.last[row] = now
@@ -293,6 +298,14 @@ class Run:
                 break
             before = step.states
         return [done[row] for row in range(len(self.plans))]
+
+    def keep(self, row: int, now: Values) -> None:
+        """Keep what was predicted of an instance, but nothing of any once hints have become too many."""
+        self.room -= sum(value.nbytes for value in now.values())
+        if self.has_hints and self.room >= 0:
+            self.hints[row].append(now)
+        else:
+            self.hints = [[] for _ in self.plans]
 
     def seen(self, step: Step) -> Values:
         """What is predicted after a step: hints; outputs where there are none and it is to be seen when to stop."""

@@ -7,7 +7,7 @@ A test split tells, for it has the length of every trajectory. For an instance o
 3. seen when it is reached: the model predicts the algorithm's probes at every step, and these tell that it has ended,
    such as that all nodes are black or the heap has one key left; where an algorithm ends when nothing changes any more,
    that two predictions in a row are the same (of which the first is that of the last step); and at the latest
-4. a limit, beyond which hardly any run of the algorithm at this size goes.
+4. the limit that is given, or else the most that the algorithm takes at this size.
 
 None of this runs the algorithm on the instance, which would give away a part of the answer.
 """
@@ -16,6 +16,7 @@ None of this runs the algorithm on the instance, which would give away a part of
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -87,7 +88,8 @@ def plan(instance: Instance, inputs: Values, steps: Any, limit: Any, classical_l
     if length is not None:
         return Plan(num_steps_of(length), "length", inputs)
     name = instance.algorithm.name
-    return Plan(int(limit or longest(instance)), "limit", inputs, ENDS.get(name), WAVERING.get(name, math.inf))
+    has_ended = IsPartitioned() if name == "quicksort" else ENDS.get(name)
+    return Plan(int(limit or longest(instance)), "limit", inputs, has_ended, WAVERING.get(name, math.inf))
 
 
 def length_by_size(instance: Instance) -> int | None:
@@ -127,7 +129,7 @@ LENGTHS_BY_REACH: Mapping[str, Callable[[int], int]] = {
 
 
 def longest(instance: Instance) -> int:
-    """The limit of steps of an algorithm whose number of steps depends on more than sizes."""
+    """The most steps of an algorithm whose number of steps depends on more than sizes; Kruskal's hardly takes more."""
     n, name = instance.num_nodes, instance.algorithm.name
     match name:
         case "binary_search":
@@ -135,17 +137,19 @@ def longest(instance: Instance) -> int:
         case "heapsort":
             return 2 * n * (2 + math.ceil(math.log2(n)))
         case "quicksort" | "quickselect":
-            return 2 * n * (1 + math.ceil(math.log2(n)))
+            return n * (n + 1) // 2
         case "topological_sort":
             return 3 * n
         case "strongly_connected_components":
             return 6 * n
         case "articulation_points" | "bridges":
-            degrees = (instance.own["weights"] != 0).sum(axis=1)
-            return int(3 * n + (degrees * np.minimum(degrees + 1, 3)).sum())
+            degrees = np.sort((instance.own["weights"] != 0).sum(axis=1))[::-1]
+            # All edges of a node are looked at anew after each child: these may all be where most edges are.
+            children = np.clip(n - (degrees.cumsum() - degrees), 0, degrees)
+            return int(3 * n + (degrees * (1 + children)).sum())
         case "mst_kruskal":
             num_edges = np.count_nonzero(np.triu(instance.own["weights"], k=1))
-            return 1 + num_edges * (4 + math.ceil(math.log2(n)))
+            return 1 + int(num_edges) * (4 + math.ceil(math.log2(n)))
         case "graham_scan":
             return 2 * n + 2
         case "jarvis_march":
@@ -191,6 +195,23 @@ def is_matched_letter_by_letter(hints: Values, inputs: Values) -> bool:
     is_equal = inputs["key"][hints["i"]] == inputs["key"][hints["j"]]
     last_place = needle[0] - len(needle)
     return bool(hints["j"] == needle[-1] if is_equal else hints["s"] >= last_place)
+
+
+class IsPartitioned:
+    """Whether quicksort has put a pivot where it belongs in every part of more than one key: it sees all hints."""
+
+    def __init__(self) -> None:
+        self.placed: set[int] = set()
+
+    def __call__(self, hints: Values, inputs: Values) -> bool:
+        """Look at the next hints; pivots stay where they are put."""
+        before, n = hints["pred_h"], len(hints["pred_h"])
+        if hints["j"] == hints["r"]:
+            node, place = int(hints["i"]), 0
+            while before[node] != node and place < n:
+                node, place = int(before[node]), place + 1
+            self.placed.add(place)
+        return all(end - start <= 2 for start, end in pairwise(sorted({-1, n, *self.placed})))
 
 
 def is_matched_by_prefixes(hints: Values, inputs: Values) -> bool:
@@ -243,7 +264,10 @@ ENDS: Mapping[str, Callable[[Values, Values], bool]] = {
     "jarvis_march": is_back,
     "mst_kruskal": is_past_the_heaviest,
 }
-"""``has_ended(hints, inputs)`` of the algorithms whose last record is told from all others by what is in it."""
+"""``has_ended(hints, inputs)`` of the algorithms whose last record is told from all others by what is in it.
+
+Of quicksort the records before have to be known too: see :class:`IsPartitioned`.
+"""
 
 
 def stands_still(before: Values, now: Values, wavering: float) -> bool:

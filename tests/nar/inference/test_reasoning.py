@@ -161,6 +161,15 @@ def test_more_nodes_than_memory_are_refused_before_anything_is_made(monkeypatch:
     assert reasoner.run("floyd_warshall", nx.complete_graph(4), weight=None).num_steps == 3
 
 
+def test_hints_that_take_too_much_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasoner = reasoner_of("bfs").eval()
+    monkeypatch.setattr(nar.inference.reasoning, "num_free_bytes", lambda: 10**4)
+    few, many = (reasoner.run(GRAPH, source="a", steps=steps) for steps in (100, 500))
+    assert len(few.steps) == 100
+    assert len(many.steps) == 0
+    assert many.num_steps == 500
+
+
 def test_what_does_not_fit_while_it_is_run_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     reasoner = reasoner_of("bfs")
 

@@ -9,13 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from knowing import Knowing, instances_of, own_form
+from own_algorithm import EveryKind
 
 from nar.batch import Batch, num_steps_of, to_tensors
 from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30, run_on, sample
 from nar.inference import run
-from nar.inference.steps import ENDS, LENGTHS, LENGTHS_BY_REACH, length_by_size, longest
+from nar.inference.reasoning import trajectory
+from nar.inference.steps import LENGTHS, LENGTHS_BY_REACH, length_by_size, longest
 from nar.model.losses import losses
 from nar.processors import MPNN
 from nar.training.reasoner import Reasoner
@@ -23,6 +25,7 @@ from nar.training.reasoner import Reasoner
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 STANDING_STILL = ("bellman_ford", "bfs", "lcs_length", "matrix_chain_order")
 """The algorithms that end when nothing changes any more."""
+KNOWN_BY_SIZE = (*LENGTHS, *LENGTHS_BY_REACH)
 
 
 @every_algorithm
@@ -33,14 +36,14 @@ def test_lengths_by_size_are_those_of_the_classical_algorithm(algorithm: str, si
     data, options = own_form(algorithm, drawn)
     (instance,) = instances_of(algorithm, data, **options)
     length = int(run_on(algorithm, [drawn], num_nodes=size, hints="none").features.lengths[0])
-    if algorithm in LENGTHS or algorithm in LENGTHS_BY_REACH:
+    if algorithm in KNOWN_BY_SIZE:
         assert length_by_size(instance) == length
     else:
         assert length_by_size(instance) is None
         assert num_steps_of(length) <= longest(instance)
 
 
-@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"quicksort"}))
+@every_algorithm
 @settings(derandomize=True, deadline=None, max_examples=5)
 @given(size=st.integers(4, 12), seed=st.integers(0, 99))
 def test_true_hints_tell_the_last_step(algorithm: str, size: int, seed: int) -> None:
@@ -50,16 +53,38 @@ def test_true_hints_tell_the_last_step(algorithm: str, size: int, seed: int) -> 
     check = answer.check()
     # Right after the classical number of steps alone; these two may change distances or costs by little at the end.
     assert check.same or algorithm in ("bellman_ford", "matrix_chain_order")
-    reasons = {"length"} if algorithm in (*LENGTHS, *LENGTHS_BY_REACH) else {"end"} if algorithm in ENDS else {"still"}
-    assert answer.stopped_by in reasons | ({"end"} if answer.num_steps == 1 else set())
+    stands_still = algorithm in STANDING_STILL
+    assert answer.stopped_by == ("length" if algorithm in KNOWN_BY_SIZE else "still" if stands_still else "end")
     assert len(answer.steps) == answer.num_steps
 
 
-def test_an_algorithm_without_an_end_in_its_hints_is_run_until_they_stand_still() -> None:
-    keys = [0.5, 0.1, 0.9, 0.3]
-    answer = run(Knowing("quicksort", instances_of("quicksort", keys), with_hints=True), keys)
-    assert answer.stopped_by == "still"
-    assert answer.sorted == [0.1, 0.3, 0.5, 0.9]
+@pytest.mark.parametrize(
+    ("algorithm", "data"),
+    [
+        ("articulation_points", nx.star_graph(60)),
+        ("bridges", nx.relabel_nodes(nx.star_graph(60), {0: 60, 60: 0})),
+        ("bridges", nx.complete_graph(20)),
+        ("quicksort", np.arange(40)),
+        ("quickselect", np.arange(40)[::-1]),
+        ("heapsort", np.arange(40)),
+        ("naive_string_matcher", ([0] * 40, [0] * 19 + [1])),
+        ("kmp_matcher", ([0] * 40, [0] * 19 + [1])),
+        ("mst_kruskal", nx.path_graph(60)),
+    ],
+)
+def test_the_limit_is_no_less_than_the_longest_run(algorithm: str, data: Any) -> None:
+    (instance,) = instances_of(algorithm, data, weight=None)
+    assert num_steps_of(int(trajectory(instance, "none").features.lengths[0])) <= longest(instance)
+
+
+def test_an_algorithm_of_a_users_own_is_run_until_its_hints_stand_still() -> None:
+    algorithm = EveryKind()
+    reasoner = Reasoner({algorithm.name: recipe_spec(algorithm)}, MPNN(hidden_dim=4))
+    data = algorithm.draw(np.random.RandomState(0), 5)
+    answer = reasoner.run(algorithm, data)
+    assert answer.stopped_by in ("still", "limit")
+    assert answer.num_steps <= 20
+    assert reasoner.run(algorithm, data, steps="classical").num_steps == 2
 
 
 def test_a_limit_ends_what_does_not_stand_still() -> None:
