@@ -23,7 +23,7 @@ import numpy as np
 
 from nar.batch import NumpyArray, num_steps_of
 from nar.datasets.clrs30.graph_traversal import BLACK
-from nar.datasets.engine.arguments import check_whole, shown
+from nar.datasets.engine.arguments import check_between, check_whole, shown
 from nar.errors import UserError
 from nar.inference.instances import Instance
 
@@ -35,6 +35,7 @@ from sizes; predicted hints said that the algorithm has ended, or stood still; o
 Values = Mapping[str, NumpyArray]
 
 MOST_STEPS = 10**6
+"""That can be asked for."""
 
 WAVERING: Mapping[str, float] = {"lcs_length": 0.5, "matrix_chain_order": 0.01}
 """By how much predicted scalars may change from step to step and still be said to stand still; else by any amount.
@@ -83,7 +84,8 @@ def plan(instance: Instance, inputs: Values, steps: Any, limit: Any, classical_l
         if isinstance(steps, str):
             raise UserError(f"expected steps to be 'auto', 'classical' or a number, given {shown(steps)}")
         check_whole("steps", steps, at_least=1)
-        return Plan(min(int(steps), MOST_STEPS), "given", inputs)
+        check_between("steps", steps, 1, MOST_STEPS)
+        return Plan(int(steps), "given", inputs)
     length = length_by_size(instance)
     if length is not None:
         return Plan(num_steps_of(length), "length", inputs)

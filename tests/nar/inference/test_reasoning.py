@@ -188,6 +188,7 @@ def test_what_does_not_fit_while_it_is_run_is_refused_in_one_line(monkeypatch: p
         ({"source": "a", "steps": [1, 2, 3]}, "expected one number of steps for each of 2 instances, given 3"),
         ({"source": ["a", "z"]}, "instance 1: expected source to be one of the 5 nodes, given 'z'"),
         ({"source": "a", "steps": 0}, "expected steps to be a whole number of at least 1, given 0"),
+        ({"source": "a", "steps": 10**9}, "expected steps ≤ 1000000, given 1000000000"),
         ({"source": "a", "steps": "all"}, "expected steps to be 'auto', 'classical' or a number, given 'all'"),
         ({"source": "a", "limit": 1.5}, "expected limit to be a whole number of at least 1, given 1.5"),
     ],
