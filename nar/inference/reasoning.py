@@ -333,7 +333,7 @@ class Run:
         """The predictions for instances that have taken so many steps, which led to these states."""
         assert states is not None
         logits = self.model.outputs(
-            self.algorithm, states.some(torch.tensor(rows, device=self.features.lengths.device))
+            self.algorithm, states.select(torch.tensor(rows, device=self.features.lengths.device))
         )
         outputs, confidence = arrays(definite(self.spec, logits)), arrays(confidence_of(self.spec, logits))
         made = {}

@@ -26,7 +26,7 @@ class At(NamedTuple):
     rows: list[Any]
     time: int
 
-    def some(self, places: Tensor) -> "At":
+    def select(self, places: Tensor) -> "At":
         """Where some of them are."""
         return At([self.rows[place] for place in places.tolist()], self.time)
 
