@@ -62,7 +62,7 @@ from nar.training.checkpoint import (
     holds_weights_only,
     kind_of,
     load_weights,
-    made_of,
+    making_model_of,
     read_checkpoint,
     run_of,
     with_new_names,
@@ -80,7 +80,7 @@ from nar.training.runs import (
     resumable,
     write_whole_files,
 )
-from nar.training.saving import Kind, become, run_settings
+from nar.training.saving import Kind, restore_changes, run_settings
 from nar.training.sparse_reasoner import SparseReasoner
 from nar.training.table import draw_scores, print_table, write_csv
 
@@ -633,8 +633,8 @@ class CLI(LightningCLI):
     def load_weights(self) -> None:
         """Give the model the weights of the checkpoint, in its own precision, and what else was changed in it."""
         path = self.config[self.command].ckpt_path
-        with made_of(path):
-            become(self.model, {"changed": config_of(self.checkpoint).get("changed", {})})
+        with making_model_of(path):
+            restore_changes(self.model, {"changed": config_of(self.checkpoint).get("changed", {})})
         load_weights(self.model, self.checkpoint["state_dict"], path)
 
     def after_validate(self) -> None:

@@ -25,7 +25,15 @@ from nar.errors import UserError
 from nar.evaluation.instances import Marks, Question, mark
 from nar.files import lock_folder, release, replacing
 from nar.specs import Spec
-from nar.training.checkpoint import config_of, kind_of, load_weights, made_of, make_reasoner, read_checkpoint, run_of
+from nar.training.checkpoint import (
+    config_of,
+    kind_of,
+    load_weights,
+    make_reasoner,
+    making_model_of,
+    read_checkpoint,
+    run_of,
+)
 from nar.training.folders import WEIGHTS_FILE, facts_of, folder_of
 from nar.training.reasoner import Reasoner
 
@@ -245,7 +253,7 @@ def _reasoner(path: str) -> tuple[Reasoner, dict[str, str | Algorithm]]:
     """The model of a checkpoint, and its algorithms by name: by name too, or one of a user's own."""
     checkpoint = read_checkpoint(path)
     config = config_of(checkpoint)
-    with made_of(path):
+    with making_model_of(path):
         reasoner = make_reasoner(config)
         given: dict[str, str | Algorithm] = {}
         for name, plain in zip(config["specs"], config["data"]["algorithms"], strict=True):

@@ -19,11 +19,11 @@ from nar.training.saving import (
     CONFIG,
     RUN,
     Kind,
-    become,
     dtypes_of,
     hyper_parameters,
     matched_by_name,
     plain_specs,
+    restore_changes,
     run_settings,
 )
 from nar.training.schedules import with_scheduler
@@ -189,7 +189,7 @@ class BaseReasoner(KeepsArguments, LightningModule):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the model is made of as plain values, and what has become of it since it was made."""
+        """What the model is made of as plain values, and what was changed in it since it was made."""
         frozen = [name for name, x in self.named_parameters() if not x.requires_grad]
         since = {"changed": changes(self), "dtypes": dtypes_of(self.state_dict()), "frozen": frozen}
         return {
@@ -209,6 +209,6 @@ class BaseReasoner(KeepsArguments, LightningModule):
             checkpoint[RUN] = run_settings(self._trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Be what the saved model had become; its precision is the trainer's if there is one."""
+        """Change the model as the saved one was; its precision is the trainer's if there is one."""
         if CONFIG in checkpoint:
-            become(self, {**checkpoint[CONFIG], **({} if self._trainer is None else {"dtypes": {}})})
+            restore_changes(self, {**checkpoint[CONFIG], **({} if self._trainer is None else {"dtypes": {}})})

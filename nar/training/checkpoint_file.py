@@ -33,7 +33,7 @@ class WholeFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a file; what is no path of this machine is Lightning's to write.
+        """Write a checkpoint; what is no path of this machine is Lightning's to write.
 
         Raises:
             UserError: If it cannot be written.
@@ -46,7 +46,7 @@ class WholeFiles(TorchCheckpointIO):
             file.write(content)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a file.
+        """Read a checkpoint.
 
         Raises:
             UserError: If it is damaged.
@@ -73,8 +73,8 @@ def holds_weights_only(checkpoint: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def made_of(path: str | Path) -> Iterator[None]:
-    """Where what a checkpoint says of a model is tried: what is wrong with that is a :class:`UserError` of one line."""
+def making_model_of(path: str | Path) -> Iterator[None]:
+    """Turn any error, while a model is made of what the checkpoint at `path` says, into a one-line UserError."""
     try:
         yield
     except Exception as error:  # a class may raise anything, given what it does not expect
@@ -87,7 +87,7 @@ def load_weights(
     """Give a model the weights of a checkpoint.
 
     Args:
-        model: It.
+        model: What is given the weights.
         weights: By name.
         path: Of the checkpoint.
         same_dtypes: Whether weights of another dtype are refused; they become the model's otherwise.
@@ -172,7 +172,7 @@ def _check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
 
 def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run that wrote a checkpoint was given, as plain values: ``model`` and ``data``; and its ``specs``."""
+    """The settings of the run that wrote a checkpoint, as plain values: ``model``, ``data`` and the ``specs``."""
     config: dict[str, Any] = checkpoint[CONFIG]
     return {**config, "data": with_new_names(config["data"])}
 
@@ -190,6 +190,6 @@ def run_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """What a configuration of :func:`config_of` is of: a reasoner of dense or of sparse graphs, or a language model."""
+    """The kind of model in a configuration of :func:`config_of`: for dense graphs, sparse ones, or texts."""
     kind: Kind = config.get("kind", "sparse" if config.get("is_sparse") else "dense")  # the latter as it once was
     return kind

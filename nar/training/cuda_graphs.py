@@ -39,6 +39,7 @@ class Recorder(Generic[Result]):
             kept = _with_room(batch, num_steps)
             self.recorded[key] = (kept, *self.record(lambda: self.function(kept, num_steps)))
         kept, replay, result = self.recorded[key]
+        # Hints may be fewer than there is room for: what an earlier batch left behind them is beyond all lengths.
         for old, new in zip(kept.feedback.arrays(), batch.feedback.arrays(), strict=True):
             old[: len(new)].copy_(new, non_blocking=True)
         replay()

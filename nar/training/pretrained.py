@@ -9,9 +9,9 @@ from nar.configuration import made
 from nar.errors import UserError
 from nar.processor import Processor
 from nar.training.base import BaseReasoner
-from nar.training.checkpoint_file import config_of, kind_of, load_weights, made_of, read_checkpoint
+from nar.training.checkpoint_file import config_of, kind_of, load_weights, making_model_of, read_checkpoint
 from nar.training.folders import folder_of, in_half_precision, push_folder, write_folder
-from nar.training.saving import become, specs_of
+from nar.training.saving import restore_changes, specs_of
 
 
 class PretrainedReasoner(BaseReasoner):
@@ -30,7 +30,7 @@ class PretrainedReasoner(BaseReasoner):
         reasoner: Any = cls
         reasoner = reasoner(specs_of(config["specs"]), **{**config["model"], **objects})
         reasoner.made_from = config
-        become(reasoner, config)
+        restore_changes(reasoner, config)
         own: Self = reasoner.eval()
         return own
 
@@ -48,7 +48,7 @@ class PretrainedReasoner(BaseReasoner):
         config = config_of(checkpoint)
         if kind_of(config) != cls.kind:
             raise UserError(f"{path} is of a model of the kind {kind_of(config)}: {cls.__name__} is {cls.kind}")
-        with made_of(path):
+        with making_model_of(path):
             reasoner = cls.of_config(config)
         kinds = {x.dtype for x in checkpoint["state_dict"].values() if x.is_floating_point()}
         if "dtypes" not in config and len(kinds) == 1:  # written before this was told

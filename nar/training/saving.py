@@ -33,7 +33,7 @@ def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def become(module: Any, config: Mapping[str, Any]) -> None:
+def restore_changes(module: Any, config: Mapping[str, Any]) -> None:
     """Change a model that was made of a configuration to what the saved one was.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.errors import UserError
 from nar.processors import TripletGMPNN
+from nar.training.finite import PendingLosses
 from nar.training.reasoner import Reasoner
 
 
@@ -63,3 +64,29 @@ def test_nothing_is_evaluated_or_saved_before(hook: Callable[[Reasoner], None], 
     with pytest.raises(UserError, match="bfs's probe pi is nan after step 2; expected"):
         hook(reasoner)
     hook(reasoner)  # which says so once
+
+
+def sent(by_name: dict[str, float], loss: float, algorithm: str | None = "bfs") -> PendingLosses:
+    tensors = {name: torch.tensor(value) for name, value in by_name.items()}
+    return PendingLosses.send(tensors, torch.tensor(loss), step=3, algorithm=algorithm)
+
+
+@pytest.mark.parametrize(
+    ("pending", "message"),
+    [
+        (
+            sent({"loss/pi": torch.nan, "penalty/order": torch.inf}, torch.nan),
+            "bfs's probe pi is nan and of bfs's penalty",
+        ),
+        (sent({"loss/pi": 1.0}, torch.nan), "the loss, here or in another process, is no number after step 3;"),
+        (sent({"loss": torch.inf}, torch.inf, None), "the loss is inf after step 3; expected a finite number"),
+    ],
+    ids=["probes and penalties", "another process", "texts"],
+)
+def test_what_is_not_finite_is_named(pending: PendingLosses, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        pending.check_finite()
+
+
+def test_losses_that_are_finite_are_nothing_to_stop_for() -> None:
+    sent({"loss/pi": 1.0}, 1.0).check_finite()
