@@ -100,14 +100,15 @@ def write_folder(
     content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
     with replacing(folder / WEIGHTS_FILE) as file:
         file.write(content)
+    known = dict(facts or {})
     told = {
         "format": FORMAT,
         "nar": dict(config),
-        "facts": dict(facts or {}),
+        "facts": known,
         "sum": hashlib.sha256(content).hexdigest(),
     }
     with replacing_text(folder / CARD_FILE) as text:
-        text.write(card(config, told["facts"]))
+        text.write(card(config, known))
     with replacing_text(folder / CONFIG_FILE) as text:
         text.write(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
