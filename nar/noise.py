@@ -21,7 +21,7 @@ When = Literal["always", "training", "evaluation"]
 
 
 class Noise(KeepsArguments, nn.Module, ABC):
-    """Changes node states, with numbers drawn from torch's generator.
+    """The base of what changes node states after a step, with numbers drawn from torch's generator.
 
     Args:
         when: In which modes it does.
@@ -45,7 +45,7 @@ class Noise(KeepsArguments, nn.Module, ABC):
 
     @abstractmethod
     def changed(self, hidden: Tensor, is_last: Tensor) -> Tensor:
-        """The same in the modes in which there is noise."""
+        """The changed states, [B, N, H], in the modes in which there is noise."""
 
 
 class Uniform(Noise):
@@ -60,7 +60,7 @@ class Uniform(Noise):
 
     def __init__(self, scale: float = 1.0, *, when: When = "always") -> None:
         super().__init__(when)
-        self.scale = checked_scale(scale)
+        self.scale = _checked_scale(scale)
 
     def changed(self, hidden: Tensor, is_last: Tensor) -> Tensor:
         """See :meth:`Noise.changed`."""
@@ -77,7 +77,7 @@ class Corrupt(Noise):
 
     def __init__(self, scale: float = 1.0, *, when: When = "always") -> None:
         super().__init__(when)
-        self.scale = checked_scale(scale)
+        self.scale = _checked_scale(scale)
 
     def changed(self, hidden: Tensor, is_last: Tensor) -> Tensor:
         """See :meth:`Noise.changed`."""
@@ -85,7 +85,7 @@ class Corrupt(Noise):
 
 
 class AlongDirections(Noise):
-    """What looks at some directions of the latent space; in the paper, principal components of states of many runs.
+    """The base of noise by directions of the latent space; in the paper, principal components of states of many runs.
 
     Args:
         directions: A safetensors file with ``directions``, [K, H]. Their span alone counts: they are made orthonormal.
@@ -104,7 +104,7 @@ class AlongDirections(Noise):
         return hidden @ directions.mT @ directions
 
     def fitting(self, hidden: Tensor) -> Tensor:
-        """The directions, [K, H], for states of the width H.
+        """The directions, [K, H], once they are known to have the width of the states.
 
         Raises:
             ValueError: If they are of another width.
@@ -125,7 +125,7 @@ class Directional(AlongDirections):
 
     def __init__(self, directions: str, scale: float = 1.0, *, when: When = "always") -> None:
         super().__init__(directions, when=when)
-        self.scale = checked_scale(scale)
+        self.scale = _checked_scale(scale)
 
     def changed(self, hidden: Tensor, is_last: Tensor) -> Tensor:
         """See :meth:`Noise.changed`."""
@@ -149,8 +149,8 @@ class Discard(AlongDirections):
         return hidden - self.projected(hidden)
 
 
-def checked_scale(scale: float) -> float:
-    """`scale`, if it is one."""
+def _checked_scale(scale: float) -> float:
+    """`scale`, once it is known to be finite and not negative."""
     if not 0 <= scale < float("inf"):
         raise ValueError(f"expected a scale of at least 0, given {scale}")
     return scale

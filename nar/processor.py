@@ -43,7 +43,7 @@ class Processor(KeepsArguments, nn.Module, ABC):
     def forward(
         self, node_fts: Tensor, edge_fts: Tensor, graph_fts: Tensor, adj: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor | Rectified | None]:
-        """The next node states and the edge states.
+        """The next node states, and the states of the edges if the processor has some.
 
         Args:
             node_fts: [B, N, H].
@@ -87,7 +87,7 @@ class SparseProcessor(Processor):
         graph: Tensor,
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """The next node states and the edge states.
+        """The next node states, and those of the edges if the processor has some, by a step along edges.
 
         Args:
             node_fts: Of the nodes of all graphs, [N, H].
@@ -105,7 +105,7 @@ class SparseProcessor(Processor):
 def aligned(
     layer: nn.Module, node_fts: Nodes, edge_fts: Edges, graph_fts: Tensor, adj: Tensor, hidden: Tensor
 ) -> tuple[Nodes, Edges, Tensor, Tensor, Tensor]:
-    """What a processor is given, in the shapes of :meth:`Processor.forward`.
+    """The five arguments of a processor, in the shapes of :meth:`Processor.forward`.
 
     Features stay channels if every part of the layer can do with them. Axes B, S and R that are of length 1 or missing
     are expanded, as PyTorch broadcasts: an `adj` [1, N, N] or [N, N] is that of all graphs.
@@ -127,6 +127,7 @@ def aligned(
         given = as_tensor(node_fts), as_tensor(edge_fts), graph_fts, adj, hidden
     num_graphs, num_nodes = hidden.shape[:2] if hidden.dim() == 3 else (1, 1)
     nodes, pairs = (num_graphs, num_nodes), (num_graphs, num_nodes, num_nodes)
+    # Almost every call has these shapes, so they are compared before anything is looked at by its axes.
     usual = (*nodes, hidden_dim), (*pairs, hidden_dim), (num_graphs, hidden_dim), pairs, (*nodes, hidden_dim)
     if tuple(operand.shape for operand in given) == usual:
         return given  # type: ignore[no-any-return]

@@ -254,7 +254,7 @@ def score_heads(scores: Iterable[nn.Module], mixed: Tensor) -> Tensor:
 
 
 def attend(logits: Tensor, value: Tensor, heard: Tensor) -> Tensor:
-    """Means of values over the nodes that a node hears; of all nodes alike if it hears none.
+    """The weighted means of values over the nodes that each node hears; of all nodes alike if it hears none.
 
     Args:
         logits: With which the node of the row hears that of the column, [B, N, N, A].

@@ -119,7 +119,7 @@ class PGN(Processor):
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to z."""
+        """The linear layers that are applied to z = x ‖ h."""
         linears = [self.message_receiver, self.message_sender, self.update_node]
         linears += [] if self.gate is None else [self.gate.node]
         return linears + ([] if self.triplets is None else self.triplets.linears_of_nodes())
@@ -129,10 +129,12 @@ class PGN(Processor):
         sent = self.message_sender(z)
         heard = self.message_receiver(z) + self.message_graph(graph_fts)[:, None]
         is_heard = adj.bool() if self.senders == "neighbours" else None
+        # W1 z_j, W2 z_i and Wg g are added node by node; only We e_ij is made for every pair.
         if self.senders == "self":
             own_edge = self.message_edge(edge_fts).diagonal(dim1=1, dim2=2).mT
             mixed = (sent + heard + own_edge)[:, None]
         elif self.takes_max and is_plain(self.message_edge, Linear) and (layers := two_layers(self.message_mlp)):
+            # One operation makes the messages and takes their maximum, and holds none of the N² in memory.
             edge, edge_weight, edge_bias = self.message_edge.operands(edge_fts)
             return max_message(sent, heard + edge_bias, edge, edge_weight, *layers, is_heard)
         else:

@@ -28,7 +28,7 @@ Adaptive = Literal["never", "evaluation", "always"]
 
 
 class Reduction(KeepsArguments, nn.Module, ABC):
-    """Makes one message of all that a node hears, entry by entry or not."""
+    """The base of what makes one message of all that a node hears."""
 
     @abstractmethod
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
@@ -64,6 +64,7 @@ class Max(Reduction):
 
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
         """See :meth:`Reduction.over_triplets`."""
+        # max_i (ij + ik) is a product of matrices over (max, +) for each F; what holds no i moves out of the maximum.
         return max_plus(ij, ik) + jk
 
 
@@ -76,6 +77,7 @@ class Sum(Reduction):
 
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
         """See :meth:`Reduction.over_triplets`."""
+        # Σ_i (ij + ik + jk): what holds no i is added once for each of the N of them.
         return ij.sum(dim=1)[:, :, None] + ik.sum(dim=1)[:, None] + ij.shape[1] * jk
 
 
@@ -130,7 +132,7 @@ class Softmax(Reduction):
 
     @property
     def temperature(self) -> float | Tensor:
-        """T."""
+        """T, a tensor if it is learnt."""
         return self.fixed_temperature if self.log_temperature is None else self.log_temperature.exp()
 
     @property
@@ -151,6 +153,7 @@ class Softmax(Reduction):
         """See :meth:`Reduction.over_triplets`."""
         if self.adapts:
             return super().over_triplets(ij, ik, jk)
+        # What holds no i cancels in the weights; exp(ij + ik) is a product, so sums over i are products of matrices.
         logits = (at_least_float32(x) / self.temperature for x in (ij, ik))
         return (self.temperature * softmax_plus(*logits)).to(jk.dtype) + jk
 
@@ -216,7 +219,7 @@ REDUCTIONS: Mapping[ReductionName, Callable[[int], Reduction]] = {
 
 
 class ReductionByMode(nn.Module):
-    """A reduction, and possibly another that takes its place in evaluation.
+    """A reduction that another may take the place of in evaluation.
 
     Args:
         name: Of the argument that these are given by, for errors.
@@ -236,7 +239,7 @@ class ReductionByMode(nn.Module):
 
     @property
     def current(self) -> Reduction:
-        """That of the present mode."""
+        """The reduction of the present mode, training or evaluation."""
         return self.usual if self.training or self.in_evaluation is None else self.in_evaluation
 
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
@@ -246,7 +249,10 @@ class ReductionByMode(nn.Module):
 
 
 def over_triplets(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-    """See :meth:`Reduction.over_triplets`; of a reduction that is not plain, what its calls make of the sums."""
+    """A reduction over all i of ``ij_ij + ik_ik + jk_jk``, [B, N, N, F]; by its own calls where hooks may look on.
+
+    See :meth:`Reduction.over_triplets`.
+    """
     current = reduction.current if is_plain(reduction, ReductionByMode) else reduction
     if isinstance(current, Reduction) and is_plain(current, type(current)):
         return current.over_triplets(ij, ik, jk)
@@ -254,10 +260,10 @@ def over_triplets(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> T
 
 
 def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-    """See :meth:`Reduction.over_triplets`: what a reduction makes of the sums.
+    """A reduction over all i of ``ij_ij + ik_ik + jk_jk``, [B, N, N, F], made of the sums themselves.
 
-    It is given those of one j at a time, again in the backward pass; all at a time, if something is to see the
-    operations.
+    The reduction is given the N² sums of one j at a time, again in the backward pass; all N³ at a time, if something
+    (a compiler, a transform) is to see the operations.
     """
     if is_watched(ij, ik, jk) or ij.numel() == 0:
         every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]

@@ -43,7 +43,7 @@ class Triplets(nn.Module):
         self.output = Linear(triplet_dim, hidden_dim)
 
     def linears_of_nodes(self) -> list[Linear]:
-        """All that are applied to z."""
+        """The linear layers that are applied to z."""
         return [self.node_1, self.node_2, self.node_3]
 
     def forward(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor | Rectified:

@@ -15,7 +15,7 @@ from nar.processors.asynchronous.laws import Pieces, deliver, multimorphism_gaps
 
 
 class Inputs(NamedTuple):
-    """What a processor receives; see :meth:`nar.processor.Processor.forward`."""
+    """The five arguments of :meth:`nar.processor.Processor.forward`."""
 
     node_fts: Tensor
     edge_fts: Tensor
@@ -86,7 +86,7 @@ def asynchrony_error(
 
 
 def _error_of_pieces(layer: Pieces, level: int, inputs: Inputs, generator: Generator | None) -> float:
-    """That of one schedule of all messages."""
+    """The largest difference that one random schedule of all messages makes to a layer that shows its pieces."""
     state, arguments = layer.states(inputs.hidden)
     terms = layer.inputs(inputs.node_fts, inputs.edge_fts, inputs.graph_fts)
     messages = layer.message(arguments[:, :, None], arguments[:, None], terms)
@@ -112,7 +112,7 @@ def _error_of_pieces(layer: Pieces, level: int, inputs: Inputs, generator: Gener
 
 
 def _error_of_forward(layer: Processor, level: int, inputs: Inputs, generator: Generator | None) -> float:
-    """That of one active node and one schedule of the others."""
+    """The largest difference that one schedule of the others makes to one active node of any processor."""
     hidden, num_nodes = inputs.hidden, inputs.hidden.shape[1]
     order = _order(num_nodes, generator)
     active, others = order[:1], order[1:]

@@ -30,7 +30,7 @@ class Pieces(Protocol):
         """The states s and the arguments a that nodes have sent, [B, N, D] each, from [B, N, H]."""
 
     def heard(self, adj: Tensor) -> Tensor:
-        """Whom a node hears, [B, S, R]."""
+        """True where the receiver hears the sender, [B, S, R]."""
 
     def inputs(self, node_fts: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor:
         """What the messages take from the inputs, [B, S, R, D]."""
@@ -39,7 +39,7 @@ class Pieces(Protocol):
         """ψ: the message from two arguments, [..., D] each."""
 
     def combine(self, one: Tensor, other: Tensor) -> Tensor:
-        """⊕, elementwise."""
+        """⊕ of two tensors, elementwise."""
 
     def reduce(self, messages: Tensor, heard: Tensor) -> Tensor:
         """⊕ over those senders that are heard, [B, R, D]; the unit, where there are none."""

@@ -160,24 +160,24 @@ class Asynchronous(Processor):
         return laws.penalties(self, node_fts, edge_fts, graph_fts, adj, hidden)
 
     def states(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """s and a, [B, N, D] each; the same, if the state is what is sent."""
+        """The states s and the arguments a that were sent on, [B, N, D] each; the same if the state is what is sent."""
         if self.sends_state:
             return hidden, hidden
         state, argument = hidden.chunk(2, dim=-1)
         return state, argument
 
     def heard(self, adj: Tensor) -> Tensor:
-        """True where the sender is heard, [B, S, R]."""
+        """True where the receiver hears the sender, [B, S, R]."""
         return torch.ones_like(adj, dtype=torch.bool) if self.senders == "all" else adj.bool()
 
     def inputs(self, node_fts: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor:
-        """c, [B, S, R, D]."""
+        """c, what the messages take from the features, [B, S, R, D]."""
         nodes = self.sender_node(node_fts)[:, :, None] + self.receiver_node(node_fts)[:, None]
         inputs: Tensor = nodes + self.edge(edge_fts) + self.graph(graph_fts)[:, None, None]
         return inputs
 
     def message(self, sender: Tensor, receiver: Tensor, inputs: Tensor) -> Tensor:
-        """ψ, from two arguments and c, [..., D] each."""
+        """ψ, the message, from two arguments and c, [..., D] each."""
         terms = self.sender_argument(sender)
         if self.receiver_argument is not None:
             terms = terms + self.receiver_argument(receiver)
@@ -189,7 +189,7 @@ class Asynchronous(Processor):
         return 0.0 if self.reduction == "sum" else unheard(dtype)
 
     def combine(self, one: Tensor, other: Tensor) -> Tensor:
-        """⊕ of two, elementwise."""
+        """⊕ of two tensors, elementwise."""
         match self.reduction:
             case "max":
                 return torch.maximum(one, other)
@@ -219,14 +219,14 @@ class Asynchronous(Processor):
         return torch.where(heard.any(dim=1)[..., None], smooth, unit).to(messages.dtype)
 
     def update(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
-        """φ, [..., D], from s and m [..., D] and x [..., H]."""
+        """φ, the next state, [..., D], from s and m [..., D] and x [..., H]."""
         if self.update_network is None:
             return self.combine(state, received)
         new_state: Tensor = self.update_network(state, received, node_fts)
         return new_state
 
     def arguments(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
-        """δ, [..., D], from s and m [..., D] and x [..., H]."""
+        """δ, the argument that is sent on, [..., D], from s and m [..., D] and x [..., H]."""
         if self.sends_state:
             return self.update(state, received, node_fts)
         argument: Tensor = received
@@ -236,7 +236,7 @@ class Asynchronous(Processor):
 
 
 class Network(nn.Module):
-    """``LayerNorm(ReLU(U1 (x ‖ s) + U2 m))``, [..., D], from s and m [..., D] and x [..., H]."""
+    """A layer that makes ``LayerNorm(ReLU(U1 (x ‖ s) + U2 m))`` of features, states and received messages."""
 
     def __init__(self, hidden_dim: int, width: int, layer_norm: bool) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
 
     def forward(self, state: Tensor, received: Tensor, node_fts: Tensor | Channels) -> Tensor:
-        """See above."""
+        """[..., D], from a state and a received message [..., D] and features [..., H]."""
         made: Tensor = self.norm((self.node(concat(node_fts, state)) + self.received(received)).relu())
         return made
 
@@ -270,7 +270,7 @@ class TropicalLinear(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        """y, [..., out_features], from x, [..., in_features]."""
+        """y of the equation, [..., out_features], from x, [..., in_features]."""
         terms = input[..., None, :] + self.weight
         if self.temperature == 0:
             return terms.max(dim=-1).values  # of which the gradient needs no more than where it is

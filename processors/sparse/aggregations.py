@@ -26,8 +26,8 @@ def aggregation(given: str | aggr.Aggregation | Sequence[Any], **kwargs: Any) ->
         given: A name such as ``"max"``, ``"mean"``, ``"sum"`` or ``"softmax"``, an aggregation, or several.
         **kwargs: Of the named aggregation, such as ``t`` and ``learn`` of the softmax.
     """
-    if isinstance(given, str) and given in OURS:
-        return OURS[given](**kwargs)
+    if isinstance(given, str) and given in _OURS:
+        return _OURS[given](**kwargs)
     if isinstance(given, list | tuple):
         given = [aggregation(one) for one in given]
     return aggregation_resolver(given, **kwargs)
@@ -51,7 +51,7 @@ def aggregation_of_width(
         made = aggregation(given, **{**widths, **(kwargs or {})})
         if not isinstance(made, aggr.Aggregation):
             raise TypeError("it is none")
-        found = tried(made, width).shape
+        found = _tried(made, width).shape
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
@@ -65,8 +65,8 @@ def aggregation_of_width(
     return made
 
 
-def tried(module: aggr.Aggregation, width: int) -> Tensor:
-    """What an aggregation makes of two messages of this width, all 0, to one node."""
+def _tried(module: aggr.Aggregation, width: int) -> Tensor:
+    """The result of an aggregation for two messages of this width, all 0, to one node, in evaluation."""
     like = next((x for x in module.state_dict().values() if x.is_floating_point()), torch.zeros(()))
     was_training = module.training
     with torch.no_grad():
@@ -87,7 +87,7 @@ class MaxAggregation(aggr.Aggregation):  # type: ignore[misc]
         dim_size: int | None = None,
         dim: int = -2,
     ) -> Tensor:
-        """[N, H] from messages [E, H]."""
+        """What each group is left with, [N, H], from messages [E, H]."""
         return scatter(x, *_groups(self, x, index, ptr, dim_size, dim), "max", ptr=ptr)
 
 
@@ -110,7 +110,7 @@ class AdaptiveSoftmaxAggregation(aggr.Aggregation):  # type: ignore[misc]
         dim_size: int | None = None,
         dim: int = -2,
     ) -> Tensor:
-        """[N, H] from messages [E, H]."""
+        """What each group is left with, [N, H], from messages [E, H]."""
         index, dim_size = _groups(self, x, index, ptr, dim_size, dim)
         weights = scatter_softmax(x, index, dim_size, ptr=ptr)
         if self.always or not self.training:
@@ -138,7 +138,7 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
         super().__init__(in_channels, out_channels, **kwargs)
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As :meth:`forward`, but of what cannot take an LSTM."""
+        """Call :meth:`forward`, unless it is exported or mapped, which no LSTM can be."""
         if is_exporting() or torch._C._functorch.is_batchedtensor(x):
             raise NotImplementedError("LSTMAggregation: expected no torch.export and no vmap, which take no LSTM")
         made: Tensor = super().__call__(x, *args, **kwargs)
@@ -153,7 +153,7 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
         dim: int = -2,
         max_num_elements: int | None = None,
     ) -> Tensor:
-        """[N, out_channels] from messages [E, in_channels]."""
+        """The last state of each group, [N, out_channels], from messages [E, in_channels]."""
         index, dim_size = _groups(self, x, index, ptr, dim_size, dim)
         if x.shape[0] == 0:
             return x.new_zeros(dim_size, self.lstm.proj_size or self.out_channels)
@@ -169,7 +169,7 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
         return read
 
 
-OURS = {"max": MaxAggregation, "adaptive softmax": AdaptiveSoftmaxAggregation, "lstm": LSTMAggregation}
+_OURS = {"max": MaxAggregation, "adaptive softmax": AdaptiveSoftmaxAggregation, "lstm": LSTMAggregation}
 
 
 def _groups(

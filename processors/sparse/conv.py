@@ -1,4 +1,16 @@
-"""What layers along edges have in common: they take graphs in the ways in which PyTorch Geometric's users give them."""
+"""The base of layers along edges, which takes graphs in the ways in which PyTorch Geometric's users give them.
+
+====================================  ======================================================================
+x                                     a tensor; of a bipartite graph (x_src, x_dst), where one may be None
+edge_index                            a tensor [2, E], an ``EdgeIndex``, or a sparse matrix adj_t
+edge_attr                             a tensor; if it is None, the values of the sparse matrix
+batch                                 a tensor, None for one graph, or a pair, as ``HeteroConv`` gives it
+widths of the features                numbers, or -1 for those of the first call
+flow                                  in PyG's words: which row of edge_index hears the other
+====================================  ======================================================================
+
+:meth:`SparseConv.given` brings all of them into one form.
+"""
 # Axes: S senders and R receivers, the same N nodes unless the graph is bipartite; E edges, B graphs.
 
 from collections.abc import Sequence
@@ -23,7 +35,7 @@ Size = tuple[int | None, int | None]
 
 
 class Given(NamedTuple):
-    """What a layer is given, once it is known to fit.
+    """The arguments of a layer in one form, once they are known to fit.
 
     Attributes:
         sending: Features of the nodes that send, [S, ...].
@@ -91,7 +103,7 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Of the features of those who send and of those who hear; -1 before the first call."""
+        """The widths of the features of senders and of receivers; -1 before the first call."""
         first, second = self.in_channels if isinstance(self.in_channels, Sequence) else [self.in_channels] * 2
         return (first, second) if self.flow == "source_to_target" else (second, first)
 
@@ -104,12 +116,12 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
         batch: Tensor | tuple[Tensor | None, Tensor | None] | None = None,
         size: Size | None = None,
     ) -> Given:
-        """The arguments of `forward` in one form.
+        """The arguments of `forward`, in whichever form they were given, as :class:`Given`.
 
         Raises:
             IndexError: If an edge or a node's graph is none of those that there are.
-            TypeError: If something is of another type.
-            ValueError: If something is of another shape, or there are features without a width or the other way round.
+            TypeError: If an argument is of another type.
+            ValueError: If an argument is of another shape, or a width is given and no features, or features and none.
             NotImplementedError: If it is asked to decompose its messages.
         """
         name = type(self).__name__
@@ -119,23 +131,8 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
             )
         is_forward = self.flow == "source_to_target"
         if is_sparse(edge_index):
-            if not is_forward:
-                raise ValueError(f"{name}: expected an edge_index of flow {self.flow!r}, given a sparse matrix (adj_t)")
-            size = edge_index.size(1), edge_index.size(0)
-            transposed, values = to_edge_index(edge_index)
-            edge_index = transposed.flip(0)
-            if edge_attr is None and self.edge_dim is not None:
-                edge_attr = values[:, None] if values.dim() == 1 else values
-        if not isinstance(edge_index, Tensor):
-            raise TypeError(f"{name}: expected edge_index as a tensor, given {type(edge_index).__name__}")
-        if isinstance(edge_index, EdgeIndex):
-            edge_index = edge_index.as_tensor()
-        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
-            raise ValueError(f"{name}: expected edge_index [2, E], given {list(edge_index.shape)}")
-        pair = tuple(x) if isinstance(x, tuple | list) else (x, x)
-        if len(pair) != 2 or not all(part is None or isinstance(part, Tensor) for part in pair):
-            kinds = ", ".join(type(part).__name__ for part in pair)
-            raise TypeError(f"{name}: expected x as a tensor or a pair of them, given {kinds}")
+            edge_index, edge_attr, size = self._of_sparse_matrix(edge_index, edge_attr)
+        edge_index, pair = self._edge_index(edge_index), self._pair(x)
         sending, hearing = pair if is_forward else pair[::-1]
         if sending is None:
             raise ValueError(f"{name}: expected features of the nodes that send, given None")
@@ -156,20 +153,7 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
             edge_index = torch.stack([check_index(name, f"edge_index[{i}]", *row) for i, row in enumerate(rows)])
         if edge_attr is not None and self.edge_dim is not None:
             self.expect("edge_attr", edge_attr, edge_index.shape[1], self.edge_dim)
-        if isinstance(batch, tuple):  # as HeteroConv has it
-            batch = batch[1 if is_forward else 0]
-        if batch is not None and not isinstance(batch, Tensor):
-            raise TypeError(f"{name}: expected batch as a tensor, given {type(batch).__name__}")
-        if batch is not None and batch.shape != (num_receivers,):
-            raise ValueError(f"{name}: expected batch [{num_receivers}], given {list(batch.shape)}")
-        of_receivers = None
-        if graph_attr is not None and self.graph_dim is not None:
-            number = 1 if batch is None or not isinstance(graph_attr, Tensor) else graph_attr.shape[0]
-            self.expect("graph_attr", graph_attr, number, self.graph_dim)
-            if batch is None:
-                of_receivers = graph_attr.expand(num_receivers, -1)
-            else:
-                of_receivers = graph_attr.index_select(0, check_index(name, "batch", batch, graph_attr.shape[0]))
+        of_receivers = self._of_receivers(graph_attr, batch, num_receivers)
         self.learn_widths(pair, edge_attr, graph_attr)
         senders, receivers = edge_index if is_forward else edge_index.flip(0)
         return Given(
@@ -177,8 +161,58 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
             *(edge_attr, of_receivers, pair[0] is not pair[1]),
         )
 
+    def _of_sparse_matrix(self, adj_t: Any, edge_attr: Tensor | None) -> tuple[Tensor, Tensor | None, Size]:
+        """`edge_index`, `edge_attr` and `size` from a sparse matrix, in whose row i are the edges to i.
+
+        Its values are the features, unless some were given or the layer takes none.
+        """
+        if self.flow != "source_to_target":
+            raise ValueError(
+                f"{type(self).__name__}: expected an edge_index of flow {self.flow!r}, given a sparse matrix (adj_t)"
+            )
+        transposed, values = to_edge_index(adj_t)
+        if edge_attr is None and self.edge_dim is not None:
+            edge_attr = values[:, None] if values.dim() == 1 else values
+        return transposed.flip(0), edge_attr, (adj_t.size(1), adj_t.size(0))
+
+    def _edge_index(self, edge_index: Any) -> Tensor:
+        """`edge_index` as a plain tensor [2, E]."""
+        name = type(self).__name__
+        if not isinstance(edge_index, Tensor):
+            raise TypeError(f"{name}: expected edge_index as a tensor, given {type(edge_index).__name__}")
+        if isinstance(edge_index, EdgeIndex):
+            edge_index = edge_index.as_tensor()
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
+            raise ValueError(f"{name}: expected edge_index [2, E], given {list(edge_index.shape)}")
+        return edge_index
+
+    def _pair(self, x: Any) -> tuple[Tensor | None, Tensor | None]:
+        """x_src and x_dst, which are the same tensor unless the graph is bipartite."""
+        pair = tuple(x) if isinstance(x, tuple | list) else (x, x)
+        if len(pair) != 2 or not all(part is None or isinstance(part, Tensor) for part in pair):
+            kinds = ", ".join(type(part).__name__ for part in pair)
+            raise TypeError(f"{type(self).__name__}: expected x as a tensor or a pair of them, given {kinds}")
+        return pair
+
+    def _of_receivers(self, graph_attr: Tensor | None, batch: Any, num_receivers: int) -> Tensor | None:
+        """The features of each receiver's graph, [R, graph_dim]; None if graphs have none."""
+        name = type(self).__name__
+        if isinstance(batch, tuple):  # of both kinds of nodes, as HeteroConv has it
+            batch = batch[1 if self.flow == "source_to_target" else 0]
+        if batch is not None and not isinstance(batch, Tensor):
+            raise TypeError(f"{name}: expected batch as a tensor, given {type(batch).__name__}")
+        if batch is not None and batch.shape != (num_receivers,):
+            raise ValueError(f"{name}: expected batch [{num_receivers}], given {list(batch.shape)}")
+        if graph_attr is None or self.graph_dim is None:
+            return None
+        number = 1 if batch is None or not isinstance(graph_attr, Tensor) else graph_attr.shape[0]
+        self.expect("graph_attr", graph_attr, number, self.graph_dim)
+        if batch is None:
+            return graph_attr.expand(num_receivers, -1)
+        return graph_attr.index_select(0, check_index(name, "batch", batch, graph_attr.shape[0]))
+
     def pass_on(self, given: Given, **features: Tensor) -> Tensor:
-        """What is received when messages are made of these features."""
+        """What receivers are left with when messages are made of these features and aggregated, by PyG."""
         if self.explain:  # some explainers read x beside the messages
             pair = (given.sending, given.hearing)
             features["x"] = pair if self.flow == "source_to_target" else pair[::-1]  # type: ignore[assignment]
@@ -186,7 +220,7 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
         return received
 
     def num_nodes(self, pair: Sequence[Tensor | None], size: Size | None) -> tuple[int, int]:
-        """How many nodes there are that the two rows of `edge_index` choose among."""
+        """The numbers of nodes that the two rows of `edge_index` choose among."""
         numbers = [None if part is None or part.dim() == 0 else part.shape[0] for part in pair]
         for place, wanted in enumerate(size or ()):
             if numbers[place] is None:
@@ -232,7 +266,7 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
 
 
 def width_of(features: Tensor) -> int | str:
-    """Their last axis, or what they are in place of features."""
+    """The length of the last axis of features, or the name of their type if they are no tensor."""
     shape = getattr(features, "shape", ())
     return shape[-1] if shape else type(features).__name__
 

@@ -9,8 +9,6 @@ Networks?", ICLR 2022; ``GAT`` and ``GATv2`` in ``clrs/_src/processors.py`` of d
 """
 # Axes: N nodes and E edges of all graphs together, B graphs, H channels out, A attention heads.
 
-from abc import ABC, abstractmethod
-
 from torch import Tensor, nn
 
 from nar.ops.linear import Linear
@@ -19,24 +17,36 @@ from nar.processors.gat import check_heads, leaky_relu, score_heads
 from nar.processors.sparse.conv import Flow, Nodes, Size, SparseConv, Width, linear
 
 
-class AttentionConv(SparseConv, ABC):
-    """What the two versions have in common; ``width`` is that of what logits are made of."""
+class AttentionConv(SparseConv):
+    """The base of :class:`GATConv` and :class:`GATv2Conv`, which score edges differently.
+
+    Args:
+        in_channels: Width of x, or those of x_src and x_dst; -1 for what the first call is given.
+        out_channels: H.
+        num_heads: A, a divisor of H.
+        edge_dim: Width of the edges' features; None for none.
+        graph_dim: Width of the graphs' features; None for none.
+        layer_norm: Whether states are normalised.
+        flow: ``"target_to_source"`` lets a node hear those that it sends to, as in dm-clrs.
+    """
+
+    mixes_features = False  # before an edge is scored
 
     def __init__(
         self,
-        width: int,
         in_channels: Width,
         out_channels: int,
-        num_heads: int,
-        edge_dim: int | None,
-        graph_dim: int | None,
-        layer_norm: bool,
-        flow: Flow,
+        num_heads: int = 1,
+        edge_dim: int | None = None,
+        graph_dim: int | None = None,
+        layer_norm: bool = True,
+        flow: Flow = "source_to_target",
     ) -> None:
         check_heads("out_channels", out_channels, num_heads)
         super().__init__(in_channels, out_channels, edge_dim, graph_dim, aggr="sum", flow=flow)
         self.num_heads = num_heads
         sender_dim, receiver_dim = self.widths
+        width = out_channels if self.mixes_features else num_heads
         self.value = linear(sender_dim, out_channels)
         self.skip = linear(receiver_dim, out_channels)
         self.query = linear(receiver_dim, width)
@@ -44,6 +54,8 @@ class AttentionConv(SparseConv, ABC):
         self.edge = None if edge_dim is None else linear(edge_dim, width)
         self.graph = None if graph_dim is None else linear(graph_dim, width)
         self.norm = nn.LayerNorm(out_channels) if layer_norm else nn.Identity()
+        if self.mixes_features:
+            self.scores = nn.ModuleList(Linear(out_channels // num_heads, 1) for _ in range(num_heads))
 
     def forward(
         self,
@@ -54,7 +66,7 @@ class AttentionConv(SparseConv, ABC):
         batch: Tensor | None = None,
         size: Size | None = None,
     ) -> Tensor:
-        """New node states, [N, H].
+        """The new node states, [N, H].
 
         Args:
             x: [N, in_channels]; or of a bipartite graph x_src and x_dst, or x_src and None, where nodes that have no
@@ -79,7 +91,10 @@ class AttentionConv(SparseConv, ABC):
             pairs = query.index_select(0, given.receivers) + pairs
         if self.edge is not None:
             pairs = pairs + self.edge(given.edge_attr)
-        alpha = scatter_softmax(self.logits(pairs), given.receivers, given.num_receivers)
+        logits = leaky_relu(pairs)
+        if self.mixes_features:
+            logits = score_heads(self.scores, logits)
+        alpha = scatter_softmax(logits, given.receivers, given.num_receivers)
         value = self.value(given.sending)
         attended: Tensor = self.pass_on(given, value=value, alpha=alpha)
         if given.hearing is not None:
@@ -87,12 +102,8 @@ class AttentionConv(SparseConv, ABC):
         states: Tensor = self.norm(attended.relu())
         return states
 
-    @abstractmethod
-    def logits(self, pairs: Tensor) -> Tensor:
-        """Of the weight of every edge, [E, A], from the sum of what both its nodes, it and its graph give."""
-
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
-        """What is heard along every edge; in PyG's names i hears j, and weights are `alpha`."""
+        """The weighted value that every edge brings, [E, H]; in PyG's names i hears j, and weights are `alpha`."""
         parts = value_j.view(-1, self.num_heads, self.out_channels // self.num_heads) * alpha[..., None]
         return parts.flatten(1)
 
@@ -110,31 +121,8 @@ class GATConv(AttentionConv):
     has: ``conv.load_state_dict(gat.state_dict())``. A node that hears no one takes its skip alone, where that one takes
     the mean of all nodes.
 
-    Args:
-        in_channels: Width of x, or those of x_src and x_dst; -1 for what the first call is given.
-        out_channels: H.
-        num_heads: A, a divisor of H.
-        edge_dim: Width of the edges' features; None for none.
-        graph_dim: Width of the graphs' features; None for none.
-        layer_norm: Whether states are normalised.
-        flow: ``"target_to_source"`` lets a node hear those that it sends to, as in dm-clrs.
+    Args: As in :class:`AttentionConv`.
     """
-
-    def __init__(
-        self,
-        in_channels: Width,
-        out_channels: int,
-        num_heads: int = 1,
-        edge_dim: int | None = None,
-        graph_dim: int | None = None,
-        layer_norm: bool = True,
-        flow: Flow = "source_to_target",
-    ) -> None:
-        super().__init__(num_heads, in_channels, out_channels, num_heads, edge_dim, graph_dim, layer_norm, flow)
-
-    def logits(self, pairs: Tensor) -> Tensor:
-        """The sums themselves, one for each head."""
-        return leaky_relu(pairs)
 
 
 class GATv2Conv(AttentionConv):
@@ -145,29 +133,7 @@ class GATv2Conv(AttentionConv):
     Features meet before they are scored. With ``flow="target_to_source"`` it is the one layer in
     :class:`nar.processors.GATv2`, whose weights it has: ``conv.load_state_dict(gatv2.attention.state_dict())``.
 
-    Args:
-        in_channels: As in :class:`GATConv`, and so are the others.
-        out_channels: H.
-        num_heads: A, a divisor of H.
-        edge_dim: Width of the edges' features; None for none.
-        graph_dim: Width of the graphs' features; None for none.
-        layer_norm: Whether states are normalised.
-        flow: ``"target_to_source"`` lets a node hear those that it sends to, as in dm-clrs.
+    Args: As in :class:`AttentionConv`.
     """
 
-    def __init__(
-        self,
-        in_channels: Width,
-        out_channels: int,
-        num_heads: int = 1,
-        edge_dim: int | None = None,
-        graph_dim: int | None = None,
-        layer_norm: bool = True,
-        flow: Flow = "source_to_target",
-    ) -> None:
-        super().__init__(out_channels, in_channels, out_channels, num_heads, edge_dim, graph_dim, layer_norm, flow)
-        self.scores = nn.ModuleList(Linear(out_channels // num_heads, 1) for _ in range(num_heads))
-
-    def logits(self, pairs: Tensor) -> Tensor:
-        """What the layer of each head makes of its part of the sums."""
-        return score_heads(self.scores, leaky_relu(pairs))
+    mixes_features = True

@@ -18,7 +18,7 @@ from nar.processors.sparse.conv import linear
 
 
 class PathTriplets(nn.Module):
-    """``e'_jk = ReLU(W max_i (t1 x_i + u1 e_ij + u2 e_ik) + W (t2 x_j + t3 x_k + u3 e_jk + v g))``.
+    """Edge states ``e'_jk = ReLU(W max_i (t1 x_i + u1 e_ij + u2 e_ik) + W (t2 x_j + t3 x_k + u3 e_jk + v g))``.
 
     Of the triplets of :class:`nar.processors.triplets.Triplets`, which has the same weights, those are left whose
     ``i → j`` and ``j → k`` are edges: the paths that end with the edge whose state is made, i = j among them if j has a
@@ -106,10 +106,13 @@ def paths(edge_index: Tensor, num_nodes: int) -> Paths:
     """All paths of two edges of a graph, which are as many as edges times their senders' senders."""
     senders, receivers = edge_index
     edges = by_receiver(edge_index, num_nodes)
+    # An edge j → k ends as many paths as edges enter j, which lie side by side in the order of receivers: of its paths
+    # the r-th begins with the r-th of them.
     number = edges.ptr.diff().index_select(0, senders)  # of paths that end with each edge
     after = torch.arange(senders.shape[0], device=senders.device).repeat_interleave(number)
     rank = torch.arange(after.shape[0], device=senders.device) - (number.cumsum(0) - number).index_select(0, after)
     before = edges.order.index_select(0, edges.ptr.index_select(0, senders.index_select(0, after)) + rank)
+    # The edge i → k, if there is one, is looked up among all by the number that stands for its two nodes.
     keys, where = (senders * num_nodes + receivers).sort()
     wanted = senders.index_select(0, before) * num_nodes + receivers.index_select(0, after)
     place = torch.searchsorted(keys, wanted).clamp(max=keys.shape[0] - 1)

@@ -122,7 +122,7 @@ class PGNConv(SparseConv):
         batch: Tensor | None = None,
         size: Size | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """New node states, and edge states if there are triplets.
+        """The new node states, and the edge states if there are triplets.
 
         Args:
             x: [N, in_channels]; or of a bipartite graph x_src and x_dst, or x_src and None, where nodes that have no
@@ -167,7 +167,7 @@ class PGNConv(SparseConv):
         return states, self.triplets(given.sending, edges, given.edge_attr, given.graph_attr)
 
     def received(self, given: Given) -> Tensor:
-        """What every node receives, [N, H]."""
+        """The reduction of the messages sent to every node, [N, H]."""
         sent = self.message_sender(given.sending)
         heard = sent.new_zeros(given.num_receivers, self.out_channels)
         if given.hearing is not None:
@@ -189,7 +189,7 @@ class PGNConv(SparseConv):
         return messages
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        """What of the messages every node receives."""
+        """The reduction of the messages of every receiver, [N, H]; 0, or what the aggregation gives, of none."""
         current = self.current_aggr
         if isinstance(current, MaxAggregation):
             highest: Tensor = current(inputs, index, dim_size=dim_size)
@@ -208,12 +208,12 @@ class PGNConv(SparseConv):
 
     @property
     def current_aggr(self) -> Aggregation:
-        """That of the present mode."""
+        """The aggregation of the present mode, training or evaluation."""
         in_evaluation = None if self.training else self.aggr_in_evaluation
         return self.aggr_module if in_evaluation is None else in_evaluation
 
     def fused_mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """Weights and biases of the messages' MLP, if none of what :meth:`highest` is in place of has to be called."""
+        """Weights and biases of the messages' MLP; None if a module that :meth:`highest` replaces has to be called."""
         is_called = not is_plain(self.current_aggr, MaxAggregation) or not (
             self.message_edge is None or is_plain(self.message_edge, Linear)
         )
@@ -267,7 +267,7 @@ class PGNConv(SparseConv):
 
 
 class Gate(nn.Module):
-    """``σ(V3 ReLU(V1 x + V2 m))``: how far a node takes its new state; see :class:`nar.processors.pgn.Gate`."""
+    """``σ(V3 ReLU(V1 x + V2 m))``: how far a node takes its new state, as in :class:`nar.processors.pgn.Gate`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
