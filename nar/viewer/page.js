@@ -5,6 +5,7 @@ const MAX_ZOOM = 12;
 const PLAY_MS = 700;
 const FEW_WEIGHTS = 30; // of edges, so that there is room for their weights
 const MANY_EDGES = 200;
+const LONG_NAME = 4; // characters of a node's name that have room in a circle
 const LANE = 11; // the height of a name below a row of cells
 const TABLE = 560; // the width of a table of pairs
 // White, grey and black first: they can be told apart by anybody, and badges have letters besides.
@@ -230,6 +231,7 @@ function drawNodes(side) {
     const own = [];
     const yes = fills ? (fills[node] === null ? " none" : fills[node] ? " yes" : "") : "";
     const half = layout.size;
+    const isLong = !isCell && name.length > LONG_NAME;
     if (isCell) {
       own.push(`<rect class="body${yes}" x="${f(x - half)}" y="${f(y - 15)}" width="${f(2 * half)}" height="30" rx="3"/>`);
       if (bars) own.push(`<rect class="bar" x="${f(x - half + 1)}" y="${f(y + 14 - 28 * bars[node])}" width="${f(2 * half - 2)}" height="${f(28 * bars[node])}"/>`);
@@ -238,7 +240,7 @@ function drawNodes(side) {
       if (run.labels[node].length) own.push(`<text class="name aside" font-size="9" x="${f(x)}" y="${f(y + 21)}">${escaped(name)}</text>`);
     } else {
       own.push(`<circle class="body${yes}" cx="${f(x)}" cy="${f(y)}" r="${f(half)}"/>`);
-      own.push(`<text class="name" font-size="${f(Math.max(Math.min(fontSize, (3.2 * half) / name.length), 7))}" x="${f(x)}" y="${f(y)}">${escaped(name)}</text>`);
+      if (!isLong) own.push(`<text class="name" font-size="${f(Math.min(fontSize, (3.2 * half) / name.length))}" x="${f(x)}" y="${f(y)}">${escaped(name)}</text>`);
     }
     if (tags[node].some((tag) => tag.kind !== "tag missed")) {
       own.push(isCell
@@ -260,6 +262,7 @@ function drawNodes(side) {
       own.push(`<text class="${kind}" style="text-anchor:${anchor}" font-size="${aside}" x="${f(x + ox * away)}" y="${f(y + oy * away)}">${escaped(content)}</text>`);
       away += width;
     };
+    if (isLong) beside("number", name);
     if (isWrongFill && isCell) own.push(mark(x + half - 4, y - 10, "≠", 10));
     else if (isWrongFill) beside("tag wrong", "≠");
     if (values && values[node] !== null) {
@@ -399,7 +402,7 @@ function readout(side) {
     notes.push(order ? `order: ${order.map((node) => run.nodes[node]).join(" ")}` : "the pointers make no single sequence");
   } else if (side === "predicted" && probe.stage !== "input" && !given) {
     const [wrong, all] = count(probe, state.t);
-    notes.push(wrong ? `${wrong} of ${all} differ` : `all ${all} right`);
+    if (all) notes.push(wrong ? `${wrong} of ${all} differ` : `all ${all} right`);
   }
   return notes.join(" · ");
 }
