@@ -24,7 +24,10 @@ _gathered: "dict[tuple[int, int], tuple[Any, GradientBuffer, Any]] | None" = Non
 
 @contextmanager
 def gathered_gradients() -> Iterator[None]:
-    """Within it the gradients of an affine map's weights are made for many uses at a time, if they are made in it."""
+    """A context in which the gradients of an affine map's weights are computed for many of its uses at a time.
+
+    The backward pass has to be in it, too.
+    """
     global _gathered
     outside, _gathered = _gathered, {}
     try:
@@ -76,6 +79,7 @@ class GradientBuffer:
         return taken
 
     def _sum_up(self) -> None:
+        """Replace the uses by what they add to the gradients."""
         x, gradient = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.uses, strict=True))
         self.uses = []
         if self.grad_weight is None or self.grad_bias is None:

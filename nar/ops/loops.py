@@ -56,7 +56,7 @@ def rectify(x: Arrays, bias: Arrays) -> None:
 
 @reordering_njit
 def rectify_backward(gradient: Arrays, rectified: Arrays, grad_bias: Arrays) -> None:
-    """Turn the gradient of what is rectified into that of what was, in its place, and add to the bias's."""
+    """Write the gradient of ``x + bias`` in place of that of ``ReLU(x + bias)``, and add to the gradient of bias."""
     for row in range(gradient.shape[0]):
         for h in range(gradient.shape[1]):
             g = gradient[row, h] * (rectified[row, h] > 0)

@@ -42,7 +42,7 @@ class Locator:
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> Any:
-        """One of numba's own with another stamp, the first whose folder has room; None for what is left to numba.
+        """A locator of numba's own with our stamp, the first whose folder has room; None for what is left to numba.
 
         These are, in turn, the folder ``NUMBA_CACHE_DIR``, ``__pycache__`` beside the file, one for all of a user's
         programs, and one that is gone with this process.

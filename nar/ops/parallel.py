@@ -69,9 +69,9 @@ def in_parallel(function: Callable[[Given], Result], parts: Sequence[Given]) -> 
 
 
 def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
-    """Graphs, and rows of each, with so many pairs of rows and columns as a thread takes at a time.
+    """The parts of a batch: some graphs and rows of each, with as many pairs as a thread takes at a time.
 
-    Of a tensor [B, rows, columns, ...] in order in memory each part is in order.
+    They are whole graphs, or rows of a single one, so a part of a tensor [B, rows, columns, ...] lies in one piece.
     """
     pairs = PAIRS if _num_threads() > 1 else 4 * PAIRS  # one thread has nobody to share with
     at_once, step = max(1, pairs // (num_rows * num_columns)), max(1, pairs // num_columns)
@@ -83,7 +83,13 @@ def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
 
 
 def summed(like: Tensor, parts: Sequence[Part], gradients: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-    """The gradients that parts add to: the first of each is that of some graphs of `like`, the others are weights'."""
+    """The gradients of a batch from those of its parts.
+
+    Args:
+        like: What the first gradient of each part belongs to some graphs of, [B, ...].
+        parts: Of the batch.
+        gradients: Of each part, the first of some graphs, the others of weights that all parts share.
+    """
     if len(parts) == 1:
         return list(gradients[0])
     total = torch.zeros_like(like)
@@ -98,7 +104,7 @@ def arrays(*tensors: Tensor) -> list[Any]:
 
 
 def _num_threads() -> int:
-    """How many this thread may use."""
+    """How many threads the calling one may use for an operation."""
     number: int = getattr(_here, "num_threads", num_threads)
     return number
 

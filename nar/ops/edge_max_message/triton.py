@@ -95,7 +95,7 @@ def _padded(width: int) -> int:
 
 
 def _parts(ptr: list[int]) -> list[tuple[int, int]]:
-    """Receivers from one to another with so many edges as are computed again at a time."""
+    """The first receiver of each part and the one behind its last; a part's messages are computed again at a time."""
     bounds = [0]
     for receiver in range(1, len(ptr) - 1):
         if ptr[receiver + 1] - ptr[bounds[-1]] > EDGES_BACKWARD:
@@ -125,6 +125,7 @@ def _edge_max_message(
     PRECISION: tl.constexpr,
 ):
     """Write the maximum of the messages to receiver r; 0 if there are none."""
+    # Products take both weights whole, from the memory that a program's threads share: hence `fits`.
     r = tl.program_id(0).to(tl.int64)
     h, other = tl.arange(0, WIDTH), tl.arange(0, WIDTH)[:, None]
     inside = h < H

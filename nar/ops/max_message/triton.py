@@ -43,7 +43,7 @@ def max_message(
 
 
 class _FirstLayer(torch.autograd.Function):
-    """``ReLU(sent_i + heard_j + We edge_ij)``, [B, S, R, H]."""
+    """``ReLU(sent_i + heard_j + We edge_ij)``, [B, S, R, H], and the gradients of all arguments."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
@@ -109,23 +109,23 @@ class MaxOverSenders(torch.autograd.Function):
 
 
 def _received(pairs: Tensor) -> tuple[int, int, int]:
-    """[B, R, H]."""
+    """The shape of what receivers get, [B, R, H], from pairs [B, S, R, H]."""
     num_graphs, _, num_receivers, width = pairs.shape
     return num_graphs, num_receivers, width
 
 
 def _rows(pairs: Tensor) -> tuple[int]:
-    """One program for each receiver of each graph."""
+    """The grid of a kernel: one program for each receiver of each graph."""
     return (pairs.shape[0] * pairs.shape[2],)
 
 
 def _sizes(pairs: Tensor) -> tuple[int, ...]:
-    """S, R and H."""
+    """The sizes that kernels are given: S, R and H."""
     return tuple(pairs.shape[1:])
 
 
 def _blocks(pairs: Tensor) -> dict[str, Any]:
-    """The power of two that holds H, and in what type a program computes."""
+    """The constants of kernels: the power of two that holds H, and the type that they compute in."""
     compute = tl.float64 if at_least_float32(pairs[:0]).dtype == torch.float64 else tl.float32
     return {"WIDTH": triton.next_power_of_2(pairs.shape[-1]), "COMPUTE": compute}
 
@@ -192,6 +192,7 @@ def _max_over_senders(
     BITS: tl.constexpr,
 ):
     """Write the maximum of the messages to receiver r, and which of those that are heard it is equal to."""
+    # Which messages are equal to the maximum is known when all have been read, so they are read twice.
     row = tl.program_id(0).to(tl.int64)
     graph, r = row // R, row % R
     h = tl.arange(0, WIDTH)

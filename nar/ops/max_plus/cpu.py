@@ -51,7 +51,7 @@ class _MaxPlus(torch.autograd.Function):
 
 
 def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """So many matrices [M, N, N] of each that a core's cache holds them."""
+    """The parts of some tensors [B, F, N, N]: as many matrices [M, N, N] of each as a core's cache holds."""
     num_nodes = tensors[0].shape[-2]
     parts = (torch.split(tensor.flatten(0, 1), max(1, ENTRIES // num_nodes**2)) for tensor in tensors)
     return list(zip(*parts, strict=True))

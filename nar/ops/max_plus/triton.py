@@ -24,7 +24,7 @@ def max_plus(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _MaxPlus(torch.autograd.Function):
-    """The product; for its gradient it is held how many sums each maximum is equal to."""
+    """The product, for whose gradients it is held how many sums each maximum is equal to."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -46,12 +46,12 @@ class _MaxPlus(torch.autograd.Function):
 
 
 def _rows(a: Tensor) -> tuple[int]:
-    """One program for each row of each matrix."""
+    """The grid of a kernel: one program for each row of each matrix."""
     return (a.shape[0] * a.shape[1],)
 
 
 def _sizes(a: Tensor) -> tuple[int, ...]:
-    """N, F, and the powers of two that hold them."""
+    """The sizes that kernels are given: N, F, and the powers of two that hold them."""
     num_nodes, num_features = a.shape[2:]
     return num_nodes, num_features, triton.next_power_of_2(num_nodes), triton.next_power_of_2(num_features)
 
@@ -81,6 +81,7 @@ def _max_plus_backward(
     gradient, a, b, product, number, grad_a, grad_b, N, F, NODES: tl.constexpr, FEATURES: tl.constexpr
 ):
     """Write the gradients of row i of both."""
+    # Row i of a and of b has a part in the sums of this i alone, so no two programs add to one entry.
     row = tl.program_id(0).to(tl.int64)
     graph = row // N
     f = tl.arange(0, FEATURES)[None, :]

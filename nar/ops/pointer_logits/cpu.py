@@ -28,7 +28,7 @@ def product_logits(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 class _EdgeLogits(torch.autograd.Function):
-    """The logits, for whose gradients of what is as large as edges times H the second argument alone is held."""
+    """The logits and the gradients of all arguments; of what is as large as edges times H the second one is held."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class _EdgeLogits(torch.autograd.Function):
 
 
 class _ProductLogits(torch.autograd.Function):
-    """The logits, and their gradients; nothing of size M · N · H is held."""
+    """The logits and the gradients of all arguments; nothing of size M · N · H is held."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:

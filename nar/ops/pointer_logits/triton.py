@@ -102,7 +102,7 @@ class _ProductLogits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients; that of the target is the source's of the product the other way round."""
+        """The gradients of all arguments; the target's is the source's of the product the other way round."""
         source, target, weight = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
             return differentiable_gradients(plain_product_logits, (source, target, weight), gradient)
@@ -129,22 +129,22 @@ def _grad_rows(gradient: Tensor, source: Tensor, target: Tensor, weight: Tensor)
 
 
 def _receivers(x: Tensor) -> tuple[int]:
-    """One program for each receiver of each graph."""
+    """The grid of the kernels of edges: one program for each receiver of each graph."""
     return (x.shape[0] * x.shape[2],)
 
 
 def _blocks_of_rows(source: Tensor) -> tuple[int, int]:
-    """One program for so many rows of a graph."""
+    """The grid of the kernels of products: one program for some rows of a graph."""
     return triton.cdiv(source.shape[1], _BLOCK), source.shape[0]
 
 
 def _sizes(x: Tensor, source: Tensor) -> tuple[int, ...]:
-    """S, R, H and K."""
+    """The sizes that the kernels of edges are given: S, R, H and K."""
     return *x.shape[1:3], source.shape[-1], x.shape[-1]
 
 
 def _blocks(source: Tensor) -> dict[str, Any]:
-    """How many rows, the power of two that holds H, and in what type a program computes."""
+    """The constants of kernels: rows at a time, the power of two that holds H, and the type that they compute in."""
     compute = tl.float64 if source.dtype == torch.float64 else tl.float32
     return {"ROWS": _BLOCK, "WIDTH": triton.next_power_of_2(source.shape[-1]), "COMPUTE": compute}
 
