@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 MISSING = "no browser to open pages in: install Chromium (on Debian, apt-get install chromium)"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that an answer may take, on a machine that does much else."""
 _OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),
