@@ -166,13 +166,24 @@ class LanguageReasoner(BaseReasoner):
         Raises:
             UserError: If there is no file, or it is damaged, or not that of a language model.
         """
-        checkpoint = read_checkpoint(checkpoint_path)
+        return cls.of_checkpoint(read_checkpoint(checkpoint_path), checkpoint_path, **kwargs)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: dict[str, Any], path: str | Path, **kwargs: Any) -> "LanguageReasoner":
+        """The model of a checkpoint that has been read, with its weights.
+
+        Args:
+            checkpoint: What it holds.
+            path: Where it is from, for what is refused.
+            **kwargs: Arguments of the model that are to be others.
+
+        Raises:
+            UserError: If it is damaged, or not that of a language model.
+        """
         config = config_of(checkpoint)
         if kind_of(config) != "text":
-            raise UserError(
-                f"{checkpoint_path} is a checkpoint of a reasoner alone: expected one with a language model"
-            )
-        with refused(checkpoint_path):
+            raise UserError(f"{path} is a checkpoint of a reasoner alone: expected one with a language model")
+        with refused(path):
             made = check_parts(config["parts"])
             state = made.pop("state", {"settings": {}, "frozen": None, "dtypes": {}})
             tokenizer = tokenizer_of_files(made.pop("tokenizer"))
@@ -183,7 +194,7 @@ class LanguageReasoner(BaseReasoner):
             if state["frozen"] is not None:
                 restore_frozen(module.model, state["frozen"])
             module.on_load_checkpoint(checkpoint)
-        load_weights(module, checkpoint["state_dict"], checkpoint_path)
+        load_weights(module, checkpoint["state_dict"], path)
         return module
 
     @property
@@ -370,7 +381,7 @@ def _reasoner(source: str, algorithms: Sequence[str]) -> Reasoner | SparseReason
     else:
         reasoner = load_reasoner(source)
     if isinstance(reasoner, SparseReasoner):
-        raise UserError(f"{source} is a checkpoint of nar salsa fit: expected one of nar fit")
+        raise UserError(f"{source} is a checkpoint of a SparseReasoner: expected one of a Reasoner")
     unknown = [algorithm for algorithm in algorithms if algorithm not in reasoner.specs]
     if unknown:
         raise UserError(

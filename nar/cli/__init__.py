@@ -1,6 +1,4 @@
-"""The command line: ``nar fit``, ``validate``, ``test``, ``predict``, ``latents``, ``convert``, ``ask``, ``sweep``,
-``data``, and ``nar salsa fit``, ``validate`` and ``test``; the first three also for a language model that reads a
-reasoner's states.
+"""The command line: ``nar COMMAND``, with the commands that :data:`COMMANDS` lists.
 
 Lightning, PyTorch and numba take seconds to be imported, and only when a command needs them.
 """
@@ -9,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TextIO
 
@@ -27,54 +25,51 @@ COMMANDS = {
     "ask": "Show what a language model answers, and where it is wrong.",
     "sweep": "Train and test many models, and put their scores in a table.",
     "data": "List, verify or clear the cache of splits, or fill it ahead.",
-    "salsa": "Train, validate and test on large sparse graphs: nar salsa fit, validate and test.",
 }
-OF_SALSA = {command: COMMANDS[command] for command in ("fit", "validate", "test")}
+OF_LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = ("-h", "--help")
 
 
-def overview(program: str, commands: dict[str, str]) -> str:
+def overview(program: str, commands: Mapping[str, str]) -> str:
     """What can be done, a command a line."""
     width = max(map(len, commands)) + 2
     lines = [f"  {command:{width}}{text}" for command, text in commands.items()]
-    return "\n".join(
-        [
-            f"usage: {program} COMMAND ...",
-            "",
-            *lines,
-            "",
-            f"{program} COMMAND --help shows the flags of a command; nar --version, which version this is.",
-        ]
-    )
+    end = f"{program} COMMAND --help shows the flags of a command."
+    return "\n".join([f"usage: {program} COMMAND ...", "", *lines, "", end])
 
 
-def check_command(program: str, args: Sequence[str], commands: dict[str, str]) -> None:
-    """Raise a :class:`UserError` unless a command is named, or flags are, before which there need not be one."""
-    if not args:
-        raise UserError(f"{program} expects a command: {', '.join(commands)}; given none")
-    if args[0] not in commands and not args[0].startswith("-"):
-        known = ", ".join(commands)
-        raise UserError(f"{program} expects a command: {known}; given {clipped(args[0])}{meant(args[0], commands)}")
+def check_command(program: str, args: Sequence[str], commands: Mapping[str, str]) -> None:
+    """Raise a :class:`UserError` unless the first argument is a command."""
+    if args and args[0] in commands:
+        return
+    given = f"{clipped(args[0])}{meant(args[0], commands)}" if args else "none"
+    raise UserError(f"{program} expects a command: {', '.join(commands)}; given {given}")
 
 
 def run(args: Sequence[str]) -> None:
-    """Do what a command line says."""
+    """Do what a command line says.
+
+    Raises:
+        UserError: If it cannot be done.
+    """
     if args and args[0] in HELP:
         print(overview("nar", COMMANDS))
         return
     if args and args[0] == "--version":
         print(f"nar {nar.__version__}")
         return
+    if args and args[0] == "salsa":  # a command of its own once, for one release
+        now = " ".join(["nar", *args[1:2]])
+        raise UserError(
+            f"nar salsa is no command any more: write {now} --config scripts/configs/salsa.yaml, or "
+            f"{now} --model SparseReasoner"
+        )
     check_command("nar", args, COMMANDS)
-    if args[0] == "salsa":
-        if args[1:] and args[1] in HELP:
-            print(overview("nar salsa", OF_SALSA))
-            return
-        check_command("nar salsa", args[1:], OF_SALSA)
-    if args[0] == "data":
-        import_module("nar.cli.data").keep_data(args[1:])
+    command, *rest = args
+    if command in OF_LIGHTNING:
+        import_module("nar.cli.train").run(command, rest)
     else:
-        import_module("nar.cli.train").run(args)
+        import_module(f"nar.cli.commands.{command}").run(rest)
 
 
 def has_no_reader(stream: TextIO) -> bool:

@@ -1,7 +1,8 @@
 """Parsers whose errors are one line, and what they are told of a user's classes."""
 
+import argparse
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from traceback import walk_tb
 from typing import Any
@@ -9,17 +10,40 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from nar.cli.refusals import reason, translated
+from nar.cli.refusals import reason, translated, with_flag
+from nar.cli.settings import check_values
 from nar.datasets import Algorithm
 from nar.errors import UserError
 
 
-class Parser(ArgumentParser):
-    """A parser whose errors are one line."""
+class OneLineErrors(argparse.ArgumentParser):
+    """Base of parsers whose errors are one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a :class:`UserError` in place of printing usage and leaving."""
         raise UserError(translated(message)) from ex
+
+    def flags(self) -> set[str]:
+        """All flags, with their dashes."""
+        return {flag for action in self._actions for flag in action.option_strings}
+
+
+class Parser(OneLineErrors, ArgumentParser):
+    """A parser of jsonargparse whose errors are one line."""
+
+    def parsed(self, args: Sequence[str]) -> Namespace:
+        """The settings that a command line gives.
+
+        Raises:
+            UserError: If one is not what it can be; with the flag that may be meant, if there is none of that name.
+        """
+        try:
+            with refusing():
+                config: Namespace = self.parse_args([*args])
+                check_values(config.as_dict())
+        except UserError as error:
+            raise UserError(with_flag(str(error), self.flags(), parameters_below(Algorithm))) from error
+        return config
 
 
 @contextmanager
@@ -40,7 +64,7 @@ def refusing() -> Iterator[None]:
 
 
 def origin(error: BaseException) -> str:
-    """The module that raised it."""
+    """The name of the module that raised an error."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     name: str = frame.f_globals.get("__name__", "")
     return name
@@ -62,7 +86,7 @@ def check_algorithms(given: Any) -> None:
 
 
 def parameters_below(kind: type[Any]) -> Iterator[str]:
-    """The names of the parameters of all subclasses."""
+    """The names of the parameters of all subclasses of a class."""
     for below in kind.__subclasses__():
         yield from inspect.signature(below).parameters
         yield from parameters_below(below)

@@ -171,8 +171,9 @@ def with_flag(message: str, flags: Iterable[str], parameters: Iterable[str]) -> 
         flag = {"ckpt": "--ckpt_path", "yaml": "--config", "yml": "--config"}.get(name.rpartition(".")[2])
         hint = f" (did you mean {flag} {name}?)" if flag in {*flags} else ""
         return f"unrecognized arguments: {clipped(unknown)}{hint}"
-    if found := re.search(r"does not accept option '([^']*)'", message):
-        return message + meant_flag(f"--{found[1]}", flags)
+    if found := re.match(r"(?:Group '(\w+)' does not accept option|Option) '([^']*)'", message):  # of YAML
+        name = f"--{found[1]}.{found[2]}" if found[1] else f"--{found[2]}"
+        return f"unknown setting {name}{meant_flag(name, flags)}"
     if found := re.search(r"Option '([^']*)' is not accepted", message):
         return message + meant(found[1], parameters)
     return message

@@ -1,8 +1,10 @@
 """What is refused of settings before anything is made of them."""
 
+import argparse
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,24 @@ TRAINER: Mapping[str, tuple[float, float]] = {
 MORE_THAN_LEAST = ("val_check_interval",)
 MOST_STEPS = 2**53
 """A count that is larger is no longer one as a float."""
+GROUPS = ("model", "data", "trainer")
+"""Names of settings that have settings of their own."""
+
+
+def check_given(args: Sequence[str]) -> None:
+    """Raise a :class:`UserError` if what a command line gives as YAML is none, or no settings by name."""
+    check_yaml(args)
+    for config in config_paths(args):
+        check_config(config, GROUPS)
+
+
+def config_paths(args: Sequence[str]) -> list[str]:
+    """What a command line gives as ``--config``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    with suppress(argparse.ArgumentError):
+        return list(parser.parse_known_args(args)[0].config)
+    return []
 
 
 def check_yaml(args: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from nar.training.saving import (
     restore_changes,
     run_settings,
 )
-from nar.training.schedules import with_scheduler
+from nar.training.schedules import optimizer_of, with_scheduler
 from nar.training.tally import Tally
 
 
@@ -38,9 +38,11 @@ class BaseReasoner(KeepsArguments, LightningModule):
     ``test_step`` add it to `tally`), and what scores are made of that (:meth:`scores_of`).
 
     Args:
-        learning_rate: Of the optimizer.
+        learning_rate: Of the optimizer that is made if no other is given.
         lr_scheduler: What changes the learning rate after every step: the ``class_path`` of a scheduler such as
             :class:`nar.training.schedules.WarmupCosine`, and its ``init_args``; None for nothing.
+        optimizer: The ``class_path`` of an optimizer such as :class:`torch.optim.AdamW`, and its ``init_args``, with a
+            learning rate of its own; None for that of :meth:`make_optimizer`.
 
     Attributes:
         kind: The name that checkpoints have for models of this class.
@@ -57,11 +59,17 @@ class BaseReasoner(KeepsArguments, LightningModule):
     made_from: Mapping[str, Any] | None = None
     specs: Mapping[str, Spec]
 
-    def __init__(self, learning_rate: float, lr_scheduler: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        lr_scheduler: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         check_learning_rate(learning_rate)
         self.learning_rate = learning_rate
         self.lr_scheduler = lr_scheduler
+        self.optimizer = optimizer
         self.tally = Tally()
         self.scores: dict[Key, dict[str, float]] = {}
         self._pending: PendingLosses | None = None
@@ -84,7 +92,9 @@ class BaseReasoner(KeepsArguments, LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, which finds its state in a checkpoint by name, and what changes its learning rate."""
-        return with_scheduler(matched_by_name(self.make_optimizer()), self.lr_scheduler)
+        given = self.optimizer
+        optimizer = self.make_optimizer() if given is None else optimizer_of(self.named_parameters(), given)
+        return with_scheduler(matched_by_name(optimizer), self.lr_scheduler)
 
     @abstractmethod
     def losses(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:

@@ -32,7 +32,7 @@ class Reasoner(PretrainedReasoner):
         specs: The spec of each algorithm by name; on the command line, those of the data.
         processor: The graph network; a short name such as ``TripletGMPNN``, or the import path of a subclass of
             :class:`nar.processor.Processor`.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam, if no other optimizer is given.
         hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
         hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
         hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
@@ -47,6 +47,8 @@ class Reasoner(PretrainedReasoner):
         penalties: Weights of those penalties of the processor, by name, that are added to the loss.
         lr_scheduler: What changes the learning rate after every step: the ``class_path`` of a scheduler such as
             :class:`nar.training.schedules.WarmupCosine`, and its ``init_args``; None for nothing.
+        optimizer: The ``class_path`` of an optimizer such as :class:`torch.optim.AdamW`, and its ``init_args``, with a
+            learning rate of its own; None for Adam.
     """
 
     kind = "dense"
@@ -68,8 +70,9 @@ class Reasoner(PretrainedReasoner):
         latent_noise: Noise | None = None,
         penalties: Mapping[str, float] | None = None,
         lr_scheduler: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(learning_rate, lr_scheduler)
+        super().__init__(learning_rate, lr_scheduler, optimizer)
         self.penalties = dict(penalties or {})
         for name, weight in self.penalties.items():
             if name not in processor.penalty_names:

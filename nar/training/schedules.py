@@ -1,14 +1,25 @@
-"""Learning rates that change from step to step, for ``--lr_scheduler``."""
+"""Optimizers and learning rates that change from step to step, for ``--optimizer`` and ``--lr_scheduler``."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from nar.errors import UserError
+
+
+def optimizer_of(parameters: Iterable[tuple[str, Tensor]], optimizer: Mapping[str, Any]) -> Optimizer:
+    """The optimizer of parameters by name that has a ``class_path``, and ``init_args`` besides the parameters.
+
+    Raises:
+        UserError: If there is no such class, or it does not take its arguments.
+    """
+    made: Optimizer = _made("optimizer", optimizer, [*parameters])
+    return made
 
 
 def with_scheduler(optimizer: Optimizer, scheduler: Mapping[str, Any] | None) -> Optimizer | dict[str, Any]:
@@ -24,13 +35,17 @@ def with_scheduler(optimizer: Optimizer, scheduler: Mapping[str, Any] | None) ->
     """
     if scheduler is None:
         return optimizer
-    module, _, name = str(scheduler.get("class_path")).rpartition(".")
-    try:
-        make = getattr(import_module(module), name)
-        made = make(optimizer, **scheduler.get("init_args", {}))
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"lr_scheduler: {' '.join(str(error).split())}") from error
+    made = _made("lr_scheduler", scheduler, optimizer)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": made, "interval": "step"}}
+
+
+def _made(name: str, settings: Mapping[str, Any], subject: Any) -> Any:
+    """An object of the class that settings name, made of what it is for and of their ``init_args``."""
+    module, _, kind = str(settings.get("class_path")).rpartition(".")
+    try:
+        return getattr(import_module(module), kind)(subject, **settings.get("init_args", {}))
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from error
 
 
 class WarmupCosine(LambdaLR):

@@ -27,9 +27,10 @@ class SparseReasoner(PretrainedReasoner):
     Args:
         specs: The spec of each algorithm by name; on the command line, those of the data.
         processor: The graph network, such as ``nar.processors.sparse.ConvProcessor`` with a convolution.
-        learning_rate: Of AdamW.
+        learning_rate: Of AdamW, if no other optimizer is given.
         hint_mode: Whether hints are fed back and predicted, or not used.
         lr_scheduler: As of :class:`nar.training.reasoner.Reasoner`.
+        optimizer: As of :class:`nar.training.reasoner.Reasoner`; None for AdamW.
     """
 
     kind = "sparse"
@@ -41,8 +42,9 @@ class SparseReasoner(PretrainedReasoner):
         learning_rate: float = 1e-3,
         hint_mode: SparseHintMode = "encoded_decoded",
         lr_scheduler: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(learning_rate, lr_scheduler)
+        super().__init__(learning_rate, lr_scheduler, optimizer)
         self.specs = specs
         self.model = SparseEncodeProcessDecode(specs, processor, hint_mode)
 

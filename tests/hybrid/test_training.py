@@ -61,6 +61,7 @@ def short(tmp_path: Path) -> list[str]:
     """Settings that make a run short, and a reasoner."""
     save_reasoner(tmp_path / "reasoner.ckpt")
     return [
+        *("--model", "LanguageReasoner"),
         *("--model.reasoner", "reasoner.ckpt", "--data.algorithms", "[bfs,insertion_sort]", "--data.num_workers", "0"),
         *("--data.train_sizes", "[4,5]", "--data.test_sizes", "[4,6]", "--data.batch_size", "3"),
         *("--data.num_val", "2", "--data.num_test", "2", "--trainer.default_root_dir", "run"),
@@ -132,7 +133,9 @@ def test_every_shipped_config_trains_and_its_checkpoint_is_tested_without_any_ot
 def test_the_paper_s_language_model_has_70_million_parameters() -> None:
     config = yaml.safe_load((CONFIG_FOLDER / "transnar.yaml").read_text())
     with torch.device("meta"):
-        module = LanguageReasoner(text_tokenizer(), [], config["model"]["language_model"], language_model_only=True)
+        module = LanguageReasoner(
+            text_tokenizer(), [], config["model"]["init_args"]["language_model"], language_model_only=True
+        )
     assert len(module.model.language_model.model.layers) == 6
     assert sum(parameter.numel() for parameter in module.parameters()) == pytest.approx(70e6, rel=0.05)
 
@@ -462,7 +465,7 @@ def test_checkpoints_of_other_kinds_are_told_apart(
     run("fit", *tiny)
     again = ["--trainer.default_root_dir", "again", "--model.reasoner", "run/best.ckpt"]
     assert "of a language model: expected one of a reasoner" in error_of(run, capsys, "fit", *tiny, *again)
-    assert "is a checkpoint of nar fit with a language model" in error_of(
+    assert "is a checkpoint of a LanguageReasoner: expected one of a Reasoner" in error_of(
         run, capsys, "latents", "--ckpt_path", "run/best.ckpt"
     )
     with pytest.raises(UserError, match="a reasoner alone"):
@@ -508,7 +511,7 @@ def test_a_run_goes_on_with_what_it_was_given(
     run("fit", *longer)
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 6
     config = yaml.safe_load(sorted((tmp_path / "run").rglob("config.yaml"))[-1].read_text())
-    assert config["model"]["reasoner"] == "reasoner.ckpt"
+    assert config["model"]["init_args"]["reasoner"] == "reasoner.ckpt"
 
 
 def test_without_transformers_the_command_says_what_to_install(

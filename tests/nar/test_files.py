@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from nar.cli.ask import read_baseline
+from nar.cli.answers import read_baseline
 from nar.errors import UserError
 from nar.files import check_archive, check_file
 from nar.noise import read_directions

@@ -11,7 +11,7 @@ from hybrids import ALGORITHMS, reasoner
 
 from nar import cli
 from nar.analysis.answers import read_text_csv
-from nar.cli.ask import compared, name_of, parting, read_baseline, report_test
+from nar.cli.answers import compared, name_of, parting, read_baseline, report_test
 from nar.datasets.text.datamodule import CLRSText
 from nar.datasets.text.stream import TextSample, text_samples
 from nar.datasets.text.tokenizer import text_tokenizer

@@ -318,12 +318,12 @@ def ask(rng: random.Random, small: list[str]) -> list[str]:
     return ["ask", *rng.choice([wrong_setting, wrong_flag, wrong_checkpoint])(rng, own)]
 
 
-def salsa(rng: random.Random, small: list[str]) -> list[str]:
+def sparse(rng: random.Random, small: list[str]) -> list[str]:
     makers = [wrong_setting] * 5 + [wrong_flag, wrong_class_argument, wrong_config]
     wrong = rng.choice(makers)(rng, {**SPARSE, **TRAINER})
     width = ["--model.processor.hidden_dim", "7"]
     command = rng.choice(["fit", "fit", "fit", "validate", "test", "predict", "ftt"])
-    return ["salsa", command, *short(small), *rng.choice([wrong, wrong, wrong, width])]
+    return [command, "--model", "SparseReasoner", *short(small), *rng.choice([wrong, wrong, wrong, width])]
 
 
 def text(rng: random.Random, small: list[str]) -> list[str]:
@@ -344,7 +344,7 @@ def short(small: list[str]) -> list[str]:
     return [part for pair in pairs if pair[0].startswith("--trainer") for part in pair]
 
 
-MAKERS = [fit] * 6 + [evaluation] * 2 + [salsa] * 3 + [text] * 3 + [latents, convert, data, ask, commands]
+MAKERS = [fit] * 6 + [evaluation] * 2 + [sparse] * 3 + [text] * 3 + [latents, convert, data, ask, commands]
 
 
 def bad_command_lines(small: list[str]) -> list[list[str]]:

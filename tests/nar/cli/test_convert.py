@@ -101,7 +101,7 @@ def test_the_recipe_configures_the_model_and_nothing_else_is_made(run: Run, para
     )
     before = names_in(tmp_path)
     cache = ["--data.cache_dir", "cache"]
-    run(*FROM, "--config", str(CONFIG), "--config", "trainer.yaml", *BOTH, *cache, "--trainer.max_steps", "3")
+    run(*FROM, "--config", str(CONFIG), "--config", "trainer.yaml", *BOTH, *cache)
     assert names_in(tmp_path) == before | {"model.ckpt"}
     written = config_of(read_checkpoint("model.ckpt"))
     assert written["data"]["algorithms"] == ["bfs", "dfs"]

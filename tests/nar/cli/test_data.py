@@ -231,8 +231,8 @@ def test_what_is_generated_ahead_is_what_a_run_reads(
         ),
         (["generate", "--data.batch_size", "3"], "unrecognized arguments: --data.batch_size"),
         (["list", "--data.algorithms", "bfs"], "unrecognized arguments: --data.algorithms"),
-        (["sort"], "expected a command: list, verify, clear, generate; given sort"),
-        ([], "expected a command: list, verify, clear, generate; given none"),
+        (["sort"], "nar data expects a command: list, verify, clear, generate; given sort"),
+        ([], "nar data expects a command: list, verify, clear, generate; given none"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -118,3 +118,12 @@ def test_a_callback_draws_while_training_goes_on_as_without(run: Run, small: lis
 def test_a_callback_that_would_never_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="every_n_steps ≥ 1, given 0"):
         LatentPCA(every_n_steps=0)
+
+
+def test_help_has_all_flags_and_none_of_a_trainer(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("latents", "--help")
+    text = capsys.readouterr().out
+    flags = ("--ckpt_path", "--out", "--split", "--num_trajectories", "--num_extra_steps", "--data.test_sizes")
+    assert all(f"\n  {flag}" in text for flag in flags)
+    assert "--trainer" not in text

@@ -25,7 +25,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-import nar.cli.train
+import nar.cli.trainer
 import nar.training.execution
 import nar.training.reasoner
 from nar.batch import Batch
@@ -326,6 +326,22 @@ def test_a_printed_configuration_asks_for_the_same_algorithms(
     assert printed[0] == printed[1]
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_help_lists_the_flags_of_the_command_of_the_data_and_of_the_model_before_those_of_the_trainer(
+    command: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(command, "--help")
+    text = capsys.readouterr().out
+    flags = [
+        f"\n  {flag}"
+        for flag in ("--ckpt_path", "--data.algorithms", "--model.use_lstm", "--optimizer", "--trainer.devices")
+    ]
+    places = [text.index(flag) for flag in flags]
+    assert places == sorted(places)
+    assert text.startswith(f"usage: nar {command} [--config FILE] [flags]\n")
+
+
 def test_help_names_the_algorithms_of_no_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run("fit", "--help")
@@ -503,6 +519,15 @@ def test_a_log_has_lines_in_place_of_bars(run: Run, small: list[str], capfd: pyt
     assert not any(part in printed for part in ("\r", "\x1b", "FLOPs", "TPU", "litlogger", "litmodels", "it/s"))
 
 
+def test_a_run_without_progress_prints_no_summary(
+    run: Run, small: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    at = small.index("--trainer.enable_model_summary")
+    run("fit", *small[:at], *small[at + 2 :])
+    printed = "".join(capfd.readouterr())
+    assert not any(part in printed for part in ("FLOPs", "Params", "parameters", "Modules in"))
+
+
 @pytest.mark.slow
 def test_a_terminal_has_a_bar(run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [part for part in small if part not in QUIET]
@@ -531,7 +556,7 @@ def test_a_terminal_has_a_bar(run: Run, small: list[str], monkeypatch: pytest.Mo
 def test_long_silences_of_a_log_are_broken_by_lines(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(nar.cli.train, "ProgressLines", lambda **_: ProgressLines(seconds=0))
+    monkeypatch.setattr(nar.cli.trainer, "ProgressLines", lambda **_: ProgressLines(seconds=0))
     settings = [part for part in small if part not in QUIET]
     run("fit", *settings)
     steps = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
@@ -656,13 +681,21 @@ def test_bad_settings_are_refused_in_one_line(
         (["fit", "--trainer.max_steps", "many"], "--trainer.max_steps: expected a whole number, given many"),
         (["fit", "--trainer.devices", "-1", "--trainer.accelerator", "cpu"], "given --trainer.devices -1"),
         (["test", "best.ckpt"], "unrecognized arguments: best.ckpt (did you mean --ckpt_path best.ckpt?)"),
+        (
+            ["fit", "--config", "{modell: {dropout: 1}}"],
+            "unknown setting --modell.dropout (did you mean --model.dropout?)",
+        ),
+        (["fit", "--config", "{data: {seeed: 1}}"], "unknown setting --data.seeed (did you mean --data.seed?)"),
         (["fit", "my.yaml"], "unrecognized arguments: my.yaml (did you mean --config my.yaml?)"),
         (["tset"], "given tset (did you mean test?)"),
+        (["fit", "--model", "Reasner"], "LanguageReasoner, given Reasner (did you mean Reasoner?)"),
+        (["fit", "--model", "torch.nn.Linear"], "--model: expected Reasoner, SparseReasoner, LanguageReasoner, given"),
+        (["fit", "--model", "SparseReasoner", "--data", "CLRS30"], "expected SALSA for a SparseReasoner, given CLRS30"),
         (["data", "lst"], "given lst (did you mean list?)"),
-        (["salsa", "fit", "--data.algorithms", "dijkstr"], "did you mean dijkstra?"),
-        (["salsa", "test"], "nar salsa test needs a checkpoint: --ckpt_path"),
+        (["fit", "--model", "SparseReasoner", "--data.algorithms", "dijkstr"], "did you mean dijkstra?"),
+        (["test", "--data", "SALSA"], "nar test needs a checkpoint: --ckpt_path runs/salsa/"),
         (
-            ["salsa", "fit", "--model.processor.hidden_dim", "7"],
+            ["fit", "--model", "SparseReasoner", "--model.processor.hidden_dim", "7"],
             "expected a conv that makes 7 channels (hidden_dim) of 14",
         ),
     ],

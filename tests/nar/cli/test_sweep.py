@@ -13,7 +13,7 @@ import pytest
 from fake_nar import PAUSE, install, steps_in_text
 
 import nar.cli.train
-from nar.cli.sweep import planned, shared_gpu, variant_of
+from nar.cli.commands.sweep import planned, shared_gpu, variant_of
 from nar.datasets import ALGORITHMS
 from nar.errors import UserError
 from nar.sweep import campaign as sweep
@@ -69,7 +69,7 @@ def test_variants_algorithms_and_seeds_of_the_command_line_are_trained_with_its_
 
 def plan(*args: str, algorithms: Sequence[Any] = ("bfs",), max_steps: int = 7) -> tuple[Any, list[list[str]]]:
     """The campaign of a command line, and what was rehearsed."""
-    from nar.cli.sweep import parser
+    from nar.cli.commands.sweep import parser
 
     rehearsed: list[list[str]] = []
 
@@ -149,7 +149,7 @@ def test_what_is_no_variant_is_refused(text: str) -> None:
         (["--seed_everything", "3"], "nar sweep gives every run its own --seed_everything"),
         (["--trainer.default_root_dir=x"], "nar sweep gives every run its own --trainer.default_root_dir"),
         (["--ckpt_path", "last"], "nar sweep gives every run its own --ckpt_path"),
-        (["--model.language_model", "gpt2"], "expected no language model"),
+        (["--model.language_model", "gpt2"], "expected no LanguageReasoner"),
         (["--cluster", "tcp://127.0.0.1:9"], "no Dask scheduler answers at tcp://127.0.0.1:9"),
         (["--out", "there"], "there holds something else than a campaign"),
         (["--out", "there/file"], "there/file"),
@@ -235,8 +235,7 @@ def read_scores(path: Path) -> list[tuple[str, ...]]:
         return [tuple(value for name, value in row.items() if name != "seconds") for row in csv.DictReader(file)]
 
 
-def test_all_are_the_30_algorithms(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["nar"])
+def test_all_are_the_30_algorithms(run: Run) -> None:
     rehearsed = nar.cli.train.rehearse(["--config", str(CONFIGS / "clrs30.yaml"), "--data.algorithms", "all"])
     assert rehearsed == {"algorithms": list(ALGORITHMS), "max_steps": 10_000}
 
@@ -244,15 +243,14 @@ def test_all_are_the_30_algorithms(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_that_it_is_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["nar"])
     made: list[dict[str, Any]] = []
-    original = nar.cli.train.Rehearsal._run_subcommand
+    original = nar.cli.train.Rehearsal.instantiate_classes
 
-    def keep(self: nar.cli.train.Rehearsal, subcommand: str) -> None:
-        made.append(self._plain_config()["model"])
-        original(self, subcommand)
+    def keep(self: nar.cli.train.Rehearsal) -> None:
+        made.append(self.plain_config()["model"])
+        original(self)
 
-    monkeypatch.setattr(nar.cli.train.Rehearsal, "_run_subcommand", keep)
+    monkeypatch.setattr(nar.cli.train.Rehearsal, "instantiate_classes", keep)
     base = ["--config", str(CONFIGS / "layers.yaml")]
     variants = sorted((CONFIGS / "variants").glob("*.yaml"))
     for more in ([], *(["--config", str(path)] for path in variants)):

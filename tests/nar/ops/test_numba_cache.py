@@ -115,7 +115,7 @@ def library() -> list[str]:
         for package, folder in folders.items()
         for path in (ROOT / folder).rglob("*.py")
     )
-    return sorted({name for name in names if name not in ("nar.cli", "nar.cli.train", "nar.cli.ask")})
+    return sorted({name for name in names if not name.startswith("nar.cli")})
 
 
 def compiled_functions() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Encode-process-decode along edges, its losses and scores, and nar salsa."""
+"""Encode-process-decode along edges, its losses and scores, and commands for it."""
 # Axes: B graphs; N nodes, E edges of all graphs together; T time, H hidden.
 
 import warnings
@@ -15,7 +15,7 @@ from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparsePredictions
 from nar.sparse.scores import GRAPHS, counts, entry_losses, first_of_the_highest, losses, scores
 from nar.specs import Location, Probe, Stage, Type, at_stage
-from nar.training.checkpoint import load_reasoner
+from nar.training.checkpoint import load_reasoner, read_checkpoint
 from nar.training.sparse_reasoner import SparseReasoner
 
 with warnings.catch_warnings():  # PyTorch Geometric 2.8 compiles with what torch 2.13 calls deprecated
@@ -171,6 +171,7 @@ def test_learns_to_run_bfs() -> None:
 def small_salsa(tmp_path: Path) -> list[str]:
     """Settings that make a run short."""
     return [
+        *("--model", "SparseReasoner"),
         *("--data.train_sizes", "[4,5]", "--data.num_val", "2", "--data.num_test", "2", "--data.batch_size", "2"),
         *("--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"),
         *("--trainer.max_steps", "4", "--trainer.val_check_interval", "2", "--trainer.enable_progress_bar", "false"),
@@ -183,31 +184,48 @@ def test_the_shipped_configuration_is_trained_resumed_and_tested(
     run: Callable[..., None], small_salsa: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("--config", str(CONFIG), *small_salsa)
-    run("salsa", "fit", *given)
-    run("salsa", "fit", *given, "--trainer.max_steps", "6", "--ckpt_path", "last")
-    run("salsa", "validate", "--ckpt_path", "run/best.ckpt", "--data.num_val", "2")
+    run("fit", *given)
+    run("fit", *given, "--trainer.max_steps", "6", "--ckpt_path", "last")
+    run("validate", "--ckpt_path", "run/best.ckpt", "--data.num_val", "2")
     capsys.readouterr()
-    run("salsa", "test", "--ckpt_path", "run/best.ckpt", "--data.num_test", "2", "--data.test_sizes", "[6,9]")
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.num_test", "2", "--data.test_sizes", "[6,9]")
     assert GRAPHS in capsys.readouterr().out
     assert Path("run/ood.csv").read_text().count("bfs") == 2 * 3
     assert isinstance(load_reasoner("run/best.ckpt"), SparseReasoner)
 
 
 def test_several_algorithms_share_a_model(run: Callable[..., None], small_salsa: list[str]) -> None:
-    run("salsa", "fit", *small_salsa, "--data.algorithms", "[bfs,eccentricity]")
+    run("fit", *small_salsa, "--data.algorithms", "[bfs,eccentricity]")
     assert set(load_reasoner("run/best.ckpt").specs) == {"bfs", "eccentricity"}
 
 
-def test_neither_command_takes_the_other_ones_checkpoint(
+def test_a_checkpoint_says_what_kind_of_model_it_is_of(
     run: Callable[..., None], small: list[str], small_salsa: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run("salsa", "fit", *small_salsa)
+    run("fit", *small_salsa)
     run("fit", *small, "--trainer.default_root_dir", "dense")
-    for command, path, kind in ((["test"], "run", "salsa "), (["salsa", "test"], "dense", "")):
+    for path, theirs, other in (("run", "SparseReasoner", "Reasoner"), ("dense", "Reasoner", "SparseReasoner")):
+        run("validate", "--ckpt_path", f"{path}/best.ckpt")
         capsys.readouterr()
         with pytest.raises(SystemExit, match="2"):
-            run(*command, "--ckpt_path", f"{path}/best.ckpt")
-        assert f"{path}/best.ckpt is a checkpoint of nar {kind}fit" in capsys.readouterr().err
+            run("validate", "--model", other, "--ckpt_path", f"{path}/best.ckpt")
+        expected = f"{path}/best.ckpt is a checkpoint of a {theirs}: expected one of a {other}"
+        assert expected in capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_the_configuration_that_it_saved(run: Callable[..., None], small_salsa: list[str]) -> None:
+    run("fit", *small_salsa)
+    saved = "run/logs/version_0/config.yaml"
+    run("fit", "--config", saved, "--ckpt_path", "last", "--trainer.max_steps", "6")
+    assert read_checkpoint("run/last.ckpt")["global_step"] == 6
+
+
+def test_there_are_no_predictions_of_sparse_graphs(
+    run: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("predict", "--model", "SparseReasoner")
+    assert "nar predict expects a Reasoner, given a SparseReasoner" in capsys.readouterr().err
 
 
 def test_without_pytorch_geometric_the_command_says_what_to_install(
@@ -216,10 +234,20 @@ def test_without_pytorch_geometric_the_command_says_what_to_install(
     def refuse(name: str) -> None:
         raise ImportError('nar.datasets.salsa.tasks needs PyTorch Geometric: pip install "torch-geometric>=2.8"')
 
-    monkeypatch.setattr("nar.cli.train.import_module", refuse)
+    monkeypatch.setattr("nar.cli.kinds.import_module", refuse)
+    with pytest.raises(SystemExit, match="2"):
+        run("fit", "--model", "SparseReasoner")
+    assert 'pip install "torch-geometric>=2.8"' in capsys.readouterr().err
+
+
+def test_the_command_of_former_versions_says_what_to_write(
+    run: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("salsa", "fit")
-    assert 'pip install "torch-geometric>=2.8"' in capsys.readouterr().err
+    assert "write nar fit --config scripts/configs/salsa.yaml, or nar fit --model SparseReasoner" in (
+        capsys.readouterr().err
+    )
 
 
 @every_task

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -111,22 +112,18 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def sweep(args: Sequence[str], rehearse: Rehearse) -> int:
+def run(args: Sequence[str]) -> None:
     """Run `nar sweep`.
 
-    Args:
-        args: Of its command line.
-        rehearse: Checks the arguments of `nar fit`; gives ``algorithms`` and ``max_steps``.
-
-    Returns:
-        The status to end with: 0, or 1 if a run failed, or that of the signal which stopped the campaign.
-
     Raises:
+        SystemExit: With the status to end with: 0, or 1 if a run failed, or that of the signal which stopped the
+            campaign.
         UserError: If something is wrong with the arguments, or with where the campaign is to be.
     """
     begin = time.time()
     given, more = parser().parse_known_args(args)
-    campaign = planned(given, more, rehearse)
+    import_module("nar.cli.startup").silence_noise()
+    campaign = planned(given, more, import_module("nar.cli.train").rehearse)
     num_runs = len(campaign.runs())
     print(f"{campaign.out}: {num_runs} runs of {len(campaign.algorithms)} algorithms", flush=True)
     failed: list[Result] = []
@@ -148,7 +145,7 @@ def sweep(args: Sequence[str], rehearse: Rehearse) -> int:
         print(f"{left} of {num_runs} runs are not finished: the same command goes on")
     if failed:
         print(f"nar: {len(failed)} runs failed: {', '.join(str(r.run) for r in failed)}", file=sys.stderr)
-    return 128 + signals[0] if signals else int(bool(failed))
+    raise SystemExit(128 + signals[0] if signals else int(bool(failed)))
 
 
 def planned(given: argparse.Namespace, more: Sequence[str], rehearse: Rehearse) -> Campaign:

@@ -1,30 +1,23 @@
 """What ``nar test`` and ``nar ask`` do with the answers of a language model that reads a reasoner's states."""
 
-from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-import torch
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.text import Text
+from transformers import PreTrainedTokenizerBase
 
 from nar.analysis.answers import Key, TextScores, mean_scores, print_text_table, read_text_csv, write_text_report
-from nar.datasets import ALGORITHMS
 from nar.datasets.text.datamodule import CLRSText
 from nar.datasets.text.format import Scores
-from nar.datasets.text.stream import TextSample, grouped, text_samples
+from nar.datasets.text.stream import TextSample, grouped
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer, reasoner_outputs
-from nar.hybrid.module import LanguageReasoner, load_transnar
-from nar.hybrid.saving import refused
+from nar.hybrid.module import LanguageReasoner
 from nar.hybrid.transnar import TransNAR
-from nar.training.checkpoint import config_of, read_checkpoint
 
 HYBRID, LANGUAGE_MODEL, REASONER = "hybrid", "language model", "reasoner alone"
-ABOUT = "Have a model of nar fit answer prompts of CLRS-Text, and show where it and its reasoner alone are wrong."
 
 
 def name_of(model: TransNAR) -> str:
@@ -93,41 +86,15 @@ def reasoner_answers(model: TransNAR, texts: Sequence[TextSample]) -> list[str]:
     return [text.answer_with(of_text) for text, of_text in zip(texts, outputs, strict=True)]
 
 
-def ask(args: list[str]) -> None:
-    """Run ``nar ask``.
+def show(model: TransNAR, tokenizer: PreTrainedTokenizerBase, texts: Sequence[TextSample]) -> None:
+    """Print texts, the answers of a model and those of its reasoner alone.
 
     Raises:
-        UserError: If the checkpoint is of another kind, or its model does not know the algorithm, or the size is not
-            one of it.
+        ValueError: If a text is too long for the model.
     """
-    parser = ArgumentParser(prog="nar ask", description=ABOUT, exit_on_error=False)
-    parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read, of nar fit.")
-    parser.add_argument("--algorithm", type=str | None, help="Which to ask about; the model's first if not given.")
-    parser.add_argument("--num_nodes", type=PositiveInt, default=10, help="The size of instances.")
-    parser.add_argument("--seed", type=NonNegativeInt, default=1, help="Of the instances.")
-    parser.add_argument("--number", type=PositiveInt, default=1, help="How many texts to ask.")
-    try:
-        given = parser.parse_args(args)
-    except ArgumentError as error:
-        raise UserError(" ".join(str(error).split())) from error
-    if given.ckpt_path is None:
-        raise UserError("nar ask needs a checkpoint: --ckpt_path runs/transnar/best.ckpt")
-    model, tokenizer = load_transnar(given.ckpt_path)
-    with refused(given.ckpt_path):
-        data = config_of(read_checkpoint(given.ckpt_path))["data"]
-        hints, algorithm = bool(data["hints"]), str(data["algorithms"][0])
-    algorithm = algorithm if given.algorithm is None else given.algorithm
-    if model.reasoner is not None and algorithm in ALGORITHMS and algorithm not in model.reasoner.heads:
-        raise UserError(f"expected an algorithm of the reasoner ({', '.join(model.reasoner.heads)}), given {algorithm}")
-    texts = text_samples(algorithm, num_nodes=given.num_nodes, num_samples=given.number, seed=given.seed, hints=hints)
     prompts, truths = [text.prompt for text in texts], [text.answer for text in texts]
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        answers = generate_answers(
-            model, tokenizer, prompts, grouped(texts), max_new_tokens=longest_answer(tokenizer, truths)
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    longest = longest_answer(tokenizer, truths)
+    answers = generate_answers(model, tokenizer, prompts, grouped(texts), max_new_tokens=longest)
     reasoners: Sequence[str | None] = reasoner_answers(model, texts) or [None] * len(texts)
     console = Console(highlight=False, soft_wrap=True)
     for text, answer, of_reasoner in zip(texts, answers, reasoners, strict=True):

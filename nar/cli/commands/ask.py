@@ -1,0 +1,65 @@
+"""``nar ask``: what a language model answers to prompts of CLRS-Text, and where it is wrong."""
+
+from nar.cli import startup  # noqa: F401 (before all that imports Lightning)
+
+# isort: split
+from collections.abc import Sequence
+
+import torch
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from nar.cli.kinds import TEXT
+from nar.cli.parser import Parser
+from nar.cli.settings import check_given
+from nar.datasets import ALGORITHMS
+from nar.errors import UserError
+from nar.training.checkpoint import config_of, read_checkpoint
+
+ABOUT = "Have a model of nar fit answer prompts of CLRS-Text, and show where it and its reasoner alone are wrong."
+
+
+def parsed(args: Sequence[str]) -> Namespace:
+    """The settings that a command line gives."""
+    parser = Parser(prog="nar ask", usage="nar ask --ckpt_path runs/transnar/best.ckpt [flags]", description=ABOUT)
+    parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read, of nar fit.")
+    parser.add_argument("--algorithm", type=str | None, help="Which to ask about; the model's first if not given.")
+    parser.add_argument("--num_nodes", type=PositiveInt, default=10, help="The size of instances.")
+    parser.add_argument("--seed", type=NonNegativeInt, default=1, help="Of the instances.")
+    parser.add_argument("--number", type=PositiveInt, default=1, help="How many texts to ask.")
+    config = parser.parsed(args)
+    if config.ckpt_path is None:
+        raise UserError("nar ask needs a checkpoint: --ckpt_path runs/transnar/best.ckpt")
+    return config
+
+
+def run(args: Sequence[str]) -> None:
+    """Run ``nar ask``.
+
+    Raises:
+        UserError: If the checkpoint is of another kind, or its model does not know the algorithm, or the size is not
+            one of it, or transformers is not installed.
+    """
+    check_given(args)
+    given = parsed(args)
+    TEXT.classes()  # says what has to be installed
+    from nar.cli import answers
+    from nar.datasets.text.stream import text_samples
+    from nar.hybrid.module import LanguageReasoner
+    from nar.hybrid.saving import refused
+
+    checkpoint = read_checkpoint(given.ckpt_path)
+    module = LanguageReasoner.of_checkpoint(checkpoint, given.ckpt_path)
+    model, tokenizer = module.model.eval(), module.tokenizer
+    with refused(given.ckpt_path):
+        data = config_of(checkpoint)["data"]
+        hints, algorithm = bool(data["hints"]), str(data["algorithms"][0])
+    algorithm = algorithm if given.algorithm is None else given.algorithm
+    if model.reasoner is not None and algorithm in ALGORITHMS and algorithm not in model.reasoner.heads:
+        raise UserError(f"expected an algorithm of the reasoner ({', '.join(model.reasoner.heads)}), given {algorithm}")
+    texts = text_samples(algorithm, num_nodes=given.num_nodes, num_samples=given.number, seed=given.seed, hints=hints)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        answers.show(model, tokenizer, texts)
+    except ValueError as error:
+        raise UserError(str(error)) from error
