@@ -45,9 +45,10 @@ class Features(NamedTuple, Generic[Array]):
         """The features with every array, the lengths too, replaced by what `change` makes of it."""
         return Features(_mapped(change, self.inputs), _mapped(change, self.hints), change(self.lengths))
 
-    def to(self: "Features[Tensor]", device: torch.device) -> "Features[Tensor]":
-        """The features on a device."""
-        return self.map(lambda data: data.to(device))
+    def to(self, device: torch.device) -> "Features[Array]":
+        """The features, which are tensors, on a device."""
+        move: Callable[[Any], Any] = lambda data: data.to(device)  # noqa: E731 (NumPy's arrays cannot)
+        return self.map(move)
 
     def select(self: "Features[Any]", rows: Any) -> "Features[Any]":
         """The features of some samples, a slice of them or their indices, without padding that only others needed."""

@@ -20,7 +20,7 @@ from nar.datasets.engine.algorithm import Algorithm
 from nar.datasets.engine.arguments import check_probability, check_whole, is_finite, shown
 from nar.errors import UserError
 
-SMALLEST_OF_SALSA = 16  # the size that gives its smaller graphs their densities
+_SMALLEST_OF_SALSA = 16  # the size that gives its smaller graphs their densities
 
 
 def erdos_renyi(rng: np.random.RandomState, num_nodes: int, *, p: float | None = None) -> NumpyArray:
@@ -39,7 +39,7 @@ def watts_strogatz(rng: np.random.RandomState, num_nodes: int, *, k: int = 4, re
     if k % 2:
         raise UserError(f"expected an even k, given {k}")
     check_probability("rewiring", rewiring)
-    check_num_nodes(f"watts_strogatz with k = {k}", num_nodes, at_least=k + 1)
+    _check_num_nodes(f"watts_strogatz with k = {k}", num_nodes, at_least=k + 1)
     return edges_of(networkx().watts_strogatz_graph(num_nodes, k, rewiring, seed=rng))
 
 
@@ -49,7 +49,7 @@ def barabasi_albert(rng: np.random.RandomState, num_nodes: int, *, m: int = 2) -
     It is connected and has (n - m) m edges.
     """
     check_whole("m", m, at_least=1)
-    check_num_nodes(f"barabasi_albert with m = {m}", num_nodes, at_least=m + 1)
+    _check_num_nodes(f"barabasi_albert with m = {m}", num_nodes, at_least=m + 1)
     return edges_of(networkx().barabasi_albert_graph(num_nodes, m, seed=rng))
 
 
@@ -68,7 +68,7 @@ def random_geometric(rng: np.random.RandomState, num_nodes: int, *, radius: floa
 
 def delaunay(rng: np.random.RandomState, num_nodes: int) -> NumpyArray:
     """The Delaunay triangulation of points of the unit square: connected and planar, with 2 n - 3 to 3 n - 6 edges."""
-    check_num_nodes("delaunay", num_nodes, at_least=3)
+    _check_num_nodes("delaunay", num_nodes, at_least=3)
     from scipy.spatial import Delaunay  # here, as few draw by it
 
     triangles = Delaunay(rng.random_sample((num_nodes, 2))).simplices
@@ -104,7 +104,7 @@ def community(
     check_whole("communities", communities, at_least=1)
     check_probability("inside", inside)
     check_probability("between", between)
-    check_num_nodes(f"community with {communities} communities", num_nodes, at_least=communities)
+    _check_num_nodes(f"community with {communities} communities", num_nodes, at_least=communities)
     of_node = np.arange(num_nodes) * communities // num_nodes
 
     def joined(u: int) -> NumpyArray:
@@ -139,7 +139,7 @@ def sparse_density(rng: np.random.RandomState, num_nodes: int) -> float:
     Source:
         Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorithmic Reasoning", LoG 2023.
     """
-    n = max(num_nodes, SMALLEST_OF_SALSA)
+    n = max(num_nodes, _SMALLEST_OF_SALSA)
     return rng.uniform(1, 3) * math.log(n) / n
 
 
@@ -163,7 +163,7 @@ def draw_edges(family: str, rng: np.random.RandomState, num_nodes: int, **parame
     if unknown:
         expected = f"its parameters are {', '.join(known)}" if known else "it has no parameters"
         raise UserError(f"graphs of {family} have no {', '.join(sorted(unknown))}; {expected}")
-    check_num_nodes(family, num_nodes, at_least=1)
+    _check_num_nodes(family, num_nodes, at_least=1)
     edges = GRAPH_FAMILIES[family](rng, num_nodes, **parameters)
     order = rng.permutation(num_nodes)
     return order[edges]
@@ -254,7 +254,7 @@ def edges_of(graph: Any) -> NumpyArray:
     return np.array(graph.edges, np.int64).reshape(-1, 2)
 
 
-def check_num_nodes(what: str, num_nodes: int, *, at_least: int) -> None:
+def _check_num_nodes(what: str, num_nodes: int, *, at_least: int) -> None:
     """Raise a :class:`UserError` if there are too few nodes."""
     if num_nodes < at_least:
         raise UserError(f"{what} needs at least {at_least} nodes, given {num_nodes}")

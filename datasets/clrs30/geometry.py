@@ -20,7 +20,7 @@ from nar.errors import UserError
 
 MAX_DRAWS = 10_000  # of which a quarter or so cross
 
-FLAT = 1e-14
+_FLAT = 1e-14
 """Twice the area of a triangle, in squares that hold all points, below which rounding decides which way it turns."""
 
 
@@ -35,7 +35,7 @@ def draw_segments(
     coin = rng.binomial(1, 0.5)
     for _ in range(MAX_DRAWS):
         xs, ys = rng.uniform(low, high, (2, 4))
-        if segments_cross(xs, ys) == coin:
+        if _segments_cross(xs, ys) == coin:
             return xs, ys
     raise UserError(f"expected low and high between which segments can cross, given {low} and {high}")
 
@@ -46,15 +46,15 @@ def take_segments(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyAr
 
 
 @njit(cache=True)
-def segments_cross(xs: NumpyArray, ys: NumpyArray) -> bool:
+def _segments_cross(xs: NumpyArray, ys: NumpyArray) -> bool:
     """Whether the segments 01 and 23 intersect, if no three of their ends are on one line."""
-    around_23 = turns_left(xs, ys, 0, 2, 3) != turns_left(xs, ys, 1, 2, 3)
-    around_01 = turns_left(xs, ys, 0, 1, 2) != turns_left(xs, ys, 0, 1, 3)
+    around_23 = _turns_left(xs, ys, 0, 2, 3) != _turns_left(xs, ys, 1, 2, 3)
+    around_01 = _turns_left(xs, ys, 0, 1, 2) != _turns_left(xs, ys, 0, 1, 3)
     return around_23 and around_01
 
 
 @njit(cache=True)
-def turns_left(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
+def _turns_left(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
     """Whether the path from point i over j to k turns left."""
     return direction(xs, ys, i, j, k) < 0
 
@@ -113,7 +113,7 @@ def take_points(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArra
     extent = max(np.ptp(xs), np.ptp(ys))
     if len(np.unique(xs + 1j * ys)) < num_nodes:
         raise UserError("expected points that all differ, given two that are the same")
-    if any_collinear(xs, ys, FLAT * extent**2):
+    if any_collinear(xs, ys, _FLAT * extent**2):
         raise UserError("expected no three points on one line, given some that are")
     return xs, ys
 
@@ -144,7 +144,7 @@ def segments_intersect(xs: NumpyArray, ys: NumpyArray, trace: Trace) -> tuple[bo
     record(trace, 0, 0, 0, dirs, on_seg)
     for i, j, k in ((2, 3, 0), (2, 3, 1), (0, 1, 2), (0, 1, 3)):
         dirs[k] = direction(xs, ys, i, j, k)
-        on_seg[k] = in_box(xs, ys, i, j, k)
+        on_seg[k] = _in_box(xs, ys, i, j, k)
         record(trace, i, j, k, dirs, on_seg)
     crossing = opposite(dirs[0], dirs[1]) and opposite(dirs[2], dirs[3])
     touching = bool(np.any((dirs == 0) & (on_seg == 1)))
@@ -152,7 +152,7 @@ def segments_intersect(xs: NumpyArray, ys: NumpyArray, trace: Trace) -> tuple[bo
 
 
 @njit(cache=True)
-def in_box(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
+def _in_box(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
     """Whether the point k, if on the line through i and j, is between them."""
     in_x: bool = min(xs[i], xs[j]) <= xs[k] <= max(xs[i], xs[j])
     in_y: bool = min(ys[i], ys[j]) <= ys[k] <= max(ys[i], ys[j])
@@ -228,14 +228,14 @@ def jarvis_march(xs: NumpyArray, ys: NumpyArray, trace: Trace) -> tuple[NumpyArr
         last_point, endpoint = endpoint, 0
         record(trace, pred, in_hull, best, last_point, endpoint, 0, 1)
         for i in range(n):
-            if endpoint == last_point or lies_right(xs, ys, last_point, endpoint, i):
+            if endpoint == last_point or _lies_right(xs, ys, last_point, endpoint, i):
                 endpoint = i
             record(trace, pred, in_hull, best, last_point, endpoint, i, 1)
     return (in_hull,)
 
 
 @njit(cache=True)
-def lies_right(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
+def _lies_right(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
     """Whether a third point k is on the line from i to j or on its right."""
     return k != i and k != j and direction(xs, ys, i, j, k) >= 0
 

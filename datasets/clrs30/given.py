@@ -15,7 +15,7 @@ from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.engine.arguments import is_finite, is_whole, shown
 from nar.errors import UserError
 
-SMALLEST, LARGEST = 1e-100, 1e100
+SMALLEST, _LARGEST = 1e-100, 1e100
 """The bounds of the size of a number that is not 0: products and sums of such numbers neither overflow nor vanish."""
 
 LARGEST_EXACT = 2**53 - 1
@@ -64,17 +64,17 @@ def array_of(name: str, value: Any, shape: tuple[int, ...]) -> NumpyArray:
     with np.errstate(all="ignore"):  # what is lost of longer types is looked at
         floats = np.array(array, np.float64, order="C")
         size = np.abs(floats)
-    fits = (floats == 0) | (size >= SMALLEST) & (size <= LARGEST)
+    fits = (floats == 0) | (size >= SMALLEST) & (size <= _LARGEST)
     if array.dtype.kind in "iu":
         fits &= size <= LARGEST_EXACT
     if not fits.all():
-        most = f"{LARGEST:g}" if array.dtype.kind == "f" else LARGEST_EXACT
+        most = f"{_LARGEST:g}" if array.dtype.kind == "f" else LARGEST_EXACT
         raise UserError(f"expected 0 or a size from {SMALLEST:g} to {most} in {name}, given {array[~fits].flat[0]}")
     return floats
 
 
 def within(
-    name: str, value: Any, shape: tuple[int, ...], least: float, most: float = LARGEST, *, is_whole: bool = False
+    name: str, value: Any, shape: tuple[int, ...], least: float, most: float = _LARGEST, *, is_whole: bool = False
 ) -> NumpyArray:
     """The value as an array of numbers in [least, most]; of int64 if they are to be whole."""
     array = array_of(name, value, shape)
@@ -82,7 +82,7 @@ def within(
     if is_whole:
         fits &= array == np.floor(array)
     if not fits.all():
-        limits = f"from {least:g} to {most:g}" if most < LARGEST else f"of at least {least:g}"
+        limits = f"from {least:g} to {most:g}" if most < _LARGEST else f"of at least {least:g}"
         raise UserError(f"expected {'whole ' * is_whole}numbers {limits} in {name}, given {array[~fits].flat[0]}")
     return array.astype(np.int64) if is_whole else array
 
@@ -94,7 +94,7 @@ def one_number(name: str, value: Any) -> float:
     return float(array_of(name, value, ()))
 
 
-def length_of(name: str, value: Any) -> int:
+def _length_of(name: str, value: Any) -> int:
     """How many entries there are of what has to be a list or an array."""
     try:
         return len(value)
@@ -106,7 +106,7 @@ def take_two_strings(
     num_nodes: int, x: Any, y: Any, *, names: tuple[str, str] = ("x", "y")
 ) -> tuple[NumpyArray, NumpyArray]:
     """Two strings of one letter or more, of `num_nodes` letters together."""
-    n, m = length_of(names[0], x), length_of(names[1], y)
+    n, m = _length_of(names[0], x), _length_of(names[1], y)
     if min(n, m) < 1 or n + m != num_nodes:
         both = " and ".join(names)
         raise UserError(f"expected {num_nodes} letters in {both} together, one or more in each, given {n} and {m}")

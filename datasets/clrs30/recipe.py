@@ -16,8 +16,8 @@ from nar.datasets.clrs30.samplers import algorithm_of
 from nar.datasets.engine.algorithm import Algorithm
 from nar.specs import Probe, Spec, Stage, Type
 
-LONGEST_NEEDLE = 8
-STATIC_HINT = "pred_h"  # the order of a sequence, in the algorithms that never change it
+_LONGEST_NEEDLE = 8
+_STATIC_HINT = "pred_h"  # the order of a sequence, in the algorithms that never change it
 
 
 def recipe_spec(algorithm: str | Algorithm) -> Spec:
@@ -27,7 +27,7 @@ def recipe_spec(algorithm: str | Algorithm) -> Spec:
     algorithm = algorithm_of(algorithm)
     spec: dict[str, Probe] = {}
     for name, probe in algorithm.spec.items():
-        if name == STATIC_HINT and _has_static_hint(algorithm):
+        if name == _STATIC_HINT and _has_static_hint(algorithm):
             spec["pred"] = probe._replace(stage=Stage.INPUT)
         elif probe.type is Type.SHOULD_BE_PERMUTATION:
             spec[name] = probe._replace(type=Type.PERMUTATION_POINTER)
@@ -39,7 +39,7 @@ def recipe_spec(algorithm: str | Algorithm) -> Spec:
 
 def _has_static_hint(algorithm: Algorithm) -> bool:
     """Whether the hint ``pred_h`` never changes while `algorithm`, one of CLRS-30, runs."""
-    return isinstance(algorithm, KnownAlgorithm) and STATIC_HINT in algorithm.spec and not algorithm.moves_nodes
+    return isinstance(algorithm, KnownAlgorithm) and _STATIC_HINT in algorithm.spec and not algorithm.moves_nodes
 
 
 def apply_recipe(algorithm: str | Algorithm, feedback: Feedback[NumpyArray]) -> Feedback[NumpyArray]:
@@ -48,7 +48,7 @@ def apply_recipe(algorithm: str | Algorithm, feedback: Feedback[NumpyArray]) -> 
     (inputs, hints, lengths), outputs = feedback
     inputs, hints = dict(inputs), dict(hints)
     if _has_static_hint(algorithm) and hints:
-        inputs["pred"] = hints.pop(STATIC_HINT)[0]
+        inputs["pred"] = hints.pop(_STATIC_HINT)[0]
     new_outputs: dict[str, NumpyArray] = {}
     for name, data in outputs.items():
         if algorithm.spec[name].type is Type.SHOULD_BE_PERMUTATION:
@@ -132,5 +132,5 @@ def train_sampler_args(algorithm: str | Algorithm, num_nodes: int) -> dict[str, 
     if not isinstance(algorithm, KnownAlgorithm):
         return {}
     if algorithm.is_string_matcher:
-        return {"length_needle": -min(LONGEST_NEEDLE, (num_nodes - 1) // 2)}
+        return {"length_needle": -min(_LONGEST_NEEDLE, (num_nodes - 1) // 2)}
     return {"p": algorithm.graph.densities} if algorithm.graph else {}

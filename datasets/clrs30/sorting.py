@@ -89,11 +89,11 @@ def heapsort(keys: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
     A, A_pos = keys.copy(), np.arange(n)
     record(trace, sequence(A_pos), heap(A_pos, n), n - 1, n - 1, n - 1, n - 1, 0)
     for i in range(n - 1, -1, -1):
-        max_heapify(A, A_pos, i, n, i, 0, trace)
+        _max_heapify(A, A_pos, i, n, i, 0, trace)
     for i in range(n - 1, 0, -1):
         swap(A, A_pos, 0, i)
         record(trace, sequence(A_pos), heap(A_pos, i), A_pos[0], A_pos[i], 0, A_pos[i - 1], 1)
-        max_heapify(A, A_pos, 0, i, i, 2, trace)
+        _max_heapify(A, A_pos, 0, i, i, 2, trace)
     return (sequence(A_pos),)
 
 
@@ -107,7 +107,9 @@ def heap(A_pos: NumpyArray, heap_size: int) -> NumpyArray:
 
 
 @njit(cache=True)
-def max_heapify(A: NumpyArray, A_pos: NumpyArray, i: int, heap_size: int, start: int, phase: int, trace: Trace) -> None:
+def _max_heapify(
+    A: NumpyArray, A_pos: NumpyArray, i: int, heap_size: int, start: int, phase: int, trace: Trace
+) -> None:
     """Let the key at i sink until none of its children is larger."""
     while True:
         left, right = 2 * i + 1, 2 * i + 2
@@ -162,15 +164,10 @@ def partition(A: NumpyArray, A_pos: NumpyArray, p: int, r: int, trace: Trace) ->
 
 
 SORTING = table(
-    *(
-        KnownAlgorithm(
-            run.__name__, draw_keys, key_inputs, run, take_keys, InText(training, validation), moves_nodes=True
-        )
-        for run, training, validation in (
-            (insertion_sort, 31, 25),
-            (bubble_sort, 10, 11),
-            (heapsort, 10, 11),
-            (quicksort, 10, 12),
-        )
-    )
+    KnownAlgorithm(
+        "insertion_sort", draw_keys, key_inputs, insertion_sort, take_keys, InText(31, 25), moves_nodes=True
+    ),
+    KnownAlgorithm("bubble_sort", draw_keys, key_inputs, bubble_sort, take_keys, InText(10, 11), moves_nodes=True),
+    KnownAlgorithm("heapsort", draw_keys, key_inputs, heapsort, take_keys, InText(10, 11), moves_nodes=True),
+    KnownAlgorithm("quicksort", draw_keys, key_inputs, quicksort, take_keys, InText(10, 12), moves_nodes=True),
 )

@@ -31,10 +31,10 @@ def mst_kruskal(A: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
         mask_u[u] = mask_v[v] = 1
         record(trace, in_mst, pi, u, v, root_u, root_v, mask_u, mask_v, 1)
         while pi[root_u] != root_u:
-            root_u = climb(pi, root_u, mask_u)
+            root_u = _climb(pi, root_u, mask_u)
             record(trace, in_mst, pi, u, v, root_u, root_v, mask_u, mask_v, 1)
         while pi[root_v] != root_v:
-            root_v = climb(pi, root_v, mask_v)
+            root_v = _climb(pi, root_v, mask_v)
             record(trace, in_mst, pi, u, v, root_u, root_v, mask_u, mask_v, 2)
         if root_u != root_v:
             in_mst[u, v] = in_mst[v, u] = 1
@@ -44,7 +44,7 @@ def mst_kruskal(A: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
 
 
 @njit(cache=True)
-def climb(pi: NumpyArray, root: int, mask: NumpyArray) -> int:
+def _climb(pi: NumpyArray, root: int, mask: NumpyArray) -> int:
     """Go up to the parent and let all nodes met before, those in the mask, point at it."""
     root = pi[root]
     for i in range(len(pi)):

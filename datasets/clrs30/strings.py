@@ -93,14 +93,14 @@ def naive_string_matcher(T: NumpyArray, P: NumpyArray, trace: Trace) -> tuple[in
 def kmp_matcher(T: NumpyArray, P: NumpyArray, trace: Trace) -> tuple[int]:
     """Read the haystack once; where a letter does not match, go on with a shorter prefix of the needle that does."""
     n, m = len(T), len(P)
-    pi, k = compute_prefix_function(P, n, trace)
+    pi, k = _compute_prefix_function(P, n, trace)
     q = -1
     for i in range(n):
         s = max(i - m + 1, 0)
-        record_prefixes(trace, n, pi, k, max(q, 0), q < 0, s, i, 1)
+        _record_prefixes(trace, n, pi, k, max(q, 0), q < 0, s, i, 1)
         while q >= 0 and P[q + 1] != T[i]:
             q = pi[q]
-            record_prefixes(trace, n, pi, k, max(q, 0), q < 0, s, i, 1)
+            _record_prefixes(trace, n, pi, k, max(q, 0), q < 0, s, i, 1)
         if P[q + 1] == T[i]:
             q += 1
         if q == m - 1:
@@ -109,7 +109,7 @@ def kmp_matcher(T: NumpyArray, P: NumpyArray, trace: Trace) -> tuple[int]:
 
 
 @njit(cache=True)
-def compute_prefix_function(P: NumpyArray, n: int, trace: Trace) -> tuple[NumpyArray, int]:
+def _compute_prefix_function(P: NumpyArray, n: int, trace: Trace) -> tuple[NumpyArray, int]:
     """Where the longest shorter prefix of P ends that is also a suffix of P[:q + 1], for each q and for the last.
 
     It is -1 where that prefix is empty.
@@ -117,20 +117,20 @@ def compute_prefix_function(P: NumpyArray, n: int, trace: Trace) -> tuple[NumpyA
     m = len(P)
     pi = np.arange(m)
     pi[0] = k = -1
-    record_prefixes(trace, n, pi, k, min(1, m - 1), True, 0, 0, 0)
+    _record_prefixes(trace, n, pi, k, min(1, m - 1), True, 0, 0, 0)
     for q in range(1, m):
         while k >= 0 and P[k + 1] != P[q]:
             k = pi[k]
-            record_prefixes(trace, n, pi, k, q, True, 0, 0, 0)
+            _record_prefixes(trace, n, pi, k, q, True, 0, 0, 0)
         if P[k + 1] == P[q]:
             k += 1
         pi[q] = k
-        record_prefixes(trace, n, pi, k, q, True, 0, 0, 0)
+        _record_prefixes(trace, n, pi, k, q, True, 0, 0, 0)
     return pi, k
 
 
 @njit(cache=True)
-def record_prefixes(
+def _record_prefixes(
     trace: Trace, n: int, pi: NumpyArray, k: int, q: int, q_reset: bool, s: int, i: int, phase: int
 ) -> None:
     """Write down where prefixes end: at the needle's first letter, and as a reset, if they are empty."""
@@ -143,18 +143,26 @@ def record_prefixes(
 
 
 STRINGS = table(
-    *(
-        KnownAlgorithm(
-            run.__name__,
-            draw_strings,
-            string_inputs,
-            run,
-            take_haystack_and_needle,
-            InText(31, 64, traced=("s",)),
-            min_num_nodes=3,
-            samples_multiplier=64,
-            is_string_matcher=True,
-        )
-        for run in (naive_string_matcher, kmp_matcher)
-    )
+    KnownAlgorithm(
+        "naive_string_matcher",
+        draw_strings,
+        string_inputs,
+        naive_string_matcher,
+        take_haystack_and_needle,
+        InText(31, 64, traced=("s",)),
+        min_num_nodes=3,
+        samples_multiplier=64,
+        is_string_matcher=True,
+    ),
+    KnownAlgorithm(
+        "kmp_matcher",
+        draw_strings,
+        string_inputs,
+        kmp_matcher,
+        take_haystack_and_needle,
+        InText(31, 64, traced=("s",)),
+        min_num_nodes=3,
+        samples_multiplier=64,
+        is_string_matcher=True,
+    ),
 )

@@ -17,7 +17,7 @@ from nar.datasets.engine.arguments import check_known, check_seed, check_whole, 
 
 Instance = tuple[NumpyArray, int]
 BELLMAN_FORD = "bellman_ford"
-LARGEST_SCALE = 4.0
+_LARGEST_SCALE = 4.0
 
 
 def scaled(A: NumpyArray, s: int, scale: float) -> Instance:
@@ -46,7 +46,7 @@ def potentials(A: NumpyArray, reach: NumpyArray, part: float) -> NumpyArray:
 
 
 def _by_scale(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[Instance, float]:
-    scale = LARGEST_SCALE ** rng.uniform(-1, 1)
+    scale = _LARGEST_SCALE ** rng.uniform(-1, 1)
     return scaled(A, s, scale), scale
 
 
@@ -61,8 +61,8 @@ def _by_potentials(rng: np.random.RandomState, A: NumpyArray, s: int) -> tuple[I
     return reweighted(A, s, potentials(A, rng.uniform(size=len(A)), part)), part
 
 
-Vary = Callable[[np.random.RandomState, NumpyArray, int], tuple[Instance, float]]
-SYMMETRIES: Mapping[str, Vary] = {"scaling": _by_scale, "permutation": _by_renaming, "reweighting": _by_potentials}
+_Vary = Callable[[np.random.RandomState, NumpyArray, int], tuple[Instance, float]]
+SYMMETRIES: Mapping[str, _Vary] = {"scaling": _by_scale, "permutation": _by_renaming, "reweighting": _by_potentials}
 
 
 def study(

@@ -12,10 +12,10 @@ import numpy as np
 
 from nar.errors import UserError
 
-SMALLEST_WEIGHT_PRODUCT = -1e-3
+_SMALLEST_WEIGHT_PRODUCT = -1e-3
 """The smallest product of two weights of which :func:`nar.datasets.clrs30.graphs.weighted_both_ways` makes a number."""
 
-LARGEST_SEED = 2**32 - 1
+_LARGEST_SEED = 2**32 - 1
 LONGEST_NAME_SHOWN = 100
 """Letters of a name that is shown whole in a message."""
 
@@ -75,7 +75,7 @@ def check_range(low: float, high: float, *, makes_segments: bool, makes_means: b
         raise UserError(f"expected low and high from {-_LARGEST_BOUND:g} to {_LARGEST_BOUND:g}, given {low} and {high}")
     if makes_segments and low == high:
         raise UserError(f"expected low and high to differ, both are {low}")
-    if makes_means and low * high < SMALLEST_WEIGHT_PRODUCT:
+    if makes_means and low * high < _SMALLEST_WEIGHT_PRODUCT:
         raise UserError(f"expected low and high not on both sides of 0 (no weight is negative), given {low} and {high}")
 
 
@@ -91,25 +91,25 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, float | np.floating) and math.isfinite(value)
 
 
-def is_probability(value: Any) -> bool:
+def _is_probability(value: Any) -> bool:
     """Whether it is a number from 0 to 1."""
     return is_finite(value) and 0 <= value <= 1
 
 
-def are_densities(value: Any) -> bool:
+def _are_densities(value: Any) -> bool:
     """Whether it is a list, a tuple or an array of one or more probabilities."""
     return (
         isinstance(value, Sequence | np.ndarray)
         and np.ndim(value) == 1
         and len(value) > 0
-        and all(map(is_probability, value))
+        and all(map(_is_probability, value))
     )
 
 
 _KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number", is_whole),
     float: ("a finite number", is_finite),
-    Sequence[float]: ("one or more densities from 0 to 1, such as (0.5,)", are_densities),
+    Sequence[float]: ("one or more densities from 0 to 1, such as (0.5,)", _are_densities),
 }
 """The annotations in the signatures of samplers: what is expected, and whether a value is that."""
 
@@ -117,8 +117,8 @@ _KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
 def check_seed(seed: Any) -> None:
     """Raise a :class:`UserError` if no random state can be made of it."""
     words = seed if isinstance(seed, Sequence) and not isinstance(seed, bytes | bytearray) else [seed]
-    if len(words) == 0 or not all(is_whole(word) and 0 <= word <= LARGEST_SEED for word in words):
-        raise UserError(f"expected a seed from 0 to {LARGEST_SEED}, or several, given {shown(seed)}")
+    if len(words) == 0 or not all(is_whole(word) and 0 <= word <= _LARGEST_SEED for word in words):
+        raise UserError(f"expected a seed from 0 to {_LARGEST_SEED}, or several, given {shown(seed)}")
 
 
 def random_state(seed: int | Sequence[int]) -> np.random.RandomState:
@@ -146,7 +146,7 @@ def check_between(name: str, value: float, least: float, most: float) -> None:
 
 def check_probability(name: str, value: Any) -> None:
     """Raise a :class:`UserError` if it is none."""
-    if not is_probability(value):
+    if not _is_probability(value):
         raise UserError(f"expected {name} in [0, 1], given {shown(value)}")
 
 

@@ -14,7 +14,7 @@ from nar.datasets.engine.trace import DTYPES, HintError, Trace
 from nar.errors import UserError
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
 
-POSITIONS = "pos"
+_POSITIONS = "pos"
 _MAX_CLASSES = int(np.iinfo(DTYPES[Type.CATEGORICAL]).max)
 CHECKED_DTYPE = np.dtype(np.float64)
 """What hints are checked in: compiled code does not check what it writes, but what floats hold is all of it."""
@@ -62,16 +62,16 @@ def _check_probe(name: str, probe: Any) -> None:
         raise UserError(f"expected the {type_} {name} to be an output of nodes, given {stage} of {location}")
     if type_ is Type.MASK_ONE and location is not Location.NODE:
         raise UserError(f"expected the {type_} {name} to be of nodes, given {location}; the graph has pointers")
-    if name == POSITIONS and (stage, location, type_) != (Stage.INPUT, Location.NODE, Type.SCALAR):
+    if name == _POSITIONS and (stage, location, type_) != (Stage.INPUT, Location.NODE, Type.SCALAR):
         raise UserError(f"expected {name}, the positions, to be an input node scalar, given {stage} {location} {type_}")
     if name in _NAMES_OF_SCORES and stage is Stage.OUTPUT:
         raise UserError(f"expected another name for the output {name}: it is that of all outputs together")
 
 
-class CheckedBuffer(np.ndarray[Any, np.dtype[Any]]):
+class _CheckedBuffer(np.ndarray[Any, np.dtype[Any]]):
     """A buffer of a trace that takes from plain Python only what its probe allows.
 
-    Compiled code sees an ordinary array: what it wrote is checked afterwards (:func:`check_data`).
+    Compiled code sees an ordinary array: what it wrote is checked afterwards (:func:`_check_data`).
     """
 
     name: str
@@ -79,14 +79,14 @@ class CheckedBuffer(np.ndarray[Any, np.dtype[Any]]):
     num_nodes: int
 
     @classmethod
-    def of(cls, buffer: NumpyArray, name: str, probe: Probe, num_nodes: int) -> "CheckedBuffer":
+    def of(cls, buffer: NumpyArray, name: str, probe: Probe, num_nodes: int) -> "_CheckedBuffer":
         """The buffer itself, which checks from now on."""
         checked = buffer.view(cls)
         checked.name, checked.probe, checked.num_nodes = name, probe, num_nodes
         return checked
 
     def __setitem__(self, time: Any, value: Any) -> None:
-        self.view(np.ndarray)[time] = compact_value(self.name, self.probe, value, self.num_nodes)
+        self.view(np.ndarray)[time] = _compact_value(self.name, self.probe, value, self.num_nodes)
 
 
 def shape_of(probe: Probe, num_nodes: int) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ def run_checked(
     """
     written = [np.zeros(buffer.shape, CHECKED_DTYPE) for buffer in buffers]
     checked = [
-        CheckedBuffer.of(buffer, name, probe, num_nodes)
+        _CheckedBuffer.of(buffer, name, probe, num_nodes)
         for buffer, (name, probe) in zip(written, spec.items(), strict=True)
     ]
     trace = Trace(np.zeros(1, np.int64), tuple(checked), most)
@@ -138,7 +138,7 @@ def run_checked(
     if spec and length == 0:
         raise UserError(f"expected the hints {_list(spec)} to be recorded at least once, given none")
     for (name, probe), source, target in zip(spec.items(), written, buffers, strict=True):
-        check_data(name, probe, source[:length], num_nodes)
+        _check_data(name, probe, source[:length], num_nodes)
         target[:] = source
     return result, max(length, 1)
 
@@ -169,9 +169,9 @@ def check_rows(
             if first.size == 0 or first.ndim == 0:
                 raise UserError(f"expected a value for every {spec[name].location} in {name}, given {first.tolist()}")
             num_nodes = len(first)
-        compact = {name: compact_value(name, spec[name], value, num_nodes) for name, value in values.items()}
-        if stage is Stage.INPUT and POSITIONS in compact:
-            _check_positions(compact[POSITIONS])
+        compact = {name: _compact_value(name, spec[name], value, num_nodes) for name, value in values.items()}
+        if stage is Stage.INPUT and _POSITIONS in compact:
+            _check_positions(compact[_POSITIONS])
         checked.append(tuple(compact.values()))
     return checked
 
@@ -210,10 +210,10 @@ def _check_positions(pos: NumpyArray) -> None:
     """Raise a :class:`UserError` unless positions ascend from 0, once or in each of several sequences, to 1 at most."""
     after_descents = pos[1:][np.diff(pos) < 0]
     if pos[0] != 0 or after_descents.any() or pos.max() > 1:
-        raise UserError(f"expected the positions {POSITIONS} to ascend from 0 to 1, given {pos.tolist()}")
+        raise UserError(f"expected the positions {_POSITIONS} to ascend from 0 to 1, given {pos.tolist()}")
 
 
-def compact_value(name: str, probe: Probe, value: Any, num_nodes: int) -> NumpyArray:
+def _compact_value(name: str, probe: Probe, value: Any, num_nodes: int) -> NumpyArray:
     """A value in the form of the data (see :class:`nar.specs.Type`); a choice may be given as a row with a single 1.
 
     Raises:
@@ -230,7 +230,7 @@ def compact_value(name: str, probe: Probe, value: Any, num_nodes: int) -> NumpyA
         array = array.argmax(axis=-1)
     if array.shape != shape:
         raise _wrong_shape(name, probe, num_nodes, array.shape)
-    check_data(name, probe, array, num_nodes)
+    _check_data(name, probe, array, num_nodes)
     if probe.type is Type.SHOULD_BE_PERMUTATION and not _is_chain(array.tolist()):
         raise UserError(f"expected a chain whose first node points at itself in {name}, given {array.tolist()}")
     return array.astype(DTYPES[probe.type])
@@ -252,7 +252,7 @@ def _wrong_shape(name: str, probe: Probe, num_nodes: int, given: Any) -> UserErr
     return UserError(f"expected {name} ({probe.location} {probe.type}) in shape {shape}, given {given}")
 
 
-def check_data(name: str, probe: Probe, data: NumpyArray, num_nodes: int) -> None:
+def _check_data(name: str, probe: Probe, data: NumpyArray, num_nodes: int) -> None:
     """Raise a :class:`UserError` that names the probe and the first value that breaks its type."""
     num_choices = _num_choices(probe, num_nodes)
     if probe.type is Type.SCALAR:

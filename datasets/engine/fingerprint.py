@@ -14,7 +14,7 @@ import numpy as np
 
 from nar.sources import Module, find_module, sources_of
 
-KNOWN = {"nar", *sys.stdlib_module_names}
+_KNOWN = {"nar", *sys.stdlib_module_names}
 
 
 def code_of(cls: type) -> str | None:
@@ -52,7 +52,7 @@ def digest(code: str | None, state: Any) -> str | None:
 
 def _own_classes(cls: type) -> list[type]:
     """A class and those that it inherits from, but for this library's and Python's."""
-    return [base for base in cls.__mro__ if not (base.__module__.split(".")[0] in KNOWN and _is_defined(base))]
+    return [base for base in cls.__mro__ if not (base.__module__.split(".")[0] in _KNOWN and _is_defined(base))]
 
 
 def _is_defined(cls: type) -> bool:

@@ -156,7 +156,7 @@ def fast_mis(graph: Graph, randomness: NumpyArray, trace: Trace) -> tuple[NumpyA
 
 
 @njit(cache=True)
-def has_open_child(graph: Graph, node: int, tree: NumpyArray) -> bool:
+def _has_open_child(graph: Graph, node: int, tree: NumpyArray) -> bool:
     """Whether there is an edge to a node that the flood reached from this one and that has not sent its echo yet.
 
     Two nodes that flooded each other are not each other's children.
@@ -168,7 +168,7 @@ def has_open_child(graph: Graph, node: int, tree: NumpyArray) -> bool:
 
 
 @njit(cache=True)
-def send_echo(
+def _send_echo(
     graph: Graph,
     node: int,
     echo: int,
@@ -217,21 +217,21 @@ def eccentricity(graph: Graph, s: int, trace: Trace) -> tuple[int]:
                         next_tree[e], leaf[node] = 1, 0
                 if leaf[node]:
                     next_echostate[node], next_msgphase[node] = floodstate[node], 1
-                    send_echo(graph, node, floodstate[node], visited, next_msgphase, next_echostate, next_tree)
-            elif leaf[node] == 0 and not has_open_child(graph, node, tree):
+                    _send_echo(graph, node, floodstate[node], visited, next_msgphase, next_echostate, next_tree)
+            elif leaf[node] == 0 and not _has_open_child(graph, node, tree):
                 if node == s:
                     done = True
                     break
                 leaf[node] = 1
-                send_echo(graph, node, echostate[node], visited, next_msgphase, next_echostate, next_tree)
+                _send_echo(graph, node, echostate[node], visited, next_msgphase, next_echostate, next_tree)
         visited, msgphase, tree, echostate = next_visited, next_msgphase, next_tree, next_echostate
         for node in range(n):
             if messages[node] > 0:
                 if not visited[node]:
                     floodstate[node] = messages[node]
-                elif not has_open_child(graph, node, tree):
+                elif not _has_open_child(graph, node, tree):
                     leaf[node], echostate[node], msgphase[node] = 1, floodstate[node], 1
-                    send_echo(graph, node, floodstate[node], visited, msgphase, echostate, tree)
+                    _send_echo(graph, node, floodstate[node], visited, msgphase, echostate, tree)
         record(trace, visited, msgphase, floodstate, echostate, tree, leaf, echostate[s])
     return (echostate[s],)
 

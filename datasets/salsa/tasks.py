@@ -34,9 +34,9 @@ except ModuleNotFoundError as error:
     raise ImportError('nar.datasets.salsa.tasks needs PyTorch Geometric: pip install "torch-geometric>=2.8"') from error
 
 MAX_NODES = 2**15  # the random graphs on more of them are drawn for minutes
-MAX_SAMPLES = 2**32  # their numbers are words of the seeds that they are drawn from
+_MAX_SAMPLES = 2**32  # their numbers are words of the seeds that they are drawn from
 MAX_DRAWS = 1000  # SALSA-CLRS's sparsest training graphs are connected once in 18
-DTYPES_OF_INDICES = {Type.MASK_ONE: np.int32, Type.POINTER: np.int32}  # of nodes and of edges in a whole batch
+_DTYPES_OF_INDICES = {Type.MASK_ONE: np.int32, Type.POINTER: np.int32}  # of nodes and of edges in a whole batch
 
 
 class SparseData(Data):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class SparseData(Data):  # type: ignore[misc]
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         probe = SPARSE_TASKS[self.task].spec.get(key)
-        if probe is None or probe.type not in DTYPES_OF_INDICES:
+        if probe is None or probe.type not in _DTYPES_OF_INDICES:
             return super().__inc__(key, value, *args, **kwargs)
         return self.num_nodes if probe.type is Type.MASK_ONE else self.num_edges
 
@@ -112,8 +112,8 @@ class SparseTask(Dataset[SparseData]):
         check_seed(seed)
         self.words = [int(word) for word in (seed if isinstance(seed, Sequence) else [seed])]
         check_hints(hints)
-        if num_samples > MAX_SAMPLES:
-            raise UserError(f"expected num_samples of at most {MAX_SAMPLES}, given {shown(num_samples)}")
+        if num_samples > _MAX_SAMPLES:
+            raise UserError(f"expected num_samples of at most {_MAX_SAMPLES}, given {shown(num_samples)}")
         for size in self.sizes:
             self.draw_graph(np.random.RandomState(0), size)
 
@@ -128,7 +128,7 @@ class SparseTask(Dataset[SparseData]):
     def __getitem__(self, index: int) -> SparseData:
         rng = np.random.RandomState([*self.words, range(self.num_samples)[index]])
         graph = self.draw_graph(rng, self.sizes[rng.randint(len(self.sizes))])
-        return run_task(self.task, graph, SPARSE_TASKS[self.task].draw(rng, graph), self.hints)
+        return _run_task(self.task, graph, SPARSE_TASKS[self.task].draw(rng, graph), self.hints)
 
     def __getitems__(self, indices: Sequence[int]) -> list[SparseData]:
         """What a ``DataLoader`` asks for: the samples of a batch, padded to the same length."""
@@ -173,10 +173,10 @@ def trajectory(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints = 
     check_known("task", task, SPARSE_TASKS)
     check_hints(hints)
     check_graph(graph)
-    return run_task(task, graph, checked_inputs(task, graph, inputs), hints)
+    return _run_task(task, graph, checked_inputs(task, graph, inputs), hints)
 
 
-def run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) -> SparseData:
+def _run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) -> SparseData:
     """Run a task on what it has drawn."""
     reached = num_reached(graph, 0)
     if not 2 <= reached == graph.num_nodes:
@@ -216,7 +216,7 @@ def padded(data: Iterable[SparseData]) -> list[SparseData]:
 
 def _dtype(probe: Probe) -> Any:
     """The dtype of a probe's compact values."""
-    return np.dtype({**DTYPES, **DTYPES_OF_INDICES}[probe.type])
+    return np.dtype({**DTYPES, **_DTYPES_OF_INDICES}[probe.type])
 
 
 def _buffers(spec: Spec, graph: Graph, num_times: int) -> tuple[NumpyArray, ...]:

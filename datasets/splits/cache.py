@@ -23,7 +23,7 @@ from nar.files import check_file, whole
 FORMAT = 2
 """The version of the files' format; in the first, choices were one-hot rows."""
 FILE_NAME = re.compile(r".+-\d+-(?P<digest>[0-9a-f]{16})\.safetensors")
-READ_ERRORS = (SafetensorError, OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_READ_ERRORS = (SafetensorError, OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a file that is damaged, or another's, may raise where it is read."""
 _log = logging.getLogger(__name__)
 _warned_of: set[Path] = set()
@@ -163,7 +163,7 @@ def read(path: Path) -> Feedback[NumpyArray] | None:
             stage, probe = stage_and_probe.split("/")
             stages[stage][probe] = arrays[stage_and_probe]
         return Feedback(Features(stages["inputs"], stages["hints"], arrays["lengths"]), stages["outputs"])
-    except READ_ERRORS:
+    except _READ_ERRORS:
         return None
 
 
@@ -173,7 +173,7 @@ def read_key(path: Path) -> dict[str, Any] | None:
         check_file(path)
         with safe_open(path, framework="numpy") as file:
             return _key(path, file.metadata() or {})
-    except READ_ERRORS:
+    except _READ_ERRORS:
         return None
 
 

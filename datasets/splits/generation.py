@@ -13,7 +13,7 @@ from nar.datasets.splits.compilation import compile_ahead, progress_bar
 from nar.datasets.splits.splits import Source, Split, end_with_parent
 from nar.errors import UserError
 
-SECONDS_BETWEEN_LINES = 10
+_SECONDS_BETWEEN_LINES = 10
 """In a log, where no bar can be shown."""
 
 
@@ -43,7 +43,7 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
             text = f"generated {kind} split of {split.name}, n = {split.num_nodes}"
             progress.update(task, description=text)
             progress.advance(task)
-            if progress.disable and (progress.finished or time.monotonic() - last > SECONDS_BETWEEN_LINES):
+            if progress.disable and (progress.finished or time.monotonic() - last > _SECONDS_BETWEEN_LINES):
                 last = time.monotonic()
                 print(f"{text}: {progress.tasks[task].completed:g} of {len(missing)}", flush=True)
 

@@ -31,7 +31,7 @@ from nar.datasets.splits.chunks import chunks
 Source = Literal["nar", "dm-clrs"]
 
 VERSION = 1  # of what the engine and the recipe make of a seed: a cache holds what an older one made
-VALIDATION_SEED = 2
+_VALIDATION_SEED = 2
 TEST_SEED = 3
 PREFETCHED_BATCHES = 8  # by each worker
 LARGEST_SENT_AS_ARRAY = 2**20  # a tensor of fewer bytes is sent from a worker as an array
@@ -128,10 +128,13 @@ class Split:
 
     def _sampling(self) -> dict[str, Any]:
         """The arguments of :func:`sample` besides the algorithm and the size."""
+        num_samples = NUM_SAMPLES
+        if isinstance(self.algorithm, KnownAlgorithm):
+            num_samples *= self.algorithm.samples_multiplier
         if self.is_test:
             return {"num_samples": self.num_samples, "seed": TEST_SEED}
         args = train_sampler_args(self.algorithm, self.num_nodes)
-        return {"num_samples": self.num_samples, "seed": VALIDATION_SEED, **args}
+        return {"num_samples": self.num_samples, "seed": _VALIDATION_SEED, **args}
 
     def _generate(self) -> Feedback[NumpyArray]:
         args = {"num_nodes": self.num_nodes, **self._sampling()}
@@ -140,7 +143,7 @@ class Split:
         feedback = draw(self.algorithm, self.source, hints="first" if self.is_test else "all", **args)
         if self.is_test:
             return feedback._replace(features=feedback.features.first_hints())
-        return randomise_positions(feedback, np.random.RandomState(VALIDATION_SEED))
+        return randomise_positions(feedback, np.random.RandomState(_VALIDATION_SEED))
 
 
 class SplitBatches(Dataset[Batch]):

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule
 
 from nar.configuration import KeepsArguments
 
-AnyBatch = TypeVar("AnyBatch")
+_AnyBatch = TypeVar("_AnyBatch")
 
 
 class StreamingData(KeepsArguments, LightningDataModule):
@@ -24,7 +24,7 @@ class StreamingData(KeepsArguments, LightningDataModule):
         """The number of this process among those that train, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def on_after_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
+    def on_after_batch_transfer(self, batch: _AnyBatch, dataloader_idx: int) -> _AnyBatch:
         """Count training batches as they are used, so that a resumed run goes on with the next one.
 
         They are not counted where they are drawn: workers and loaders draw ahead of what is used.

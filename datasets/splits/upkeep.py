@@ -15,8 +15,8 @@ from rich.table import Table
 from nar.datasets.splits.cache import FILE_NAME, FORMAT, Cache, CacheError, read, read_key
 from nar.datasets.splits.splits import VERSION
 
-MEGABYTE = 1e6
-TEMPORARY = re.compile(r"\w{8}\.tmp")
+_MEGABYTE = 1e6
+_TEMPORARY = re.compile(r"\w{8}\.tmp")
 """What :func:`nar.files.whole` puts after a file's name."""
 
 
@@ -39,7 +39,7 @@ def print_files(cache: Cache) -> None:
             algorithm, num_nodes, _ = path.stem.rsplit("-", 2)
             key = read_key(path) or {}
             created = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-            size = f"{path.stat().st_size / MEGABYTE:.2f}"
+            size = f"{path.stat().st_size / _MEGABYTE:.2f}"
             table.add_row(algorithm, num_nodes, _kind(key), str(key.get("num_samples", "?")), size, created)
         summary = f"{cache.folder}: {_count(paths, 'file')}, {_megabytes(paths)}"
     console = Console()
@@ -101,7 +101,7 @@ def leftovers(cache: Cache) -> list[Path]:
     left: list[Path] = []
     for path in sorted(_entries(cache)):
         name, extension, rest = path.name.partition(".safetensors")
-        is_ours = FILE_NAME.fullmatch(name + extension) and (rest == ".lock" or TEMPORARY.fullmatch(rest))
+        is_ours = FILE_NAME.fullmatch(name + extension) and (rest == ".lock" or _TEMPORARY.fullmatch(rest))
         if is_ours and not _is_held(cache.folder / f"{name}{extension}.lock") and path.exists():
             left.append(path)
     return left
@@ -151,4 +151,4 @@ def _count(paths: list[Path], noun: str) -> str:
 
 
 def _megabytes(paths: list[Path]) -> str:
-    return f"{sum(path.stat().st_size for path in paths) / MEGABYTE:.2f} MB"
+    return f"{sum(path.stat().st_size for path in paths) / _MEGABYTE:.2f} MB"

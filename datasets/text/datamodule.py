@@ -38,7 +38,7 @@ from nar.errors import UserError
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would not survive the fork of workers
 
 VALIDATION, TEST = 1, 2  # what their texts are drawn from
-GROUP_SIZE = 8  # a reasoner takes about as long for eight small graphs as for one
+_GROUP_SIZE = 8  # a reasoner takes about as long for eight small graphs as for one
 
 
 class CLRSText(StreamingData):
@@ -116,14 +116,14 @@ class CLRSText(StreamingData):
 
     def _stream(self, rank: int = 0) -> TextStream:
         return TextStream(
-            self.sizes, self.batch_size, seed=self.seed, hints=self.hints, group_size=GROUP_SIZE, rank=rank
+            self.sizes, self.batch_size, seed=self.seed, hints=self.hints, group_size=_GROUP_SIZE, rank=rank
         )
 
     def train_dataloader(self) -> Iterable[TextBatch]:
         """Batches from where the run is, without end."""
         compile_ahead((algorithm, min(sizes)) for algorithm, sizes in self.sizes.items())
         stream = self._stream(self.ranks()[0])
-        return TextLoader(TrainBatches(stream, self.tokenizer, self.num_batches_seen), self.num_workers)
+        return _TextLoader(_TrainBatches(stream, self.tokenizer, self.num_batches_seen), self.num_workers)
 
     def val_dataloader(self) -> Iterable[TextBatch]:
         """Texts at the sizes of training."""
@@ -159,7 +159,7 @@ class CLRSText(StreamingData):
         for drawn in texts:
             mine = drawn[rank::num_ranks]
             batches += [mine[i : i + self.eval_batch_size] for i in range(0, len(mine), self.eval_batch_size)]
-        return TextLoader(EvalBatches(batches, self.tokenizer))
+        return _TextLoader(_EvalBatches(batches, self.tokenizer))
 
 
 def _by_former_name(former: str, name: str, value: list[int]) -> list[int]:
@@ -167,7 +167,7 @@ def _by_former_name(former: str, name: str, value: list[int]) -> list[int]:
     return value
 
 
-class TrainBatches(IterableDataset[TextBatch]):
+class _TrainBatches(IterableDataset[TextBatch]):
     """The batches of a stream of texts as tokens, from number `start` on."""
 
     def __init__(self, stream: TextStream, tokenizer: PreTrainedTokenizerBase, start: int) -> None:
@@ -181,7 +181,7 @@ class TrainBatches(IterableDataset[TextBatch]):
             yield text_batch(self.tokenizer, self.stream[index], seed=int(words[0]) << 32 | int(words[1]))
 
 
-class EvalBatches(Dataset[TextBatch]):
+class _EvalBatches(Dataset[TextBatch]):
     """Texts as tokens and as they are."""
 
     def __init__(self, batches: Sequence[Sequence[TextSample]], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -215,7 +215,7 @@ def text_batch(tokenizer: PreTrainedTokenizerBase, samples: Sequence[TextSample]
     return TextBatch(seed, keys, input_ids, attention_mask, labels, grouped(samples))
 
 
-class TextLoader(DataLoader[TextBatch]):
+class _TextLoader(DataLoader[TextBatch]):
     """Batches in their order, made ahead by workers if there are any, which send them as bytes.
 
     See :class:`nar.datasets.splits.splits.TrainLoader`.

@@ -19,12 +19,12 @@ from nar.datasets.engine.arguments import shown
 from nar.errors import UserError
 from nar.specs import MASKED, Stage, Type, at_stage
 
-INITIAL, TRACE, END_OF_TRACE = ", initial_trace: ", "trace | ", " | "
+_INITIAL, TRACE, _END_OF_TRACE = ", initial_trace: ", "trace | ", " | "
 _MAX_DIGITS = 18  # of an integer, with its sign, that any array can hold; there is none with more in a text
-NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
-ROW = rf"\[{NUMBER}(?: {NUMBER})*\]"
-VALUE = rf"(?:\[{ROW}(?:, {ROW})*\]|{ROW}|{NUMBER})"
-VALUES = rf"{VALUE}(?:, {VALUE})*"
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+_ROW = rf"\[{_NUMBER}(?: {_NUMBER})*\]"
+_VALUE = rf"(?:\[{_ROW}(?:, {_ROW})*\]|{_ROW}|{_NUMBER})"
+_VALUES = rf"{_VALUE}(?:, {_VALUE})*"
 
 
 class Text(NamedTuple):
@@ -48,14 +48,14 @@ class Text(NamedTuple):
     def prompt(self) -> str:
         """The algorithm, its inputs, the first state of the trace if there is one, and the names."""
         inputs = ", ".join(f"{name}: {_written(value)}" for name, value in self.inputs.items())
-        initial = f"{INITIAL}{self._state(self.trace[0])}" if self.trace else ""
+        initial = f"{_INITIAL}{self._state(self.trace[0])}" if self.trace else ""
         names = f"{TRACE if self.trace else ''}{self._joined(self.names)}"
         return f"{self.algorithm}:\n{inputs}{initial}\n{names}:\n"
 
     @property
     def answer(self) -> str:
         """The other states of the trace if there is one, the outputs, and an empty line."""
-        trace = f"{', '.join(map(self._state, self.trace[1:]))}{END_OF_TRACE}" if self.trace else ""
+        trace = f"{', '.join(map(self._state, self.trace[1:]))}{_END_OF_TRACE}" if self.trace else ""
         return f"{trace}{self._state(self.outputs)}\n\n"
 
     def _state(self, values: Iterable[NumpyArray]) -> str:
@@ -100,7 +100,7 @@ def texts(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> lis
     """
     known = known_algorithm(algorithm)
     (inputs, states, lengths), outputs = feedback
-    traced = traced_hints(known) if hints else ()
+    traced = _traced_hints(known) if hints else ()
     if traced and len(states.get(traced[0], ())) < max(lengths):
         raise UserError(f'expected all {max(lengths)} hints of {algorithm} for its trace: draw with hints="all"')
     names = asked_for(known, hints=hints)
@@ -124,15 +124,15 @@ def written_inputs(algorithm: KnownAlgorithm) -> list[str]:
     return [name for name in at_stage(algorithm.spec, Stage.INPUT) if name not in ("pos", "adj")]
 
 
-def traced_hints(algorithm: KnownAlgorithm) -> tuple[str, ...]:
+def _traced_hints(algorithm: KnownAlgorithm) -> tuple[str, ...]:
     """The hints of which a trace consists; segments_intersect has none."""
-    named_after_outputs = (f"{name}_h" for name in written_outputs(algorithm))
+    named_after_outputs = (f"{name}_h" for name in _written_outputs(algorithm))
     return algorithm.text.traced or tuple(name for name in named_after_outputs if name in algorithm.spec)
 
 
 def asked_for(algorithm: KnownAlgorithm, *, hints: bool) -> tuple[str, ...]:
     """The names in the third line of a text: those of the outputs, or of the hints that lead to them."""
-    return (hints and algorithm.text.traced) or tuple(written_outputs(algorithm))
+    return (hints and algorithm.text.traced) or tuple(_written_outputs(algorithm))
 
 
 def answer_of(
@@ -152,14 +152,14 @@ def answer_of(
     known = known_algorithm(algorithm)
     names = asked_for(known, hints=hints)
     is_scored = known.text.scored(inputs) if known.text.scored else True
-    ends = [np.where(is_scored, outputs[name], MASKED) for name in written_outputs(known)]
+    ends = [np.where(is_scored, outputs[name], MASKED) for name in _written_outputs(known)]
     if is_sort(known):
         ends = [in_order(inputs["key"], pred) for pred in ends]
     state = tuple(islice(cycle(ends), len(names)))  # both bounds of a binary search end where it does
-    return Text(algorithm, {}, names, [state] if hints and traced_hints(known) else [], state).answer
+    return Text(algorithm, {}, names, [state] if hints and _traced_hints(known) else [], state).answer
 
 
-def written_outputs(algorithm: KnownAlgorithm) -> list[str]:
+def _written_outputs(algorithm: KnownAlgorithm) -> list[str]:
     """The outputs that a text has."""
     return list(at_stage(algorithm.spec, Stage.OUTPUT))
 
@@ -213,23 +213,23 @@ def _checked_text(text: Any) -> str:
 
 def _parsed(algorithm: str, inputs: str, names: str, answer: str, *rest: str) -> Text:
     """The text of these lines if they are those of a text; else anything, or a TypeError or ValueError."""
-    given, _, initial = inputs.partition(INITIAL)
+    given, _, initial = inputs.partition(_INITIAL)
     asked = tuple(re.findall(r"\w+", names.removeprefix(TRACE)))
-    by_name = {name: np.array(_read(value)) for name, value in re.findall(rf"(\w+): ({VALUE})", given)}
-    trace, _, outputs = answer.rpartition(END_OF_TRACE)
-    values = [np.array(value) for value in read_all(f"{initial}, {trace}")]
+    by_name = {name: np.array(_read(value)) for name, value in re.findall(rf"(\w+): ({_VALUE})", given)}
+    trace, _, outputs = answer.rpartition(_END_OF_TRACE)
+    values = [np.array(value) for value in _read_all(f"{initial}, {trace}")]
     states = [tuple(values[start : start + len(asked)]) for start in range(0, len(values), len(asked))]
-    return Text(algorithm, by_name, asked, states, tuple(map(np.array, read_all(outputs))))
+    return Text(algorithm, by_name, asked, states, tuple(map(np.array, _read_all(outputs))))
 
 
-def read_all(text: str) -> list[Any]:
+def _read_all(text: str) -> list[Any]:
     """The values in a text, as numbers and (nested) lists of numbers."""
-    return [_read(value) for value in re.findall(VALUE, text)]
+    return [_read(value) for value in re.findall(_VALUE, text)]
 
 
 def _read(value: str) -> Any:
     if value.startswith("[["):
-        return [_read(row) for row in re.findall(ROW, value)]
+        return [_read(row) for row in re.findall(_ROW, value)]
     if value.startswith("["):
         return [_read(number) for number in value[1:-1].split(" ")]
     is_integer = value.lstrip("-").isdigit() and len(value) <= _MAX_DIGITS
@@ -267,7 +267,7 @@ def scores(answer: str, truth: str) -> Scores:
         (2024) for the last.
     """
     given, true = outputs_of(_checked_text(answer)), outputs_of(_checked_text(truth))
-    true_values, values = readable(true), readable(given)
+    true_values, values = _readable(true), _readable(given)
     if true_values is None:
         raise UserError(f"expected the answer of a text as truth, given {shown(truth)}")
     if values is None:
@@ -280,12 +280,12 @@ def scores(answer: str, truth: str) -> Scores:
 
 def outputs_of(answer: str) -> str:
     """The part of an answer that is scored."""
-    return answer.partition("\n\n")[0].rpartition(END_OF_TRACE)[2].strip()
+    return answer.partition("\n\n")[0].rpartition(_END_OF_TRACE)[2].strip()
 
 
-def readable(outputs: str) -> list[Any] | None:
+def _readable(outputs: str) -> list[Any] | None:
     """The values if nothing else is in the text, else None."""
-    return read_all(outputs) if re.fullmatch(rf"{VALUES}|\({VALUES}\)", outputs) else None
+    return _read_all(outputs) if re.fullmatch(rf"{_VALUES}|\({_VALUES}\)", outputs) else None
 
 
 def shape_of(value: Any) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     raise ImportError('nar.datasets.text.tokenizer needs transformers: pip install "transformers>=5.24,<6"') from error
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
-CHARACTERS = "0123456789.-+e[]() ,:|\n"
+_CHARACTERS = "0123456789.-+e[]() ,:|\n"
 """The characters of all that is no name: numbers, brackets and what separates them."""
 
 NAMES: tuple[str, ...] = tuple(
@@ -44,7 +44,7 @@ def text_tokenizer() -> PreTrainedTokenizerFast:
 
     It gives every text back letter by letter, and has a token for padding and one for the end.
     """
-    words = [*NAMES, *CHARACTERS]
+    words = [*NAMES, *_CHARACTERS]
     vocabulary = {word: index for index, word in enumerate([PAD, END, UNKNOWN, *words])}
     longest_first = sorted(words, key=len, reverse=True)
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
