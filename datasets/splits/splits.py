@@ -95,10 +95,9 @@ class Split:
 
     @property
     def num_samples(self) -> int:
-        """How many trajectories it has."""
-        is_known = isinstance(self.algorithm, KnownAlgorithm)
-        number = NUM_SAMPLES * (self.algorithm.samples_multiplier if is_known else 1)
-        return number if self.is_test else 2 * number
+        """The number of the split's trajectories."""
+        multiplier = self.algorithm.samples_multiplier if isinstance(self.algorithm, KnownAlgorithm) else 1
+        return multiplier * (NUM_SAMPLES if self.is_test else 2 * NUM_SAMPLES)
 
     def load(self, cache: Cache) -> Feedback[NumpyArray]:
         """The split's trajectories, from the cache if they are there; of a test split only the first hint is kept."""
@@ -128,9 +127,6 @@ class Split:
 
     def _sampling(self) -> dict[str, Any]:
         """The arguments of :func:`sample` besides the algorithm and the size."""
-        num_samples = NUM_SAMPLES
-        if isinstance(self.algorithm, KnownAlgorithm):
-            num_samples *= self.algorithm.samples_multiplier
         if self.is_test:
             return {"num_samples": self.num_samples, "seed": TEST_SEED}
         args = train_sampler_args(self.algorithm, self.num_nodes)

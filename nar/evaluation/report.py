@@ -82,7 +82,7 @@ def labels_of(subjects: Iterable[Subject]) -> dict[str, str]:
         groups.setdefault(group, []).append(subject)
     names = {group: " and ".join(dict.fromkeys(one.processor for one in own)) for group, own in groups.items()}
     shared = [name for name in names.values() if list(names.values()).count(name) > 1]
-    labels = {}
+    labels: dict[str, str] = {}
     for group, own in groups.items():
         label = f"{names[group]} ({group})" if group and names[group] in shared else names[group]
         labels |= {subject.checkpoint: label for subject in own}

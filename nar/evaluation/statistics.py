@@ -84,7 +84,7 @@ def estimates(spec: Spec, counts: Mapping[str, NumpyArray], weights: NumpyArray)
     """
     scores = {name: pooled_score(spec[name].type, value.sum(axis=0)) for name, value in counts.items()}
     resampled = {name: pooled_score(spec[name].type, weights @ value) for name, value in counts.items()}
-    scores["score"] = np.mean(list(scores.values()))
+    scores["score"] = np.asarray(np.mean(list(scores.values())))
     resampled["score"] = np.mean(list(resampled.values()), axis=0)
     return {name: _estimate(float(score), resampled[name]) for name, score in scores.items()}
 
