@@ -180,11 +180,10 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
         name = type(self).__name__
         if not isinstance(edge_index, Tensor):
             raise TypeError(f"{name}: expected edge_index as a tensor, given {type(edge_index).__name__}")
-        if isinstance(edge_index, EdgeIndex):
-            edge_index = edge_index.as_tensor()
-        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
-            raise ValueError(f"{name}: expected edge_index [2, E], given {list(edge_index.shape)}")
-        return edge_index
+        plain: Tensor = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
+        if plain.dim() != 2 or plain.shape[0] != 2:
+            raise ValueError(f"{name}: expected edge_index [2, E], given {list(plain.shape)}")
+        return plain
 
     def _pair(self, x: Any) -> tuple[Tensor | None, Tensor | None]:
         """x_src and x_dst, which are the same tensor unless the graph is bipartite."""
