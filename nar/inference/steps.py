@@ -192,11 +192,18 @@ def is_emptied(hints: Values, inputs: Values) -> bool:
 
 
 def is_matched_letter_by_letter(hints: Values, inputs: Values) -> bool:
-    """Whether the naive matcher has compared the needle's last letter with its equal, or failed at the last place."""
-    needle = np.flatnonzero(inputs["string"])
-    is_equal = inputs["key"][hints["i"]] == inputs["key"][hints["j"]]
-    last_place = needle[0] - len(needle)
-    return bool(hints["j"] == needle[-1] if is_equal else hints["s"] >= last_place)
+    """Whether the naive matcher has found the needle's last letter, or failed at the last place.
+
+    The letter i of the haystack, of the place s, tells which letter of the needle it is compared with; so does j, which
+    models predict less well.
+    """
+    n = int(np.flatnonzero(inputs["string"])[0])
+    m, letters = len(inputs["string"]) - n, inputs["key"]
+    offset = int(hints["i"]) - int(hints["s"])
+    if not 0 <= offset < m or hints["i"] >= n:
+        return False
+    is_equal = letters[hints["i"]] == letters[n + offset]
+    return bool(offset == m - 1 if is_equal else hints["s"] >= n - m)
 
 
 class IsPartitioned:
