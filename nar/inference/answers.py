@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 from torch import Tensor
 
-from nar.batch import NumpyArray
+from nar.batch import Feedback, NumpyArray
 from nar.datasets.engine.arguments import shown
 from nar.inference.instances import Instance
 from nar.inference.steps import StoppedBy
@@ -150,6 +150,11 @@ class Answer:
         sure = {name: np.ones(np.shape(x)) for name, x in self._truth.items()}
         prediction = self.prediction._replace(outputs=self._truth, confidence=sure, hints={})
         return type(self)(self._instance, self._spec, prediction, self._truth)
+
+    @cached_property
+    def trajectory(self) -> Feedback[NumpyArray]:
+        """The classical algorithm's run with all hints, as :func:`nar.viewer.show` takes it; nodes are numbers."""
+        return self._instance.trajectory("all")
 
     def check(self) -> Check:
         """How the answer compares with that of the classical algorithm."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from nar.batch import NumpyArray, size_of
+from nar.batch import Feedback, NumpyArray, size_of
 from nar.datasets.clrs30.given import LARGEST_EXACT, NUM_LETTERS
 from nar.datasets.clrs30.graphs import GRAPHS
 from nar.datasets.clrs30.known import KnownAlgorithm
+from nar.datasets.clrs30.samplers import run_on
 from nar.datasets.clrs30.strings import STRINGS
-from nar.datasets.engine.algorithm import Algorithm
+from nar.datasets.engine.algorithm import Algorithm, Hints
 from nar.datasets.engine.arguments import is_finite, shown
 from nar.errors import UserError
 from nar.inference.graphs import WEIGHT, checked_names, index_of, is_graph, numbers, read_graph
@@ -85,6 +86,17 @@ class Instance:
     scale: float = 1.0
     shift: float | tuple[float, float] = 0.0
     notes: tuple[str, ...] = ()
+
+    def trajectory(self, hints: Hints) -> Feedback[NumpyArray]:
+        """The classical algorithm's inputs, hints and outputs; a model sees the inputs and the first hints.
+
+        Raises:
+            UserError: If the algorithm would not be right on the instance.
+        """
+        try:
+            return run_on(self.algorithm, [self.given], num_nodes=self.num_nodes, hints=hints)
+        except UserError as error:
+            raise UserError(str(error).replace(", input 0: ", ": ", 1)) from error
 
 
 def read_instance(algorithm: Algorithm, data: Any, options: Options) -> Instance:

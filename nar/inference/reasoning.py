@@ -14,8 +14,8 @@ from torch import Tensor
 from nar.batch import Features, Feedback, NumpyArray, join, to_tensors
 from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
-from nar.datasets.clrs30.samplers import CLRS_30, run_on
-from nar.datasets.engine.algorithm import Algorithm, Hints
+from nar.datasets.clrs30.samplers import CLRS_30
+from nar.datasets.engine.algorithm import Algorithm
 from nar.datasets.engine.arguments import MAX_NODES, check_known
 from nar.datasets.engine.memory import num_free_bytes
 from nar.errors import UserError, one_line
@@ -171,7 +171,7 @@ def answers(reasoner: HasModel, instances: Sequence[Instance], steps: Any, limit
         raise UserError(f"expected one number of steps for each of {len(instances)} instances, given {len(steps)}")
     trajectories, plans = [], []
     for number, instance in enumerate(instances):
-        feedback = trajectory(instance)
+        feedback = instance.trajectory("first")
         inputs = {name: data[0] for name, data in apply_recipe(instance.algorithm, feedback).features.inputs.items()}
         length = int(feedback.features.lengths[0])
         trajectories.append(feedback)
@@ -187,14 +187,6 @@ def answers(reasoner: HasModel, instances: Sequence[Instance], steps: Any, limit
         form = ANSWERS[instance.algorithm.name] if isinstance(instance.algorithm, KnownAlgorithm) else Answer
         made.append(form(instance, reasoner.specs[instance.algorithm.name], predictions[row], truth))
     return made
-
-
-def trajectory(instance: Instance, hints: Hints = "first") -> Feedback[NumpyArray]:
-    """The classical algorithm's inputs, hints and outputs on an instance; a model sees inputs and first hints."""
-    try:
-        return run_on(instance.algorithm, [instance.given], num_nodes=instance.num_nodes, hints=hints)
-    except UserError as error:
-        raise UserError(str(error).replace(", input 0: ", ": ", 1)) from error
 
 
 def batches(reasoner: HasModel, instances: Sequence[Instance]) -> Iterator[list[int]]:

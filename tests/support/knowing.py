@@ -13,7 +13,6 @@ from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30
 from nar.inference import run
 from nar.inference.instances import Instance, Options, are_several, read_instance
-from nar.inference.reasoning import trajectory
 from nar.model.encoders import dense
 from nar.specs import Probe, Type
 
@@ -58,7 +57,7 @@ class Knowing:
         self.heads = {algorithm: SimpleNamespace(hint_decoders=hints)}
         self.known: dict[bytes, Any] = {}
         for one in instances:
-            raw = trajectory(one, "all" if with_hints else "first")
+            raw = one.trajectory("all" if with_hints else "first")
             outputs = {name: data.copy() for name, data in raw.outputs.items()}
             change({name: data[0, ...] for name, data in outputs.items()})  # views, of single numbers too
             feedback = to_tensors(apply_recipe(algorithm, raw._replace(outputs=outputs)), self.spec)

@@ -19,6 +19,7 @@ from nar.errors import UserError
 from nar.inference.answers import confidence_of
 from nar.processors import MPNN, PGN
 from nar.training.reasoner import Reasoner
+from nar.viewer import show
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 GRAPH = nx.relabel_nodes(nx.path_graph(5), dict(enumerate("abcde")))
@@ -149,6 +150,16 @@ def test_what_was_predicted_is_told_in_the_users_names() -> None:
     with pytest.raises(IndexError, match="expected one of 5 steps, given 5"):
         answer.steps[5]
     assert repr(answer) == "<ShortestPaths of dijkstra on 5 nodes, 5 steps (length)>"
+
+
+def test_an_answer_can_be_shown_step_by_step() -> None:
+    reasoner = reasoner_of("bfs")
+    answer = reasoner.run(GRAPH, source="a")
+    settings: dict[str, Any] = {"names": answer.names, "num_steps": answer.num_steps}
+    shown = show(reasoner, answer.algorithm, answer.trajectory, **settings).trajectory
+    assert shown.nodes == list("abcde")
+    assert shown.num_steps == answer.num_steps
+    assert shown.num_true_steps == 4
 
 
 def test_more_nodes_than_memory_are_refused_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

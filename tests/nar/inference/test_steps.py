@@ -16,7 +16,6 @@ from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30, run_on, sample
 from nar.inference import run
-from nar.inference.reasoning import trajectory
 from nar.inference.steps import LENGTHS, LENGTHS_BY_REACH, length_by_size, longest
 from nar.model.losses import losses
 from nar.processors import MPNN
@@ -74,7 +73,7 @@ def test_true_hints_tell_the_last_step(algorithm: str, size: int, seed: int) -> 
 )
 def test_the_limit_is_no_less_than_the_longest_run(algorithm: str, data: Any) -> None:
     (instance,) = instances_of(algorithm, data, weight=None)
-    assert num_steps_of(int(trajectory(instance, "none").features.lengths[0])) <= longest(instance)
+    assert num_steps_of(int(instance.trajectory("none").features.lengths[0])) <= longest(instance)
 
 
 def test_an_algorithm_of_a_users_own_is_run_until_its_hints_stand_still() -> None:
