@@ -23,7 +23,7 @@ from nar.files import check_file, replacing, replacing_text
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 FORMAT = 1
 SHIPPED = Path(str(files("nar"))) / "pretrained"
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def list_pretrained() -> dict[str, dict[str, Any]]:
