@@ -74,7 +74,7 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
     for program, *args in COMMANDS:
         if program == "nar":
             extra = {"fit": anywhere, "test": ["--data.test_sizes", "[4]"]}.get(args[0], [])
-            extra = SALSA[args[1]] if args[0] == "salsa" else extra
+            extra = SALSA[args[0]] if any("salsa" in arg for arg in args) else extra
             if args[0] == "sweep":
                 with pytest.raises(SystemExit, match="0"):  # of no minutes there is the table of what is there
                     run(*args, "--minutes", "0")

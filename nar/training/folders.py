@@ -53,7 +53,7 @@ def folder_of(name: str | Path, *, revision: str | None = None) -> Path | None:
     Raises:
         UserError: If it cannot be downloaded.
     """
-    if isinstance(name, str) and (SHIPPED / name / CONFIG_FILE).is_file() and re.fullmatch(r"\w+", name):
+    if isinstance(name, str) and re.fullmatch(r"\w{1,100}", name) and (SHIPPED / name / CONFIG_FILE).is_file():
         return SHIPPED / name
     if Path(name).exists():
         return Path(name) if (Path(name) / CONFIG_FILE).is_file() else None
