@@ -6,6 +6,7 @@ const PLAY_MS = 700;
 const FEW_WEIGHTS = 30; // of edges, so that there is room for their weights
 const MANY_EDGES = 200;
 const LONG_NAME = 4; // characters of a node's name that have room in a circle
+const CELL = 15; // half the height of a cell
 const LANE = 11; // the height of a name below a row of cells
 const TABLE = 560; // the width of a table of pairs
 // White, grey and black first: they can be told apart by anybody, and badges have letters besides.
@@ -117,7 +118,7 @@ function arrow(layout, i, j, isWrong) {
   const [xi, yi] = layout.positions[i], [xj, yj] = layout.positions[j];
   const [ox, oy] = layout.outward[i];
   const isCell = layout.shape === "cell";
-  const reach = isCell ? 15 : layout.size;
+  const reach = isCell ? CELL : layout.size;
   if (i === j) {
     const r = isCell ? 4 : Math.max(3.2, layout.size * 0.3);
     const [x, y] = [xi - ox * (reach + r), yi - oy * (reach + r)];
@@ -211,83 +212,106 @@ function tagsOf(side) {
   return tags;
 }
 
-function drawNodes(side) {
-  const layout = run.layouts[state.layout];
-  const [fill, badge, numbers, arrows] = ["fill", "badge", "number", "arrow"].map((kind) => shownAs(kind)[0]);
-  const at = (probe) => (probe ? value(probe, side, state.t) : null);
-  const truth = (probe) => (probe && side === "predicted" ? value(probe, "true", state.t) : null);
-  const [fills, badges, values, targets] = [fill, badge, numbers, arrows].map(at);
-  const tags = tagsOf(side);
-  const isCell = layout.shape === "cell";
-  const small = layout.size < 13;
-  const fontSize = isCell ? 11 : Math.min(13, layout.size * 1.05);
-  const aside = small ? 9 : 11;
-  const bars = isCell ? barsOf() : null;
-  let drawn = drawEdges(layout, side) + drawSegments(layout);
-
-  const nodes = run.nodes.map((name, node) => {
-    const [x, y] = layout.positions[node];
-    const [ox, oy] = layout.outward[node];
-    const own = [];
-    const yes = fills ? (fills[node] === null ? " none" : fills[node] ? " yes" : "") : "";
-    const half = layout.size;
-    const isLong = !isCell && name.length > LONG_NAME;
-    if (isCell) {
-      own.push(`<rect class="body${yes}" x="${f(x - half)}" y="${f(y - 15)}" width="${f(2 * half)}" height="30" rx="3"/>`);
-      if (bars) own.push(`<rect class="bar" x="${f(x - half + 1)}" y="${f(y + 14 - 28 * bars[node])}" width="${f(2 * half - 2)}" height="${f(28 * bars[node])}"/>`);
-      const lines = run.labels[node].length ? run.labels[node] : [name];
-      lines.forEach((line, i) => own.push(`<text class="name" font-size="${fontSize}" x="${f(x)}" y="${f(y + (i - (lines.length - 1) / 2) * 13)}">${escaped(line)}</text>`));
-      if (run.labels[node].length) own.push(`<text class="name aside" font-size="9" x="${f(x)}" y="${f(y + 21)}">${escaped(name)}</text>`);
-    } else {
-      own.push(`<circle class="body${yes}" cx="${f(x)}" cy="${f(y)}" r="${f(half)}"/>`);
-      if (!isLong) own.push(`<text class="name" font-size="${f(Math.min(fontSize, (3.2 * half) / name.length))}" x="${f(x)}" y="${f(y)}">${escaped(name)}</text>`);
-    }
-    if (tags[node].some((tag) => tag.kind !== "tag missed")) {
-      own.push(isCell
-        ? `<rect class="ring" x="${f(x - half - 1)}" y="${f(y - 16)}" width="${f(2 * half + 2)}" height="32" rx="4"/>`
-        : `<circle class="ring" cx="${f(x)}" cy="${f(y)}" r="${f(half + 2)}"/>`);
-    }
-    const isWrongFill = fill && differs(fill, truth(fill)?.[node], fills?.[node]);
-    if (isWrongFill) {
-      own.push(isCell
-        ? `<rect class="outline" x="${f(x - half - 3)}" y="${f(y - 19)}" width="${f(2 * half + 6)}" height="38"/>`
-        : `<circle class="outline" cx="${f(x)}" cy="${f(y)}" r="${f(half + 2.5)}"/>`);
-    }
-    if (badges && badges[node] !== null) own.push(drawBadge(badge, badges[node], x - half * 0.9, y - (isCell ? 13 : half * 0.9), differs(badge, truth(badge)?.[node], badges[node])));
-    // What is written beside the node: a number, and behind it (or below) tags.
-    const anchor = ox > 0.35 ? "start" : ox < -0.35 ? "end" : "middle";
-    let away = isCell ? 32 : half + 9;
-    const beside = (kind, content) => {
-      const width = anchor === "middle" ? aside + 1.5 : content.length * aside * 0.6 + 4;
-      own.push(`<text class="${kind}" style="text-anchor:${anchor}" font-size="${aside}" x="${f(x + ox * away)}" y="${f(y + oy * away)}">${escaped(content)}</text>`);
-      away += width;
-    };
-    if (isLong) beside("number", name);
-    if (isWrongFill && isCell) own.push(mark(x + half - 4, y - 10, "≠", 10));
-    else if (isWrongFill) beside("tag wrong", "≠");
-    if (values && values[node] !== null) {
-      const isWrong = differs(numbers, truth(numbers)?.[node], values[node]);
-      beside(`number${isWrong ? " wrong" : ""}`, (isWrong ? "≠" : "") + number(values[node]));
-    }
-    for (const tag of tags[node]) {
-      if (isCell) away = (values ? 43 : 32) + LANE * tag.lane;
-      beside(tag.kind, tag.text);
-    }
-    return `<g class="node" data-node="${node}">${own.join("")}</g>`;
-  });
-  const pointers = targets
-    ? targets.map((target, node) => (target === null || !layout.positions[target] ? "" : arrow(layout, node, target, differs(arrows, truth(arrows)?.[node], target)))).join("")
-    : "";
-  return drawn + (isCell ? nodes.join("") + pointers : pointers + nodes.join(""));
+/** What a side shows of the probe that is drawn in one way: its values, and whether a node's is another than the truth. */
+function shownOf(kind, side) {
+  const [probe] = shownAs(kind);
+  const values = probe ? value(probe, side, state.t) : null;
+  const truth = probe && side === "predicted" ? value(probe, "true", state.t) : null;
+  return { probe, values, isWrong: (node) => values !== null && truth !== null && differs(probe, truth[node], values[node]) };
 }
 
-function drawBadge(probe, x, cx, cy, isWrong) {
+function drawNodes(side) {
+  const layout = run.layouts[state.layout];
+  const isCell = layout.shape === "cell";
+  const [fill, badge, numbers, arrows] = ["fill", "badge", "number", "arrow"].map((kind) => shownOf(kind, side));
+  const tags = tagsOf(side), bars = isCell ? barsOf() : null;
+  const nodes = run.nodes.map((name, node) => {
+    const parts = [
+      isCell ? drawCell(layout, node, fill, bars) : drawCircle(layout, node, fill),
+      tags[node].some((tag) => tag.kind !== "tag missed") ? frame(layout, node, "ring", 1.5) : "",
+      fill.isWrong(node) ? frame(layout, node, "outline", 4) : "",
+      badge.values && badge.values[node] !== null ? drawBadge(layout, node, badge) : "",
+      drawBeside(layout, node, fill, numbers, tags[node]),
+    ];
+    return `<g class="node" data-node="${node}">${parts.join("")}</g>`;
+  }).join("");
+  const pointers = (arrows.values ?? []).map((target, node) => (target !== null && layout.positions[target] ? arrow(layout, node, target, arrows.isWrong(node)) : "")).join("");
+  return drawEdges(layout, side) + drawSegments(layout) + (isCell ? nodes + pointers : pointers + nodes);
+}
+
+/** The class by which a node is filled. */
+function filling(fill, node) {
+  if (!fill.values) return "body";
+  return fill.values[node] === null ? "body none" : fill.values[node] ? "body yes" : "body";
+}
+
+function drawCircle(layout, node, fill) {
+  const [x, y] = layout.positions[node], name = run.nodes[node], r = layout.size;
+  const size = Math.min(13, r * 1.05, (3.2 * r) / name.length);
+  return `<circle class="${filling(fill, node)}" cx="${f(x)}" cy="${f(y)}" r="${f(r)}"/>` +
+    (name.length > LONG_NAME ? "" : label("name", x, y, name, size));
+}
+
+/** A cell with what it is labelled with, or else its name; behind that a bar as high as its number. */
+function drawCell(layout, node, fill, bars) {
+  const [x, y] = layout.positions[node], half = layout.size, lines = run.labels[node];
+  const parts = [`<rect class="${filling(fill, node)}" x="${f(x - half)}" y="${f(y - CELL)}" width="${f(2 * half)}" height="${2 * CELL}" rx="3"/>`];
+  if (bars) parts.push(`<rect class="bar" x="${f(x - half + 1)}" y="${f(y + CELL - 1 - 28 * bars[node])}" width="${f(2 * half - 2)}" height="${f(28 * bars[node])}"/>`);
+  if (!lines.length) return parts.join("") + label("name", x, y, run.nodes[node], 11);
+  lines.forEach((line, i) => parts.push(label("name", x, y + (i - (lines.length - 1) / 2) * 13, line, 11)));
+  return parts.join("") + label("name aside", x, y + CELL + 6, run.nodes[node], 9);
+}
+
+/** A line around a node, at some distance. */
+function frame(layout, node, kind, gap) {
+  const [x, y] = layout.positions[node], r = layout.size + gap;
+  return layout.shape === "cell"
+    ? `<rect class="${kind}" x="${f(x - r)}" y="${f(y - CELL - gap)}" width="${f(2 * r)}" height="${f(2 * (CELL + gap))}" rx="4"/>`
+    : `<circle class="${kind}" cx="${f(x)}" cy="${f(y)}" r="${f(r)}"/>`;
+}
+
+function label(kind, x, y, content, size, anchor = "middle") {
+  return `<text class="${kind}" style="text-anchor:${anchor}" font-size="${f(size)}" x="${f(x)}" y="${f(y)}">${escaped(content)}</text>`;
+}
+
+/** What is written beside a node, one after the other outwards (of a cell below it): a long name, a number and tags. */
+function drawBeside(layout, node, fill, numbers, tags) {
+  const [x, y] = layout.positions[node], [ox, oy] = layout.outward[node];
+  const isCell = layout.shape === "cell", size = layout.size < 13 ? 9 : 11;
+  const anchor = ox > 0.35 ? "start" : ox < -0.35 ? "end" : "middle";
+  const parts = [];
+  let away = isCell ? CELL + 17 : layout.size + 9;
+  const write = (kind, content) => {
+    parts.push(label(kind, x + ox * away, y + oy * away, content, size, anchor));
+    away += anchor === "middle" ? size + 1.5 : content.length * size * 0.6 + 4;
+  };
+  if (!isCell && run.nodes[node].length > LONG_NAME) write("number", run.nodes[node]);
+  if (fill.isWrong(node)) {
+    if (isCell) parts.push(mark(x + layout.size - 4, y - 10, "≠", 10));
+    else write("tag wrong", "≠");
+  }
+  if (numbers.values && numbers.values[node] !== null) {
+    const isWrong = numbers.isWrong(node);
+    write(isWrong ? "number wrong" : "number", (isWrong ? "≠" : "") + number(numbers.values[node]));
+  }
+  for (const tag of tags) {
+    if (isCell) away = CELL + (numbers.values ? 28 : 17) + LANE * tag.lane;
+    write(tag.kind, tag.text);
+  }
+  return parts.join("");
+}
+
+/** A small circle at a node's corner with the colour and the initial of its class. */
+function drawBadge(layout, node, { probe, values, isWrong }) {
+  const [x, y] = layout.positions[node], corner = layout.size * 0.9;
+  const [cx, cy] = [x - corner, y - (layout.shape === "cell" ? CELL - 2 : corner)];
   const initials = probe.classes.map((name) => name[0]?.toUpperCase());
-  const sign = new Set(initials).size === initials.length ? initials[x] : x;
-  const colour = CLASS_COLOURS[x % CLASS_COLOURS.length];
+  const sign = new Set(initials).size === initials.length ? initials[values[node]] : values[node];
+  const colour = CLASS_COLOURS[values[node] % CLASS_COLOURS.length];
   const ink = colour === "#1a1a1a" ? "#ffffff" : "#000000";
-  return `<g class="badge${isWrong ? " wrong" : ""}"><circle cx="${f(cx)}" cy="${f(cy)}" r="6.5" fill="${colour}"/>` +
-    `<text font-size="8.5" x="${f(cx)}" y="${f(cy)}" fill="${ink}">${escaped(sign)}</text></g>` + (isWrong ? mark(cx - 10, cy - 3, "≠", 12) : "");
+  const wrong = isWrong(node) ? " wrong" : "";
+  return `<g class="badge${wrong}"><circle cx="${f(cx)}" cy="${f(cy)}" r="6.5" fill="${colour}"/>` +
+    `<text font-size="8.5" x="${f(cx)}" y="${f(cy)}" fill="${ink}">${escaped(sign)}</text></g>` + (wrong ? mark(cx - 10, cy - 3, "≠", 12) : "");
 }
 
 /** The two segments of segments_intersect. */
