@@ -111,6 +111,7 @@ def test_the_project_names_every_argument_that_the_readme_names(
         ["fit", "--help"],
         ["convert", "--help"],
         ["latents", "--help"],
+        ["view", "--help"],
         ["ask", "--help"],
         ["sweep", "--help"],
         *of_text,

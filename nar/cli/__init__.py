@@ -26,6 +26,7 @@ COMMANDS = {
     "list": "List the reasoners that come with nar.",
     "latents": "Analyse the latent space of a model.",
     "convert": "Turn weights of dm-clrs into a checkpoint, or back.",
+    "view": "Write a page that shows, step by step, where a model is wrong.",
     "ask": "Show what a language model answers, and where it is wrong.",
     "sweep": "Train and test many models, and put their scores in a table.",
     "data": "List, verify or clear the cache of splits, or fill it ahead.",

@@ -318,6 +318,11 @@ def ask(rng: random.Random, small: list[str]) -> list[str]:
     return ["ask", *rng.choice([wrong_setting, wrong_flag, wrong_checkpoint])(rng, own)]
 
 
+def view(rng: random.Random, small: list[str]) -> list[str]:
+    own: dict[str, Kind] = {"num_nodes": Whole(1), "seed": Whole(0)}
+    return ["view", *rng.choice([wrong_setting, wrong_flag, wrong_checkpoint])(rng, own)]
+
+
 def sparse(rng: random.Random, small: list[str]) -> list[str]:
     makers = [wrong_setting] * 5 + [wrong_flag, wrong_class_argument, wrong_config]
     wrong = rng.choice(makers)(rng, {**SPARSE, **TRAINER})
@@ -333,7 +338,7 @@ def text(rng: random.Random, small: list[str]) -> list[str]:
 
 
 def commands(rng: random.Random, small: list[str]) -> list[str]:
-    words = ["fit", "validate", "test", "predict", "convert", "latents", "ask", "data", "salsa"]
+    words = ["fit", "validate", "test", "predict", "convert", "latents", "ask", "view", "data", "salsa"]
     first = rng.choice([misspelt(rng, rng.choice(words)), "", "ü", LONG, "--", "-x", "--fit", "3", "test best.ckpt"])
     return [first, *rng.choice([[], ["--data.algorithms", "bfs"], ["fit"]])]
 
@@ -344,7 +349,7 @@ def short(small: list[str]) -> list[str]:
     return [part for pair in pairs if pair[0].startswith("--trainer") for part in pair]
 
 
-MAKERS = [fit] * 6 + [evaluation] * 2 + [sparse] * 3 + [text] * 3 + [latents, convert, data, ask, commands]
+MAKERS = [fit] * 6 + [evaluation] * 2 + [sparse] * 3 + [text] * 3 + [latents, convert, data, ask, view, commands]
 
 
 def bad_command_lines(small: list[str]) -> list[list[str]]:
