@@ -125,8 +125,7 @@ def are_several(algorithm: Algorithm, data: Any, options: Options) -> bool:
     if algorithm.name in OF_PAIRS and isinstance(data, tuple):
         return False  # whatever letters are
     axes = NUM_AXES.get(algorithm.name, 1) - (options.needle is not None)
-    if algorithm.name == "segments_intersect" and depth(data) == 3:
-        axes += np.shape(data) == (2, 2, 2)  # two segments of two ends
+    axes += algorithm.name == "segments_intersect" and _are_pairs_of_ends(data)
     return isinstance(data, list | tuple | np.ndarray) and depth(data) > axes
 
 
@@ -333,13 +332,13 @@ def _letters(name: str, string: Any) -> list[Hashable]:
     try:
         letters = [letter.item() if hasattr(letter, "item") else letter for letter in string]
         dict.fromkeys(letters)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # what NumPy and PyTorch say of letters that are arrays
         raise UserError(f"expected {name} to be a string or a list of letters, given {shown(string)}") from error
     return letters
 
 
 def _segments(algorithm: Algorithm, data: Any, options: Options) -> Instance:
-    if np.shape(data) == (2, 2, 2):
+    if _are_pairs_of_ends(data):
         data = np.reshape(data, (4, 2))
     names, ends = named_numbers("ends of two segments (x, y)", data, options, width=2)
     if len(ends) != 4:
@@ -347,6 +346,14 @@ def _segments(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     scaled, scale, shift = fitted(ends, 0, 1, may_shift=True)
     own = {"xs": ends[:, 0], "ys": ends[:, 1]}
     return Instance(algorithm, (scaled[:, 0].copy(), scaled[:, 1].copy()), 4, names, own, scale, (shift, shift))
+
+
+def _are_pairs_of_ends(data: Any) -> bool:
+    """Whether the data are two segments of two points, and neither four points nor a list of instances."""
+    try:
+        return depth(data) == 3 and np.shape(data) == (2, 2, 2)
+    except ValueError:  # of lists of different lengths
+        return False
 
 
 def _points(algorithm: Algorithm, data: Any, options: Options) -> Instance:

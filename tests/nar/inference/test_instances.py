@@ -1,5 +1,6 @@
 """What a user gives, in whatever form, and what is refused by name."""
 
+from contextlib import suppress
 from typing import Any
 
 import networkx as nx
@@ -14,9 +15,12 @@ from torch_geometric.data import Data
 from torch_geometric.utils import from_networkx
 
 from nar.datasets import ALGORITHMS
+from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30
 from nar.errors import UserError
 from nar.inference.instances import Options, are_several, power_of_two_from
+from nar.processors import MPNN
+from nar.training.reasoner import Reasoner
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 INFINITE, NAN = float("inf"), float("nan")
@@ -411,6 +415,38 @@ REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
     ),
     ("graham_scan", [(0, 0), (1, 1), (2, 2)], {}, "graham_scan: expected no three points on one line"),
 ]
+
+
+JUNK: list[Any] = [
+    *(
+        None,
+        3,
+        True,
+        b"ab",
+        object(),
+        {},
+        [],
+        (),
+        [[]],
+        [[1], [1, 2]],
+        [None, None],
+        {"a": None},
+        {"a": {}},
+        {1: [1, 2]},
+    ),
+    *(np.zeros(0), np.zeros((2, 3)), np.zeros((2, 2, 3)), np.array(3), np.array([1j]), np.full((3, 3), NAN)),
+    *(torch.zeros(2, 2, 2, 2), nx.Graph(), [nx.path_graph(3), 3], range(0), {1, 2}, iter("ab"), ("ab",), ("ab", None)),
+    *(([], [1, 2, 3, 4]), ([1e300, 2], [1, 2]), [10**400, 1], [(1, 2), 3], [[(0, 0)], [(1, 1), (2, 2)]], Exception),
+]
+
+
+@every_algorithm
+def test_what_is_no_instance_at_all_is_refused_in_one_line(algorithm: str) -> None:
+    reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, MPNN(hidden_dim=4)).eval()
+    for junk in JUNK:
+        for options in ({}, {"source": 0, "weight": None}, {"needle": torch.zeros(2, 2)}, {"target": "x", "names": 3}):
+            with suppress(UserError):  # but for the few that are an instance of some algorithm
+                reasoner.run(junk, **options, steps=1)
 
 
 @pytest.mark.parametrize(("algorithm", "data", "options", "message"), REFUSED)
