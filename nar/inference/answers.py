@@ -132,7 +132,7 @@ class Answer:
         return {name: self._asked(name, x, probes[name]) for name, x in self.prediction.confidence.items()}
 
     def _asked(self, name: str, data: NumpyArray, probe: Probe) -> Any:
-        """Those of an output's data that there is a truth of, in names."""
+        """The entries of an output in names, without those that the algorithm says nothing of."""
         values, truth = named(probe, data, self.names), self._truth[name]
         if np.ndim(truth) < 2 or (truth != MASKED).all():
             return values

@@ -28,6 +28,7 @@ class GraphAnswer(Answer):
         return weights
 
     def _index(self, name: Any) -> int:
+        """The number of a node."""
         return index_of("the node", name, self.names)
 
 
@@ -297,6 +298,7 @@ class Components(GraphAnswer):
 
     @property
     def _labels(self) -> list[int]:
+        """The number of the node that stands for each one's component."""
         return [int(label) for label in self.prediction.outputs["scc_id"]]
 
     def problem(self) -> str:

@@ -92,6 +92,7 @@ def index_of(what: str, name: Any, names: Sequence[Hashable]) -> int:
 
 
 def _from_networkx(graph: Any, weight: str | None, names: Any, check_size: Callable[[int], None]) -> Graph:
+    """The graph that a graph of networkx is; an undirected one has its edges both ways."""
     check_size(len(graph))
     own = tuple(graph.nodes)
     place = {name: number for number, name in enumerate(own)}
@@ -114,6 +115,7 @@ def _from_networkx(graph: Any, weight: str | None, names: Any, check_size: Calla
 
 
 def _from_pyg(data: Any, weight: str | None, names: Any, check_size: Callable[[int], None]) -> Graph:
+    """The graph that ``Data`` of PyTorch Geometric are."""
     edge_index = numbers("edge_index", data.edge_index)
     if edge_index.ndim != 2 or len(edge_index) != 2:
         raise UserError(f"expected edge_index in shape (2, E), given {edge_index.shape}")
@@ -139,6 +141,7 @@ def _from_pyg(data: Any, weight: str | None, names: Any, check_size: Callable[[i
 
 
 def _from_scipy(matrix: Any, weight: str | None, names: Any, check_size: Callable[[int], None]) -> Graph:
+    """The graph of a sparse matrix, of which every stored entry is an edge."""
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise UserError(f"expected a square matrix of edges, given one of shape {matrix.shape}")
     check_size(matrix.shape[0])
@@ -148,6 +151,7 @@ def _from_scipy(matrix: Any, weight: str | None, names: Any, check_size: Callabl
 
 
 def _from_matrix(data: Any, weight: str | None, names: Any, check_size: Callable[[int], None]) -> Graph:
+    """The graph of a matrix, in which 0 means that there is no edge."""
     if names is None and hasattr(data, "columns"):
         names = tuple(data.columns)
     matrix = numbers("the graph", data)

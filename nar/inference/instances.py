@@ -191,6 +191,7 @@ def named_numbers(what: str, data: Any, options: Options, width: int | None = No
 
 
 def _graph(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """A graph with its weights, and the source where the algorithm has one."""
     given = GRAPHS[algorithm.name].graph
     assert given is not None
     names, weights = read_graph(data, options.weight if given.weights else None, options.names, options.check_size)
@@ -237,12 +238,14 @@ def check_kind_of_graph(algorithm: str, names: Sequence[Hashable], weights: Nump
 
 
 def _keys(algorithm: Algorithm, data: Any, options: Options, *, may_shift: bool = True) -> Instance:
+    """Keys, which may be shifted where their order alone matters."""
     names, keys = named_numbers("keys", data, options)
     scaled, scale, shift = fitted(keys, 0 if may_shift else -1, 1, may_shift=may_shift)
     return Instance(algorithm, (scaled,), len(keys), names, {"keys": keys}, scale, shift)
 
 
 def _target_and_keys(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """Keys in ascending order and what to look for among them, shifted and divided alike."""
     names, keys = named_numbers("keys", data, options)
     if not is_finite(options.target):
         raise UserError(f"binary_search looks for a number: say which (target=...), given {shown(options.target)}")
@@ -252,6 +255,7 @@ def _target_and_keys(algorithm: Algorithm, data: Any, options: Options) -> Insta
 
 
 def _activities(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """Activities with a start and a finish."""
     names, times = named_numbers("activities (start, finish)", data, options, width=2)
     if (late := np.flatnonzero(times[:, 0] > times[:, 1])).size:
         start, finish = times[late[0]]
@@ -264,6 +268,7 @@ def _activities(algorithm: Algorithm, data: Any, options: Options) -> Instance:
 
 
 def _tasks(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """Tasks with a deadline and a value."""
     names, pairs = named_numbers("tasks (deadline, value)", data, options, width=2)
     deadlines, values = pairs[:, 0].copy(), pairs[:, 1].copy()
     wrong = (deadlines < 1) | (deadlines != np.floor(deadlines))
@@ -279,6 +284,7 @@ def _tasks(algorithm: Algorithm, data: Any, options: Options) -> Instance:
 
 
 def _dimensions(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """The dimensions of a chain of matrices, one more than there are matrices."""
     bounds, p = named_numbers("dimensions", data, Options(check_size=options.check_size))
     if (p <= 0).any():
         raise UserError(f"expected dimensions above 0, given {p[p <= 0][0]}")
@@ -288,6 +294,7 @@ def _dimensions(algorithm: Algorithm, data: Any, options: Options) -> Instance:
 
 
 def _probabilities(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """How often keys, and what lies between them, are looked for, divided by the sum of all."""
     if not isinstance(data, list | tuple) or len(data) != 2:
         raise UserError(
             "expected a pair: how often each key is looked for, and what lies before, between and after the keys; "
@@ -308,6 +315,7 @@ def _probabilities(algorithm: Algorithm, data: Any, options: Options) -> Instanc
 
 
 def _strings(algorithm: Algorithm, data: Any, options: Options, *, called: tuple[str, str]) -> Instance:
+    """Two strings, with a number from 0 to 3 for each letter that occurs in them."""
     pair = data if options.needle is None else (data, options.needle)
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise UserError(f"expected a pair of strings, {' and '.join(called)}, given {shown(data)}")
@@ -329,6 +337,7 @@ def _strings(algorithm: Algorithm, data: Any, options: Options, *, called: tuple
 
 
 def _letters(name: str, string: Any) -> list[Hashable]:
+    """The letters of a string or a list."""
     try:
         letters = [letter.item() if hasattr(letter, "item") else letter for letter in string]
         dict.fromkeys(letters)
@@ -338,6 +347,7 @@ def _letters(name: str, string: Any) -> list[Hashable]:
 
 
 def _segments(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """Two segments, as pairs of ends or as four ends."""
     if _are_pairs_of_ends(data):
         data = np.reshape(data, (4, 2))
     names, ends = named_numbers("ends of two segments (x, y)", data, options, width=2)
@@ -357,6 +367,7 @@ def _are_pairs_of_ends(data: Any) -> bool:
 
 
 def _points(algorithm: Algorithm, data: Any, options: Options) -> Instance:
+    """Points, moved to around the origin and drawn together if they lie outside of the disk of training."""
     names, points = named_numbers("points (x, y)", data, options, width=2)
     scale, shift = 1.0, (0.0, 0.0)
     if np.hypot(points[:, 0], points[:, 1]).max(initial=0) > RADIUS:

@@ -241,7 +241,7 @@ class Run:
         model: The model.
         algorithm: The algorithm's name.
         spec: Its probes.
-        features: Of the instances.
+        features: The inputs and first hints of the instances.
         plans: How long to run the model on each.
     """
 
@@ -258,7 +258,7 @@ class Run:
         self.hints: list[list[Values]] = [[] for _ in plans]
         """What was predicted for each instance, step by step."""
         self.last: list[Values | None] = [None] * len(plans)
-        """What each instance was last seen to be: the hints, or the outputs of a model that predicts none."""
+        """What was last predicted for each instance: hints, or the outputs of a model that predicts none."""
         self.room = num_free_bytes() // 2
         """How many bytes of hints can still be kept; below 0, none are."""
         if self.has_hints:
@@ -300,7 +300,7 @@ class Run:
             self.hints = [[] for _ in self.plans]
 
     def seen(self, step: Step) -> Values:
-        """What is predicted after a step: hints; outputs where there are none and it is to be seen when to stop."""
+        """What tells when to stop after a step: the predicted hints, or outputs of a model that predicts none."""
         if self.has_hints:
             return arrays(definite(self.spec, step.hints))
         if all(plan.known_by != "limit" for plan in self.plans):
@@ -308,7 +308,7 @@ class Run:
         return arrays(definite(self.spec, self.model.outputs(self.algorithm, step.states)))
 
     def reason_to_stop(self, row: int, number: int, now: Values) -> StoppedBy | None:
-        """Why an instance is run for no more than so many steps; None if it is."""
+        """Why the model is run on an instance for no more steps than these; None if it is run for more."""
         plan, before = self.plans[row], self.last[row]
         if plan.known_by != "limit":
             return plan.known_by if number == plan.num_steps else None
