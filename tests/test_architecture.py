@@ -30,7 +30,15 @@ ROOMS: dict[str, list[str]] = {
     **{module: [*BASE, *SHARED, "nar.ops"] for module in SHARED},
     "nar.model": [*BASE, *SHARED, "nar.ops"],
     "nar.sparse": [*BASE, *SHARED, "nar.ops"],
-    "nar.inference": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.datasets.engine", "nar.datasets.clrs30"],
+    "nar.inference": [
+        *BASE,
+        *SHARED,
+        "nar.ops",
+        "nar.model",
+        "nar.datasets.engine",
+        "nar.datasets.clrs30",
+        "nar.viewer",
+    ],
     "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse", "nar.inference"],
     "nar.analysis": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.training"],
     "nar.sweep": BASE,
@@ -68,7 +76,7 @@ ROOMS: dict[str, list[str]] = {
     ],
     "nar.datasets": ["nar.ops.numba_cache", "nar.datasets.engine", "nar.datasets.clrs30", "nar.datasets.splits"],
     "nar.hybrid": [*BASE, *SHARED, "nar.ops", "nar.processors", "nar.model", "nar.training"],
-    "nar.viewer": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.analysis", "nar.datasets.clrs30"],
+    "nar.viewer": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.datasets.clrs30"],
 }
 COMMANDS = ["nar.cli"]  # import what they like
 # Who alone imports these.

@@ -6,19 +6,18 @@ experiments, which have every trajectory as one point, or every step of every tr
 The state of a graph is the maximum over its nodes' states, as where decoders read out graphs: of the paper it is only
 known here that there is one state for each graph and step.
 """
-# Axes: B trajectories, N nodes, H hidden, T steps, P (trajectory, step) pairs, D dimensions, K components.
+# Axes: B trajectories, N nodes, H hidden, T steps, P (trajectory, step) pairs.
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nar.batch import Batch, Key, num_steps_of
+from nar.model.evaluating import evaluating
 from nar.model.unroll import EncodeProcessDecode
-from nar.noise import Noise
 
 
 class Latents(NamedTuple):
@@ -47,20 +46,6 @@ class Latents(NamedTuple):
     def by_trajectory(self) -> Tensor:
         """Every trajectory as a point: its states up to the end of the longest side by side, [B, longest · H]."""
         return self.graph_hidden[:, : int(self.num_steps.max())].flatten(1)
-
-
-@contextmanager
-def evaluating(model: EncodeProcessDecode, noise: Noise | None = None) -> Iterator[None]:
-    """The model in evaluation mode, without gradients and with this noise only; afterwards it is as it was."""
-    was_training, own_noise = model.training, model.latent_noise
-    model.latent_noise = noise
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.latent_noise = own_noise
-        model.train(was_training)
 
 
 def collect(model: EncodeProcessDecode, batches: Sequence[Batch], *, num_extra_steps: int = 0) -> Latents:
@@ -98,47 +83,6 @@ def _collected(model: EncodeProcessDecode, batch: Batch, num_steps: int) -> Late
     model(batch.algorithm, features, with_hints=False, num_steps=num_steps, observe=observe)
     hidden = torch.stack(by_step, dim=1)[torch.arange(len(by_step)) < own[:, None]]
     return Latents(hidden, own, torch.stack(maxima, dim=1))
-
-
-class PCA(NamedTuple):
-    """Principal components, in float64.
-
-    Attributes:
-        mean: Of the points, [D].
-        components: Orthonormal rows, the one of most variance first; the entry of each that is farthest from 0 is
-            positive, [K, D].
-        variances: Of the points along each component, [K].
-    """
-
-    mean: Tensor
-    components: Tensor
-    variances: Tensor
-
-    @property
-    def shares(self) -> Tensor:
-        """The share of the whole variance along each component, [K]; 0 if there is none."""
-        return self.variances / self.variances.sum().clamp(min=torch.finfo(self.variances.dtype).tiny)
-
-    def coordinates(self, points: Tensor) -> Tensor:
-        """The coordinates of points [..., D] along the components, [..., K]."""
-        return (points.double() - self.mean) @ self.components.mT
-
-
-def pca(points: Tensor) -> PCA:
-    """All principal components of points [P, D], of which there are K = min(P, D).
-
-    Raises:
-        ValueError: If there are fewer than two points or dimensions, which make no plane, or one is not finite.
-    """
-    if min(points.shape) < 2:
-        raise ValueError(f"expected at least 2 points in 2 dimensions, given {points.shape[0]} in {points.shape[1]}")
-    if not points.isfinite().all():
-        raise ValueError("expected states that are finite, given some that are not")
-    points = points.double()
-    mean = points.mean(dim=0)
-    _, lengths, components = torch.linalg.svd(points - mean, full_matrices=False)
-    largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
-    return PCA(mean, components * largest.sign(), lengths.square() / (len(points) - 1))
 
 
 class Distances(NamedTuple):

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from nar.analysis.latents import PCA, Latents, distances, pca
+from nar.analysis.latents import Latents, distances
 from nar.analysis.studies import Displacement, Sensitivity
 from nar.files import replacing
+from nar.ops.pca import PCA, pca
 
 _DISTANCE = "Euclidean distance in latent space"
 _PARAMETERS = {

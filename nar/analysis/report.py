@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from nar.analysis.latents import Latents, collect, distances, pca
+from nar.analysis.latents import Latents, collect, distances
 from nar.analysis.plots import draw_distances, draw_pca, draw_sensitivity, draw_symmetries
 from nar.analysis.studies import Displacement, Sensitivity, displacement, sensitivity
 from nar.batch import Batch, Key, NumpyArray
 from nar.files import replacing, replacing_text
 from nar.model.unroll import EncodeProcessDecode
+from nar.ops.pca import pca
 from nar.specs import Spec
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nar.analysis.latents import evaluating
 from nar.batch import Batch
+from nar.model.evaluating import evaluating
 from nar.model.metrics import counts, scores
 from nar.model.unroll import EncodeProcessDecode
 from nar.noise import AlongDirections, Corrupt, Directional, Discard, Noise, Project, Uniform

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from nar.batch import Feedback, NumpyArray
 from nar.datasets.engine.arguments import shown
+from nar.errors import UserError
 from nar.inference.instances import Instance
 from nar.inference.steps import StoppedBy
 from nar.model.decoders import SINKHORN_STEPS_PREDICTION, log_sinkhorn
 from nar.specs import MASKED, Probe, Spec, Stage, Type, at_stage
+from nar.viewer import HasModel, Page, show
 
 
 class Prediction(NamedTuple):
@@ -103,7 +105,10 @@ class Answer:
         scale: By what the user's weights, keys or coordinates were divided for the model; 1 if they were not.
         shift: What was subtracted from them before.
         notes: In what the instance is unlike those that models are trained on, a sentence each.
+        reasoner: The model that answered; None of the classical algorithm's answer.
     """
+
+    reasoner: HasModel | None = None
 
     def __init__(self, instance: Instance, spec: Spec, prediction: Prediction, truth: Mapping[str, NumpyArray]) -> None:
         self._instance, self._spec, self._truth = instance, spec, truth
@@ -150,6 +155,19 @@ class Answer:
         sure = {name: np.ones(np.shape(x)) for name, x in self._truth.items()}
         prediction = self.prediction._replace(outputs=self._truth, confidence=sure, hints={})
         return type(self)(self._instance, self._spec, prediction, self._truth)
+
+    def show(self) -> Page:
+        """A page on which to see the model's steps beside the classical algorithm's; a notebook shows it.
+
+        Weights, keys and coordinates are those that the model was given (see `scale` and `shift`), and noise that is
+        drawn in evaluation is left out.
+
+        Raises:
+            UserError: If this is the classical algorithm's answer, or the steps are too large for the memory.
+        """
+        if self.reasoner is None:
+            raise UserError("expected a model's answer to show, given the classical algorithm's")
+        return show(self.reasoner, self.algorithm, self.trajectory, num_steps=self.num_steps, names=self.names)
 
     @cached_property
     def trajectory(self) -> Feedback[NumpyArray]:

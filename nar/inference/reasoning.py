@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from nar.model.decoders import States
 from nar.model.metrics import definite
 from nar.model.unroll import EncodeProcessDecode, Step
 from nar.specs import Location, Spec, Stage, Type, at_stage
+from nar.viewer import HasModel
 
 ANSWERS: Mapping[str, type[Answer]] = {**GRAPH_ANSWERS, **ARRAY_ANSWERS}
 """The form of the answer of each algorithm of CLRS-30."""
@@ -38,13 +39,6 @@ MOST_AT_ONCE = 32
 
 STATES_OF_PAIRS = 6
 """How many arrays [N, N, H] a model holds at once, roughly."""
-
-
-class HasModel(Protocol):
-    """What a model for Lightning has, as :class:`nar.training.reasoner.Reasoner`."""
-
-    specs: Mapping[str, Spec]
-    model: EncodeProcessDecode
 
 
 def run(
@@ -185,7 +179,9 @@ def answers(reasoner: HasModel, instances: Sequence[Instance], steps: Any, limit
     for row, instance in enumerate(instances):
         truth = {name: data[0] for name, data in trajectories[row].outputs.items()}
         form = ANSWERS[instance.algorithm.name] if isinstance(instance.algorithm, KnownAlgorithm) else Answer
-        made.append(form(instance, reasoner.specs[instance.algorithm.name], predictions[row], truth))
+        answer = form(instance, reasoner.specs[instance.algorithm.name], predictions[row], truth)
+        answer.reasoner = reasoner
+        made.append(answer)
     return made
 
 

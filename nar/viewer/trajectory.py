@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nar.analysis.latents import evaluating, pca
 from nar.batch import Features, Feedback, NumpyArray, num_steps_of, to_tensors
 from nar.errors import UserError
+from nar.model.evaluating import evaluating
 from nar.model.metrics import counts, definite, fuse_permutations, scores
 from nar.model.unroll import EncodeProcessDecode
+from nar.ops.pca import pca
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
 from nar.viewer.descriptions import Meaning, meaning
 from nar.viewer.layouts import Edges, Layout, edges_of, layouts, num_nodes_of, sequences

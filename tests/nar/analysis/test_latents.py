@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nar.analysis.latents import Latents, collect, distances, evaluating, first_of_each, pca
+from nar.analysis.latents import Latents, collect, distances, first_of_each
 from nar.batch import Batch, Features, to_tensors
 from nar.datasets import sample
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
+from nar.model.evaluating import evaluating
 from nar.model.unroll import EncodeProcessDecode
 from nar.noise import Uniform
+from nar.ops.pca import pca
 from nar.processors import TripletGMPNN
 
 B, N, H = 6, 5, 8

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from nar.analysis.latents import collect, pca
+from nar.analysis.latents import collect
 from nar.batch import Batch, to_tensors
 from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.errors import UserError
 from nar.model.decoders import predicted_value
 from nar.model.metrics import counts, scores
+from nar.ops.pca import pca
 from nar.processors import PGN
 from nar.specs import Location, Probe, Stage, Type
 from nar.training.reasoner import Reasoner
