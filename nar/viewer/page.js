@@ -36,10 +36,16 @@ function channel(probe) {
   return { mask: "fill", mask_one: "tag", scalar: "number", categorical: "badge" }[probe.type] ?? "arrow";
 }
 
-/** A probe's value at time t, "true" or "predicted"; null where there is none. Of outputs it is always the answer. */
+/**
+ * A probe's value at time t, "true" or "predicted"; null where there is none, and entries that are not scored are null in
+ * predictions too. Of outputs it is always the answer.
+ */
 function value(probe, side, t) {
   if (probe.stage === "input" || (side === "predicted" && probe.stage === "hint" && t === 0)) side = "true"; // as given
-  return probe[side][probe.stage === "hint" ? t : 0] ?? null;
+  const at = probe.stage === "hint" ? t : 0;
+  const now = probe[side][at] ?? null, truth = probe.true[at] ?? null;
+  if (side === "true" || isOne(probe) || now === null || truth === null || !truth.includes(null)) return now;
+  return now.map((x, i) => (truth[i] === null ? null : x));
 }
 
 function differs(probe, truth, prediction) {

@@ -11,6 +11,8 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from nar.cli.parser import Parser
 from nar.cli.settings import check_given
 from nar.errors import UserError
+from nar.training.reasoner import Reasoner
+from nar.viewer import show
 
 USAGE = "nar view --ckpt_path runs/quickstart/best.ckpt [--num_nodes 64 --out view.html]"
 ABOUT = """Write a page that shows, step by step, what a model predicts beside what the algorithm does: a file that any
@@ -20,7 +22,7 @@ browser opens, and that needs neither a server nor a network."""
 def parsed(args: Sequence[str]) -> Namespace:
     """The settings that a command line gives."""
     parser = Parser(prog="nar view", usage=USAGE, description=ABOUT)
-    parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read.")
+    parser.add_argument("--ckpt_path", type=str | None, help="A checkpoint, a folder or a name of nar list.")
     parser.add_argument("--algorithm", type=str | None, help="Which to show; the model's first if not given.")
     parser.add_argument("--num_nodes", type=PositiveInt, default=16, help="The size of the instance.")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="Draws the instance.")
@@ -40,10 +42,7 @@ def run(args: Sequence[str]) -> None:
     """
     check_given(args)
     given = parsed(args)
-    from nar.training.checkpoint import load_reasoner
-    from nar.viewer import show
-
-    reasoner = load_reasoner(given.ckpt_path)
+    reasoner = Reasoner.from_pretrained(given.ckpt_path)
     algorithm = next(iter(reasoner.specs)) if given.algorithm is None else given.algorithm
     page = show(reasoner, algorithm, num_nodes=given.num_nodes, seed=given.seed)
     print(f"written: {page.save(given.out)}")

@@ -1,5 +1,6 @@
 """The page, opened in a real browser: what is clicked and typed there, and what is then seen."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,16 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def reasoner() -> Reasoner:
     """A model that has learnt nothing, and so is wrong nearly everywhere."""
     torch.manual_seed(0)
-    algorithms = ("bfs", "dijkstra", "floyd_warshall", "insertion_sort", "lcs_length", "mst_kruskal", "graham_scan")
+    algorithms = (
+        "bfs",
+        "bridges",
+        "dijkstra",
+        "floyd_warshall",
+        "insertion_sort",
+        "lcs_length",
+        "mst_kruskal",
+        "graham_scan",
+    )
     return Reasoner({name: recipe_spec(name) for name in algorithms}, PGN(hidden_dim=8))
 
 
@@ -63,7 +73,7 @@ def text(tab: Browser, selector: str) -> str:
 
 def number(tab: Browser, selector: str) -> int:
     """How many such elements there are."""
-    return int(tab.evaluate(f"document.querySelectorAll('{selector}').length"))
+    return int(tab.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length"))
 
 
 def test_a_page_asks_for_nothing_and_complains_about_nothing(bfs: tuple[Page, Browser], folder: Path) -> None:
@@ -216,6 +226,18 @@ def test_pairs_are_drawn_as_a_table(reasoner: Reasoner, folder: Path, opened: Br
     assert text(tab, "#details").startswith("1 → 2: ")
     assert f"Pi_h {track.true[3][7]}" in text(tab, "#details")
     assert tab.complaints == []
+
+
+def test_pairs_that_are_not_scored_are_not_drawn(reasoner: Reasoner, folder: Path, opened: Browser) -> None:
+    page = show(reasoner, "bridges", num_nodes=8, seed=1)
+    tab = opened.open(page.save(folder / "bridges.html"), "step=4&probe=is_bridge_h")
+    (track,) = (track for track in page.trajectory.tracks if track.name == "is_bridge_h")
+    unscored = [i for i, truth in enumerate(track.true[4]) if truth is None]
+    assert any(track.predicted[4][i] for i in unscored)
+    assert page.trajectory.edges is not None
+    assert number(tab, "#predicted line.edge.on, #predicted line.edge.missed") <= len(page.trajectory.edges.pairs)
+    tab.click("#as-table")
+    assert number(tab, "#predicted rect.cell[fill='#ececea']") == len(unscored)
 
 
 @pytest.mark.parametrize(
