@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 JOBS ?= 2
 PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo check test test-oldest lint types browser clean
+.PHONY: demo check test test-oldest lint types docs browser clean
 
 demo: $(VENV)/demo
 	$(BIN)/nar fit --config scripts/configs/quickstart.yaml $$(test -f $(RUNS)/last.ckpt && echo --ckpt_path last)
@@ -18,7 +18,7 @@ demo: $(VENV)/demo
 check: lint types
 	PYTHONSAFEPATH=1 $(BIN)/python $(PYTEST) -m "not slow"
 
-test: lint types browser $(VENV)/torch-scatter
+test: lint types docs browser $(VENV)/torch-scatter
 	PYTHONSAFEPATH=1 $(BIN)/python $(PYTEST)
 
 # pip takes torch from where it is configured to (PIP_INDEX_URL), so that may be a build for CPUs alone. Old releases warn
@@ -40,6 +40,10 @@ types: $(VENV)/test
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target build/types .
 	cd tests && MYPYPATH=../build/types $(BIN)/mypy --config-file ../pyproject.toml -p nar | tee ../build/mypy.txt
 	grep -q "no issues found in $$(find nar processors hybrid datasets -name '*.py' | wc -l) source files" build/mypy.txt
+
+# The reference is made of the same installation, which is why it comes after the types.
+docs: types
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 # torch comes first and pinned: left to be found by another package it would be a build of several gigabytes.
 $(VENV)/demo: pyproject.toml constraints.txt

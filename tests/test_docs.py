@@ -1,4 +1,4 @@
-"""What the README shows is run, on small models."""
+"""What the README and the pages of the documentation show is run, on small models."""
 
 import re
 import shlex
@@ -7,19 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import networkx
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "docs" / name for name in re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text())]
+SHOWN = "\n".join(page.read_text() for page in (ROOT / "README.md", *PAGES))
+BLOCKS = re.findall(r"```python\n(.*?)```", SHOWN, re.DOTALL)
 MODULES = {match[1]: block for block in BLOCKS if (match := re.match(r"# (\w+)\.py\n", block))}
 PYTHON = [block for block in BLOCKS if block not in MODULES.values()]
-YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-]
+YAML = re.findall(r"```yaml\n(.*?)```", SHOWN, re.DOTALL)
+LINES = [line for block in re.findall(r"```sh\n(.*?)```", SHOWN, re.DOTALL) for line in block.splitlines()]
+COMMANDS = [shlex.split(line, comments=True) for line in dict.fromkeys(LINES)]  # one page repeats what another says
 
 SALSA = {
     "fit": [
@@ -45,12 +44,13 @@ TEXT = {
 
 @pytest.fixture
 def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that looks like a checkout in which the demo has been run, with the README's files."""
+    """A folder that looks like a checkout in which the demo has been run, with the files that the pages show."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     for name, source in MODULES.items():
         (tmp_path / f"{name}.py").write_text(source)
         monkeypatch.delitem(sys.modules, name, raising=False)
     run("fit", *small, "--trainer.default_root_dir", "runs/quickstart")
+    networkx.write_graphml(networkx.les_miserables_graph(), "graph.graphml")
     monkeypatch.setenv("HOME", str(tmp_path))  # where the cache is
 
 
@@ -59,7 +59,7 @@ def in_checkout(run: Callable[..., None], small: list[str], tmp_path: Path, monk
 @pytest.mark.usefixtures("in_checkout")
 def test_python_examples_print_what_their_comments_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "an example", "exec"), {})
     printed = capsys.readouterr().out
     assert printed
     for shape in re.findall(r"# .*?(\[[\d, ]+\])", code):
@@ -86,6 +86,18 @@ def test_commands_run_in_the_order_in_which_they_stand(run: Callable[..., None],
     assert Path("runs/ConnectedComponents/ood.csv").exists()
     assert Path("runs/salsa/dijkstra/ood.png").exists()
     assert Path("runs/clrs30/table.md").exists()
+    assert Path("evaluation/comparison.md").exists()
+    assert Path("answer.json").exists()
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_every_page_is_in_the_navigation_and_every_link_of_the_readme_leads_somewhere() -> None:
+    assert {*PAGES} == {*(ROOT / "docs").rglob("*.md")}
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
 @pytest.mark.parametrize("text", YAML, ids=range(len(YAML)))
@@ -101,10 +113,10 @@ def test_make_has_the_targets(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-def test_the_project_names_every_argument_that_the_readme_names(
+def test_the_project_names_every_argument_that_the_pages_name(
     run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    of_nar = re.sub(r"`python [^`]*`", "", README)  # scripts have arguments of their own
+    of_nar = re.sub(r"`python [^`]*`|pip install.*|git .*", "", SHOWN)  # scripts have arguments of their own
     named = set(re.findall(r"--[a-z_.-]+[a-z]", of_nar))
     of_text = [[command, "--model.language_model", "pythia", "--help"] for command in ("fit", "test")]
     commands = (
@@ -114,6 +126,9 @@ def test_the_project_names_every_argument_that_the_readme_names(
         ["view", "--help"],
         ["ask", "--help"],
         ["sweep", "--help"],
+        ["evaluate", "--help"],
+        ["compare", "--help"],
+        ["run", "--help"],
         *of_text,
     )
     for help_for in (*commands, ["fit", "--model.processor.help", "nar.processors.PGN"]):
