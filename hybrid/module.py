@@ -254,7 +254,7 @@ class LanguageReasoner(BaseReasoner):
         self.tally.add_counts(key, {name: x.float() for name, x in sums.items()})
 
     def scores_of(self, algorithm: str, counts: Mapping[str, Tensor]) -> dict[str, float]:
-        """Of texts about an algorithm the mean loss of a token, the ``score`` and the share that is ``exact``."""
+        """The scores of texts: the mean loss of a token, the ``score`` and the share that is ``exact``."""
         loss, num_tokens, num_wrong, num_exact, num_texts = (x.item() for x in counts.values())
         return {"loss": loss / num_tokens, "score": 1 - num_wrong / num_tokens, "exact": num_exact / num_texts}
 

@@ -143,7 +143,7 @@ def changes(value: nn.Module) -> dict[str, Any]:
 
 
 def _changes(module: nn.Module, path: str, owner: Made, place: str) -> Iterator[tuple[str, Any]]:
-    """Those of a module that is at `path` in the whole and at `place` in the object that knows how it was made."""
+    """Changes of a module that is at `path` in the whole and at `place` in the object that knows how it was made."""
     made = vars(module).get("_made")
     owner, place = (owner, place) if made is None else (made, "")
     before, now = owner.attributes.get(place, {}), dict(_of_module(module))

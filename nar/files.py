@@ -83,7 +83,9 @@ def whole(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """As :func:`whole` for where a user says: what a link leads to is replaced, and nothing that is no file.
+    """A file to write that takes the place of `path`, where a user says, when it is whole (see :func:`whole`).
+
+    What a link leads to is replaced, and nothing that is no file.
 
     Raises:
         UserError: If the file cannot be written, in one line that names it.
@@ -100,7 +102,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing_text(path: str | Path) -> Iterator[IO[str]]:
-    """As :func:`replacing`, for text in UTF-8 with the ends of lines that are written.
+    """A text file to write, in UTF-8 with the ends of lines that are written (see :func:`replacing`).
 
     Raises:
         UserError: If the file cannot be written, in one line that names it.

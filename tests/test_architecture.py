@@ -348,6 +348,7 @@ def test_what_was_taken_for_missing_is_there_afterwards() -> None:
 
 def test_drawing_trajectories_and_texts_needs_none_of_what_only_others_need(tmp_path: Path) -> None:
     modules = ("lightning", "torch_geometric", "transformers")
-    code = f"import sys; from nar.datasets import sample, text_data; print([m for m in {modules} if m in sys.modules])"
+    code = "import sys; from nar.datasets import sample; from nar.datasets.text import stream; "
+    code += f"print([m for m in {modules} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

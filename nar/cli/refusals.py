@@ -117,7 +117,7 @@ def in_words(text: str) -> str:
 
 
 def of_union(text: str) -> str:
-    """Of a union's refusals, one for each of its types, the one that tells what is wrong, or what it would take."""
+    """The one of a union's refusals (each of its types has one) that tells what is wrong, or what it would take."""
     body, _, given = text.partition(" Errors: - ")[2].rpartition(" Given value:")
     refusals = body.rpartition(" Given value type: ")[0].split(" - ")
     for refusal in refusals:
@@ -180,7 +180,7 @@ def with_flag(message: str, flags: Iterable[str], parameters: Iterable[str]) -> 
 
 
 def meant_flag(given: str, flags: Iterable[str]) -> str:
-    """As :func:`nar.errors.meant`, of a flag; the dashes, which all have, make none like another."""
+    """A hint at the flag that may be meant (see :func:`nar.errors.meant`); dashes make no flag like another."""
     return meant(given.lstrip("-"), [flag.lstrip("-") for flag in flags]).replace("mean ", "mean --")
 
 

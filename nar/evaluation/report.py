@@ -186,7 +186,7 @@ class Cell(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of the mean over seeds."""
+        """The standard error of the mean over seeds."""
         return statistics.stdev(self.scores) / math.sqrt(len(self.scores))
 
 

@@ -123,7 +123,7 @@ class Selection(Answer):
 
 
 class Activities(Selection):
-    """As many activities as possible of which no two overlap."""
+    """The activities that are chosen: as many as possible of which no two overlap."""
 
     def problem(self) -> str:
         """Why these are not; any as many are right."""
@@ -326,7 +326,7 @@ class Hull(Answer):
 
     @cached_property
     def hull(self) -> list[Hashable]:
-        """Its corners, counter-clockwise from the lowest one."""
+        """The corners of the hull, counter-clockwise from the lowest one."""
         xs, ys = self._instance.own["xs"], self._instance.own["ys"]
         corners = np.flatnonzero(self.prediction.outputs["in_hull"] > 0)
         if corners.size == 0:

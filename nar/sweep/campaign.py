@@ -162,7 +162,7 @@ class Campaign:
             yield from parallel(jobs)
 
     def _flags(self, run: Run) -> tuple[str, ...]:
-        """Of ``nar fit`` for a run."""
+        """The flags of ``nar fit`` for a run."""
         flags = {variant.name: variant.flags for variant in self.variants}[run.variant]
         return (*flags, "--data.algorithms", self.algorithms[run.algorithm], "--seed_everything", str(run.seed))
 

@@ -85,7 +85,7 @@ class Trajectory(NamedTuple):
     score: dict[str, float | None]
 
     def as_json(self) -> dict[str, Any]:
-        """The same in dicts, lists, numbers and texts."""
+        """A trajectory as dicts, lists, numbers and texts."""
         tracks = [
             {
                 "name": track.name,

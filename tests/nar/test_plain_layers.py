@@ -18,7 +18,7 @@ from nar.model.encoders import Encoder, Encoding
 from nar.ops.channels import Channels, Folded, as_tensor
 from nar.ops.linear import Linear, is_plain, may_be_given_channels, two_layers
 from nar.processor import Processor
-from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
+from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN, list_processors
 from nar.processors.gat import GATv2D2
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparseEncoder
@@ -367,3 +367,7 @@ def test_a_processor_of_ones_own_may_be_given_channels() -> None:
     assert may_be_given_channels(pgn)
     pgn.update_node = Doubled(pgn.update_node)
     assert not may_be_given_channels(pgn)
+
+
+def test_every_processor_of_the_library_is_there() -> None:
+    assert {*list_processors().values()} <= {type(make()) for make in PROCESSORS.values()}

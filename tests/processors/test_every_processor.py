@@ -31,7 +31,7 @@ from torch.export import Dim, export
 
 from nar.ops.channels import Channels, Folded, as_tensor
 from nar.processor import Processor
-from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN
+from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN, list_processors
 from nar.processors.gat import GATv2D2
 from nar.processors.reductions import ReductionName
 
@@ -452,3 +452,8 @@ def test_what_is_exported_is_for_graphs_of_any_number_and_size(name: str) -> Non
 def test_layers_are_exported_to_onnx(name: str) -> None:
     layer, given = made(name), inputs()
     assert torch.onnx.export(Within(layer), tuple(given), dynamo=True) is not None
+
+
+def test_every_processor_of_the_library_is_held_to_the_laws() -> None:
+    tried = {type(make(8)) for kind in KINDS for make in kind.variants.values()}
+    assert {*list_processors().values()} <= tried
