@@ -134,7 +134,7 @@ class LanguageReasoner(BaseReasoner):
             positions_in_evaluation=positions_in_evaluation,
         ).train()
         self.answers: list[Answer] = []
-        """To all texts of the last test."""
+        """The answers to all texts of the last test."""
 
     def parts(self) -> dict[str, Any]:
         """What the language model, the reasoner and the tokenizer are made of, as plain values."""

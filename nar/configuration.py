@@ -16,7 +16,7 @@ UNKNOWN = "no plain value"
 
 
 class Made(NamedTuple):
-    """What an object was made with.
+    """The arguments that an object was made with, and the attributes that it had then.
 
     Attributes:
         arguments: Of its constructor by name, defaults included.
@@ -127,7 +127,7 @@ def _arguments_by_attributes(value: Any) -> dict[str, Any] | None:
 
 
 def import_path(cls: type) -> str:
-    """By which a class is imported: the shortest of its packages that has it."""
+    """The path by which a class is imported, through the shortest of its packages that has it."""
     parts = cls.__module__.split(".")
     packages = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
     has_it = (name for name in packages if getattr(sys.modules.get(name), cls.__qualname__, None) is cls)
@@ -184,7 +184,7 @@ def check_plain(value: Any) -> None:
 
 
 def _unknown(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """What is no plain value in one, by name."""
+    """The parts of a value that are no plain values: their names, and what they are."""
     if isinstance(value, Mapping) and UNKNOWN in value:
         yield path, str(value[UNKNOWN])
     elif isinstance(value, Mapping):

@@ -2,7 +2,7 @@
 
 MOST_LEARNING_RATE = 1000.0
 MOST_STEPS = 1000
-"""Of a processor between two hints, or two blocks of a language model."""
+"""The most steps of a processor between two hints, or two blocks of a language model."""
 
 
 def check_learning_rate(value: float) -> None:

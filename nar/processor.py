@@ -14,7 +14,7 @@ Nodes = TypeVar("Nodes", bound=Tensor | Channels)
 Edges = TypeVar("Edges", bound=Tensor | Channels)
 
 AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "B N N", "hidden": "B N H"}
-"""Of what a processor is given."""
+"""The axes of each tensor that a processor is given."""
 
 
 class Processor(KeepsArguments, nn.Module, ABC):

@@ -19,9 +19,8 @@ from nar.configuration import KeepsArguments
 from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.ops.border import is_watched
 from nar.ops.linear import is_plain
-from nar.ops.max_message.reference import unheard
 from nar.ops.max_plus import max_plus
-from nar.ops.precision import at_least_float32
+from nar.ops.precision import at_least_float32, unheard
 from nar.ops.softmax_plus import softmax_plus
 
 Adaptive = Literal["never", "evaluation", "always"]
@@ -54,7 +53,11 @@ class Reduction(KeepsArguments, nn.Module, ABC):
 
 
 class Max(Reduction):
-    """The maximum; equal messages share the gradient evenly. Who hears nobody is left with -1e6, as in dm-clrs."""
+    """The maximum; equal messages share the gradient evenly. Who hears nobody is left with -1e6, as in dm-clrs.
+
+    :class:`nar.processors.PGN` does not call it unless hooks look on: it takes the maximum together with its messages,
+    by :func:`nar.ops.max_message.max_message`.
+    """
 
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
         """See :meth:`Reduction.forward`."""

@@ -24,7 +24,7 @@ from nar.model.unroll import EncodeProcessDecode
 from nar.ops import device as gpu
 from nar.ops.affine import gathered_gradients
 from nar.ops.max_message import triton as max_message_triton
-from nar.ops.max_message.reference import UNHEARD
+from nar.ops.precision import UNHEARD
 from nar.processors import TripletGMPNN
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

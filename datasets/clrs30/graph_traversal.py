@@ -26,7 +26,7 @@ def adjacency(A: NumpyArray) -> NumpyArray:
 
 @njit(cache=True)
 def argsort(keys: NumpyArray) -> NumpyArray:
-    """NumPy's: numba's puts equal keys in another order."""
+    """The order that ``np.argsort`` gives: numba's own puts equal keys in another order."""
     with objmode(order="int64[::1]"):
         order = np.argsort(keys)
     return order

@@ -1,6 +1,8 @@
 """What the library knows of an algorithm of CLRS-30, all of it in one record.
 
-Each family of algorithms has a file, and at the end of it a table of the records of its algorithms.
+Each family of algorithms has a file with the functions of its algorithms, what draws their inputs, and at the end a
+table of their records. Graph algorithms have several: the functions are in `graph_traversal.py`, `shortest_paths.py`
+and `spanning_trees.py`, what draws their graphs and the table of all their records in `graphs.py`.
 """
 # A is the matrix of edges, 0 where there is none.
 
@@ -97,7 +99,7 @@ class _KnownAlgorithm(Algorithm):
 
     @property
     def plain_value(self) -> str:
-        """What YAML and checkpoints hold of it (see :func:`nar.configuration.plain`)."""
+        """The name, which is all that YAML and checkpoints hold of it (see :func:`nar.configuration.plain`)."""
         return self.name
 
 
@@ -105,5 +107,5 @@ KnownAlgorithm = _KnownAlgorithm  # no help of the command line lists what has a
 
 
 def table(*algorithms: KnownAlgorithm) -> Mapping[str, KnownAlgorithm]:
-    """Algorithms by name."""
+    """The records of algorithms, each under the algorithm's name."""
     return {algorithm.name: algorithm for algorithm in algorithms}

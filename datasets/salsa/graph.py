@@ -28,7 +28,7 @@ class Graph(NamedTuple):
 
     @property
     def num_nodes(self) -> int:
-        """N."""
+        """The number of nodes, N."""
         return len(self.start) - 1
 
     @property

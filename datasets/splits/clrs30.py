@@ -124,7 +124,7 @@ class CLRS30Splits(KeepsArguments):
 
     @property
     def val_splits(self) -> list[Split]:
-        """One for each algorithm."""
+        """The validation splits, one for each algorithm."""
         return [
             Split(algorithm, self._val_size_of(algorithm), is_test=False, source=self.source)
             for algorithm in self.algorithms

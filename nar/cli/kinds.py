@@ -184,12 +184,12 @@ KINDS: Mapping[KindName, Kind] = {kind.name: kind for kind in (DENSE, SPARSE, TE
 
 
 class Choice(NamedTuple):
-    """The kind that a command line is about.
+    """What :func:`choose` finds in a command line: the kind of model that it is about, and its checkpoint.
 
     Attributes:
-        kind: It.
+        kind: The kind of model.
         args: The command line without what says the kind.
-        checkpoint: That it names, if it does, with its path.
+        checkpoint: The path and the content of the checkpoint that the command line names; None if it names none.
     """
 
     kind: Kind
@@ -198,7 +198,10 @@ class Choice(NamedTuple):
 
 
 def choose(args: Sequence[str]) -> Choice:
-    """The kind that a command line is about: that which it says, or its configurations, or its checkpoint.
+    """The kind of model (dense, sparse or text) that a command line is about, and the checkpoint that it names.
+
+    The command line says the kind, or one of its configurations does; else it is that of the checkpoint, or dense. A
+    checkpoint that is named is read here, whole.
 
     Raises:
         UserError: If the model and the data are of different kinds, or a class is of none, or the checkpoint cannot be

@@ -11,7 +11,7 @@ from nar.errors import UserError
 
 BYTES_OF_A_NUMBER = 4
 COPIES_IN_TRAINING = 4
-"""Of every parameter: its gradient and Adam's two moments besides."""
+"""How many numbers training holds for each parameter: itself, its gradient and Adam's two moments."""
 
 
 class Room(TorchFunctionMode):

@@ -13,7 +13,7 @@ from nar.errors import meant
 
 PREFIX = "nar: error: "
 MOST = 300
-"""Characters of the line."""
+"""How many characters the line of an error has at most."""
 MOST_OF_A_WORD, MOST_OF_A_VALUE = 150, 60
 KEY = re.compile(r'(?:Parser key "([^"]*)"|--([\w.]+)): *')
 """What an error of the parser is about, or one that has been translated already."""
@@ -22,7 +22,7 @@ UNION = "Does not validate against any of the Union subtypes"
 UNTELLING = (UNION, "Expected a ", "Not a valid", "a ")
 """How the refusals of a union begin that say no more than which type it would be."""
 FOR_USERS = "MisconfigurationException"
-"""Of Lightning, whose import would take seconds."""
+"""The name of Lightning's error that is written for users; to import the class would take seconds."""
 NESTED = re.compile(r"NestedArg\(key='\w+', val='?(.*?)'?\)")
 NEEDED = re.compile(r"Requirement '([\w.-]+)[^']*' not met.*")
 CLASS_PATH = re.compile(r"Problem with given class_path '(?:[\w]+\.)*(\w+)': ")
@@ -128,7 +128,7 @@ def of_union(text: str) -> str:
 
 
 def kinds_of(refusal: str, given: str) -> list[str]:
-    """What would have been accepted where this was refused."""
+    """The types of values, in words, of which one would have been accepted in place of what was refused."""
     if refusal.startswith("Expected a typing.Literal"):
         choices = refusal.removeprefix("Expected a typing.Literal")
         return [f"'{choice}'" for choice in ast.literal_eval(choices[: choices.rindex("]") + 1])]

@@ -13,7 +13,7 @@ import yaml
 from nar.errors import UserError
 
 MOST_VALUES, MOST_LEVELS = 100_000, 50
-"""Of a YAML text, where aliases count as what they stand for."""
+"""How many values and levels a YAML text has at most, where aliases count as what they stand for."""
 MOST_BYTES = 2**24
 YAML_FILES = (".yaml", ".yml", ".json")
 MOST_OF_A_SEED = 2**32 - 1

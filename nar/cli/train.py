@@ -1,4 +1,24 @@
-"""The commands that train, validate and test a model, and that write what it predicts, by Lightning's command line."""
+"""The commands that train, validate and test a model, and that write what it predicts, by Lightning's command line.
+
+``nar test`` of a reasoner goes through these steps until the first batch is scored; the other commands differ little:
+
+1. :func:`nar.cli.main` finds the command and imports this module, whose :func:`run` does the rest.
+2. :func:`nar.cli.kinds.choose` finds the kind of model; for that it reads the checkpoint, which is not read again.
+3. :class:`TrainCLI` makes a parser for the classes of that kind alone (`init_parser`,
+   `add_core_arguments_to_parser`).
+4. `parse_arguments` parses the command line, and then parses it again over the checkpoint's configuration
+   (:func:`nar.cli.agreement.parsed_over`), which refuses what contradicts the checkpoint.
+5. `before_instantiate_classes` fills in what follows from other settings, such as the run's folder.
+6. `instantiate_classes` makes the data and then the model, within :class:`nar.cli.memory.Room`, and then the trainer.
+7. `TrainCLI.test` gives the model the checkpoint's weights and calls Lightning's ``Trainer.test``.
+8. The data module's `prepare_data` generates the test splits that are not in the cache
+   (:func:`nar.datasets.splits.generation.generate_splits`).
+9. Its `test_dataloader` loads them (`Split.load`) and cuts them into batches (`SplitBatches`).
+10. `Reasoner.test_step` runs the model on a batch, and :func:`nar.model.metrics.counts` says how much of it is right.
+11. The counts are added up in a :class:`nar.training.tally.Tally`, of which scores are made when all batches are seen.
+
+At the end the kind's `report` (:mod:`nar.cli.reports`) prints the scores and writes them beside the checkpoint.
+"""
 
 from nar.cli.startup import silence_noise  # before all that imports Lightning
 
@@ -44,7 +64,14 @@ from nar.files import lock_folder, release, replacing
 from nar.ops.process import keep_freed_memory
 from nar.training.checkpoint import config_of, kind_of, load_weights, read_checkpoint
 from nar.training.reasoner import Reasoner
-from nar.training.runs import StopOnSignal, check_folder, clear_leftovers, requeued, resumable, write_whole_files
+from nar.training.runs import (
+    StopOnSignal,
+    check_folder,
+    clear_leftovers,
+    make_trainer_write_whole_files,
+    requeued,
+    resumable,
+)
 from nar.training.saving import run_settings
 from nar.training.table import print_table
 
@@ -174,7 +201,7 @@ class TrainCLI(LightningCLI):
         check_devices(trainer)
         if saves(settings, self.command) and trainer.is_global_zero:  # the other processes of a run write nothing
             self._lock(Path(settings.default_root_dir))
-        write_whole_files(trainer)
+        make_trainer_write_whole_files(trainer)
         return trainer
 
     def _lock(self, root: Path) -> None:

@@ -31,19 +31,19 @@ RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
     "use_distributed_sampler": False,  # the data module deals out batches itself, none twice
 }
 ONCE_BEGUN = ("advance", "_evaluation_step", "_predict_step")
-"""Functions of Lightning's loops by which a batch goes."""
+"""Functions of Lightning's loops that are only called once there is a batch."""
 MOST_PROCESSES = 8
-"""On a CPU, if it has not more cores."""
+"""The number of processes that a CPU may be given, even if it has fewer cores."""
 
 
 class Beginning(Callback):
-    """Knows whether the first step has come: all that a checkpoint has is then restored."""
+    """Remembers whether training has begun: errors after that are not the checkpoint's, which is then restored."""
 
     def __init__(self) -> None:
         self.is_over = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note it."""
+        """Remember that training has begun."""
         self.is_over = True
 
 

@@ -17,7 +17,7 @@ from nar.model.unroll import EncodeProcessDecode, Predictions
 from nar.specs import MASKED, Spec, Type
 
 NEVER = -1
-"""When predicted hints part from the true ones that they never part from."""
+"""Stands for the time at which predicted hints part from the true ones, where they never do."""
 STATES_IN_A_BATCH = 2**22
 """Entries of edge states, over the hidden dimension, that a batch may have: 256 MiB at 16 numbers each."""
 
@@ -68,7 +68,7 @@ class Marks(NamedTuple):
     chance: dict[str, float]
 
     def arrays(self) -> dict[str, NumpyArray]:
-        """All of it by one name each, for a file."""
+        """All counts and chances as arrays, each under one name, for a file."""
         return {
             **{f"output/{name}": value for name, value in self.outputs.items()},
             **{f"hint/{name}": value for name, value in self.hints.items()},
@@ -78,7 +78,7 @@ class Marks(NamedTuple):
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NumpyArray]) -> "Marks":
-        """What :meth:`arrays` gave."""
+        """The marks whose :meth:`arrays` were written into a file."""
 
         def group(kind: str) -> dict[str, NumpyArray]:
             return {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}

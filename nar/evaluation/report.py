@@ -42,7 +42,7 @@ HINT_COLUMNS = ("checkpoint", "algorithm", "family", "num_nodes", "probe", "time
 PANELS_FROM = 6
 """How many algorithms a picture has from which each has a panel of its own."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, which the colour-blind can tell apart."""
+"""The colours of Okabe and Ito, which the colour-blind can tell apart."""
 
 
 class Row(NamedTuple):
@@ -111,7 +111,13 @@ def write_report(evaluation: Evaluation, out: Path) -> list[Path]:
 
 
 def rows_of(specs: Mapping[str, Spec], unit: Unit, marks: Marks) -> Iterator[Row]:
-    """All scores of a unit."""
+    """All scores of one model on one set of instances: means, outputs, hints, and shares that are exact.
+
+    Args:
+        specs: Of every algorithm by name.
+        unit: The model and the set of instances.
+        marks: What is right of each instance.
+    """
     spec = specs[unit.algorithm]
     number = len(next(iter(marks.outputs.values())))
     weights = _weights(number)
@@ -167,7 +173,7 @@ def write_hints(evaluation: Evaluation, path: Path) -> None:
 
 
 class Cell(NamedTuple):
-    """What a table has of one algorithm at one size.
+    """The scores that a table shows of one algorithm at one size.
 
     Attributes:
         scores: The score of each seed, in per cent.
@@ -191,7 +197,7 @@ class Cell(NamedTuple):
 
 
 Cells = dict[tuple[str, str], dict[str, dict[int, Cell]]]
-"""By model and family, by algorithm, by size."""
+"""The cells of tables: by model and family, by algorithm, by size."""
 
 
 def cells_of(rows: Sequence[Row]) -> Cells:

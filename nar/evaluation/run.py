@@ -88,7 +88,7 @@ class Unit(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What has been evaluated.
+    """The marks of all models on all sets of instances, and the probes by which to read them.
 
     Attributes:
         specs: Of every algorithm by name.

@@ -71,7 +71,7 @@ class Steps(Sequence[Mapping[str, Any]]):
     def __init__(self, spec: Spec, hints: Mapping[str, NumpyArray], names: Sequence[Hashable]) -> None:
         self._spec, self._names = spec, names
         self.arrays = hints
-        """The same as arrays with nodes as numbers, by probe name, [T, ...]."""
+        """The predicted hints after each step as arrays with nodes as numbers, by probe name, [T, ...]."""
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()), ()))

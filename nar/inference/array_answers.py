@@ -62,7 +62,7 @@ class FoundKey(Answer):
 
     @property
     def value(self) -> float:
-        """The user's key itself."""
+        """The key that was found, as the user gave it."""
         return float(self._instance.own["keys"][self._found])
 
     @property
@@ -301,7 +301,7 @@ class Match(Answer):
         return place if place < len(self._instance.own["first"]) else None
 
     def problem(self) -> str:
-        """Why this is not the first place."""
+        """Where the needle is first found, if that is not where the model says; else nothing."""
         ours, true = self.match, self.classical.match
         where, instead = ("nowhere" if place is None else f"at {place}" for place in (true, ours))
         return "" if ours == true else f"the needle is first found {where}, and not {instead}"
@@ -312,11 +312,11 @@ class Crossing(Answer):
 
     @property
     def intersect(self) -> bool:
-        """Whether they do."""
+        """Whether the model says that the segments intersect."""
         return bool(self.prediction.outputs["intersect"] > 0)
 
     def problem(self) -> str:
-        """Whether they do instead."""
+        """Whether the segments intersect, if the model is wrong about it; else nothing."""
         true = self.classical.intersect
         return "" if self.intersect == true else f"they {'do' if true else 'do not'} intersect"
 
@@ -338,7 +338,7 @@ class Hull(Answer):
         return [self.names[corner] for corner in np.roll(around, -lowest)]
 
     def problem(self) -> str:
-        """Which point is or is not a corner."""
+        """The first point of which the model is wrong about whether it is a corner; nothing if there is none."""
         ours, true = set(self.hull), set(self.classical.hull)
         for name in self.names:
             if (name in ours) != (name in true):

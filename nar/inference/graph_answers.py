@@ -286,7 +286,7 @@ class TopologicalOrder(GraphAnswer):
 
 
 class Components(GraphAnswer):
-    """The strongly connected components."""
+    """The strongly connected components of a graph."""
 
     @cached_property
     def components(self) -> list[set[Hashable]]:
@@ -317,7 +317,7 @@ class Components(GraphAnswer):
 
 
 class CutNodes(GraphAnswer):
-    """The articulation points."""
+    """The articulation points of a graph."""
 
     @cached_property
     def cut(self) -> set[Hashable]:
@@ -325,7 +325,7 @@ class CutNodes(GraphAnswer):
         return {name for name, is_cut in zip(self.names, self.prediction.outputs["is_cut"], strict=True) if is_cut > 0}
 
     def problem(self) -> str:
-        """Which node is or is not one."""
+        """The first node that is wrongly an articulation point, or wrongly none; nothing if all are right."""
         for name in self.names:
             if (name in self.cut) != (name in self.classical.cut):
                 return f"{shown(name)} is {'no' if name in self.cut else 'an'} articulation point"
@@ -333,7 +333,7 @@ class CutNodes(GraphAnswer):
 
 
 class Bridges(GraphAnswer):
-    """The bridges."""
+    """The bridges of a graph."""
 
     @cached_property
     def bridges(self) -> list[tuple[Hashable, Hashable]]:
@@ -342,7 +342,7 @@ class Bridges(GraphAnswer):
         return [(self.names[u], self.names[v]) for u, v in edges_of(taken & taken.T)]
 
     def problem(self) -> str:
-        """Which edge is or is not one."""
+        """The first edge that is wrongly a bridge, or wrongly none; nothing if all are right."""
         ours, true = set(self.bridges), set(self.classical.bridges)
         for u, v in [*self.bridges, *self.classical.bridges]:
             if ((u, v) in ours) != ((u, v) in true):

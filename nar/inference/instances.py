@@ -28,10 +28,10 @@ from nar.inference.graphs import WEIGHT, checked_names, index_of, is_graph, numb
 from nar.specs import Stage, at_stage
 
 LARGEST_WEIGHT = math.sqrt(1 + 1e-3)
-"""Of an edge in training (see :func:`nar.datasets.clrs30.graphs.weighted_both_ways`)."""
+"""The largest weight of an edge in training (see :func:`nar.datasets.clrs30.graphs.weighted_both_ways`)."""
 
 RADIUS = 2.0
-"""Of the disk in which points lie in training."""
+"""The radius of the disk in which points lie in training."""
 
 UNDIRECTED = ("articulation_points", "bridges", "mst_kruskal", "mst_prim")
 ACYCLIC = ("dag_shortest_paths", "topological_sort")

@@ -35,7 +35,7 @@ from sizes; predicted hints said that the algorithm has ended, or stood still; o
 Values = Mapping[str, NumpyArray]
 
 MOST_STEPS = 10**6
-"""That can be asked for."""
+"""The largest number of steps that a user can ask for."""
 
 WAVERING: Mapping[str, float] = {"lcs_length": 0.5, "matrix_chain_order": 0.01}
 """By how much predicted scalars may change from step to step and still be said to stand still; else by any amount.

@@ -117,7 +117,7 @@ class NodeDecoder(Decoder):
         return [self.node]
 
     def forward(self, states: States) -> Tensor:
-        """Logits from states."""
+        """The logits of every node, [B, N], or of its classes, [B, N, C]."""
         logits: Tensor = self.node(states.node)
         return _drop_single_class(logits)
 
@@ -147,7 +147,7 @@ class NodePointerDecoder(Decoder):
         return [self.source, self.target]
 
     def forward(self, states: States) -> Tensor:
-        """Logits from states."""
+        """The logits of every node i pointing at node j, [B, N, N] in the order i, j."""
         source, target = self.source(states.node), self.target(states.node)
         # Computed without [B, N, N, H] where that can be. The reference pairs j with i along e_ji: hence the transpose.
         if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
@@ -181,7 +181,7 @@ class EdgeDecoder(Decoder):
         return [self.sender, self.receiver]
 
     def forward(self, states: States) -> Tensor:
-        """Logits from states."""
+        """The logits of every pair of nodes (i, j), [B, N, N], or of its classes, [B, N, N, C]."""
         pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
         logits = _drop_single_class(pairs + self.edge(states.edge))
         return _mask_non_edges(logits, states.adj) if self.masked else logits
@@ -201,7 +201,7 @@ class EdgePointerDecoder(Decoder):
         return [*self.source.linears_of_nodes(), self.target]
 
     def forward(self, states: States) -> Tensor:
-        """Logits from states."""
+        """The logits of every pair of nodes (i, j) pointing at node k, [B, N, N, N]."""
         source, target = self.source(states), self.target(states.node)
         source = source.view(*source.shape[:3], target.shape[-1])  # where there is a single feature, its axis is gone
         if is_plain(self.output, Linear):
@@ -221,7 +221,7 @@ class GraphDecoder(Decoder):
         self.graph = Linear(hidden_dim, num_logits)
 
     def forward(self, states: States) -> Tensor:
-        """Logits from states."""
+        """The logits of every graph, [B], or of its classes, [B, C]."""
         return _drop_single_class(self.node(as_tensor(states.node).amax(dim=1)) + self.graph(states.graph))
 
 
@@ -238,7 +238,7 @@ class GraphPointerDecoder(Decoder):
         return [self.target]
 
     def forward(self, states: States) -> Tensor:
-        """Logits from states."""
+        """The logits of every graph pointing at node j, [B, N]."""
         logits: Tensor = self.source(states)[:, None] + self.target(states.node).squeeze(-1)
         return logits
 

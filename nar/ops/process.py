@@ -1,6 +1,13 @@
 """How a process is set up for training on a CPU, where a step is thousands of small operations.
 
-``nar fit`` does all of this by itself. A script that trains with Lightning's ``Trainer`` does it in two places::
+The command line calls each function where it helps:
+
+* :func:`wait_passively` in every command that runs a model (by :mod:`nar.cli.startup`);
+* :func:`keep_freed_memory` in ``nar fit``, ``validate``, ``test`` and ``predict``, whatever the model;
+* :func:`tune_process` in ``nar fit`` of reasoners, of dense and of sparse graphs, and in ``nar evaluate`` and ``nar
+  run``; not for language models, nor in ``nar validate``, ``test`` and ``predict``.
+
+A script that trains a reasoner with Lightning's ``Trainer`` does what ``nar fit`` does in two places::
 
     from nar.ops.process import tune_process, wait_passively
 

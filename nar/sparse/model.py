@@ -35,7 +35,13 @@ class SparsePredictions(NamedTuple):
 
 
 class States(NamedTuple):
-    """What decoders read: node features beside the last and the new states [N, 3H], edges' [E, H or 2H], [B, H]."""
+    """What decoders read of a batch of sparse graphs after a step.
+
+    Attributes:
+        node: Node features beside the last and the new node states, [N, 3H].
+        edge: Edge features, beside the edge states of a processor that has them, [E, H or 2H].
+        graph: Graph features, [B, H].
+    """
 
     node: Tensor
     edge: Tensor
@@ -175,7 +181,7 @@ class NodeDecoder(nn.Module):
         self.node = Linear(3 * hidden_dim, num_logits)
 
     def forward(self, states: States, batch: SparseBatch) -> Tensor:
-        """Logits from states."""
+        """The logits of every node, [N], or of its classes, [N, C]."""
         logits: Tensor = self.node(states.node)
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
@@ -192,7 +198,7 @@ class EdgeDecoder(nn.Module):
         self.output = Linear(hidden_dim, 1) if is_pointer else None
 
     def forward(self, states: States, batch: SparseBatch) -> Tensor:
-        """Logits from states."""
+        """The logits of every edge, [E]: of a mask, or of the edge's sender pointing at its receiver."""
         senders, receivers = batch.edge_index
         sender = self.sender(states.node).index_select(0, senders)
         receiver = self.receiver(states.node).index_select(0, receivers) + self.edge(states.edge)
@@ -209,7 +215,7 @@ class GraphDecoder(nn.Module):
         self.graph = Linear(hidden_dim, num_logits)
 
     def forward(self, states: States, batch: SparseBatch) -> Tensor:
-        """Logits from states."""
+        """The logits of every graph, [B], or of its classes, [B, C]."""
         highest = scatter(states.node, batch.graph, len(batch.lengths), "max")
         logits: Tensor = self.node(highest) + self.graph(states.graph)
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits

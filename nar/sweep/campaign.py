@@ -29,7 +29,7 @@ SHARE_OF_FORWARD = 1 / 3  # what a forward pass costs of a training step
 
 
 class Variant(NamedTuple):
-    """One way to train.
+    """One way to train: a name, flags of ``nar fit`` and a number of steps.
 
     Attributes:
         name: Of its folder, and in tables.

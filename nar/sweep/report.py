@@ -121,7 +121,7 @@ def means_of_seed(
 
 
 def published_mean(groups: Sequence[Sequence[str]], source: str) -> str:
-    """The mean of the groups' means of what a source publishes, if it does of all."""
+    """The mean over groups of algorithms of their mean published score, as text; "" if the source lacks one of them."""
     known = published()
     if not all(name in known for group in groups for name in group):
         return ""
@@ -129,19 +129,19 @@ def published_mean(groups: Sequence[Sequence[str]], source: str) -> str:
 
 
 def mean_of_means(groups: Sequence[Sequence[float]]) -> float:
-    """The mean of the means of groups."""
+    """The mean over groups of scores of the mean of each, so that groups count alike whatever their sizes."""
     return statistics.mean(statistics.mean(group) for group in groups)
 
 
 def spread(scores: Sequence[float]) -> str:
-    """Mean ± standard deviation; of one score, that; of none, nothing."""
+    """The mean of scores ± their standard deviation, as text; of one score the score, of none ""."""
     if len(scores) < 2:
         return "".join(f"{score:.1f}" for score in scores)
     return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
 
 
 def quoted(facts: Facts | None, source: str) -> str:
-    """What a source publishes of an algorithm, with the score's flag."""
+    """The score of an algorithm that a source publishes, as text with its flag; "" if it publishes none."""
     if facts is None:
         return ""
     value, error, flag = facts.scores[source]

@@ -135,11 +135,13 @@ class Commands:
     cwd: Path | None
 
     def is_stopped(self) -> bool:
-        """Whether all are to end."""
+        """Whether all commands are to end, because the file `stop` is there."""
         return self.stop is not None and self.stop.exists()
 
     def run(self, command: str, flags: Sequence[str], is_late: Callable[[], bool], grace: float = 0.0) -> bool:
-        """Whether a command came to its end, and was not told to end before, as it is when it is late.
+        """Run a command in a process of its own; whether it came to its end by itself.
+
+        It is told to end before when it is late, or when all are to end.
 
         Args:
             command: Of ``nar``.
@@ -173,7 +175,7 @@ class Commands:
         return not is_told
 
     def _wait(self, process: "subprocess.Popen[bytes]", is_late: Callable[[], bool]) -> bool:
-        """Wait until a process ends; whether it is to be told to."""
+        """Wait until a process ends, which is False, or until it has to be told to end, which is True."""
         while True:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL)

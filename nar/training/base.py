@@ -132,7 +132,7 @@ class BaseReasoner(KeepsArguments, LightningModule):
             last.check_finite()
 
     def on_train_end(self) -> None:
-        """Let no loss go unseen."""
+        """Check the loss of the last step, which is still pending."""
         self.check_pending()
 
     # Evaluation

@@ -65,10 +65,13 @@ def make_reasoner(config: Mapping[str, Any]) -> Reasoner | SparseReasoner:
 
 
 def write_checkpoint(file: IO[bytes], reasoner: Reasoner, data: Any = None) -> None:
-    """Write a checkpoint that holds the weights of `reasoner` and nothing to train it further with.
+    """Write a checkpoint of `reasoner` into an open file: its weights, and nothing to train it further with.
+
+    That no half-written file is left under the checkpoint's name is the caller's to see to, as
+    :func:`nar.files.replacing` does.
 
     Args:
-        file: Where to.
+        file: Open for writing bytes.
         reasoner: The model.
         data: That is to be tested on: a data module.
     """

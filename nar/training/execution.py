@@ -28,11 +28,12 @@ MIN_HALVED = 8
 Losses = tuple[dict[str, Tensor], Tensor]
 """The losses of probes and the penalties by name, and their weighted sum."""
 LossesAndGradients = tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]
-"""The same, detached, and the sum's gradient by each trained parameter, None where that has no part in it."""
+"""Losses and penalties by name, detached; their weighted sum; and its gradient by each trained parameter, None where a
+parameter has no part in it."""
 
 
 class _Trained(Protocol):
-    """What is executed: a :class:`nar.training.reasoner.Reasoner`."""
+    """The parts of a :class:`nar.training.reasoner.Reasoner` that an :class:`Execution` needs."""
 
     model: EncodeProcessDecode
     penalties: dict[str, float]

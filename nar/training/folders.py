@@ -46,7 +46,7 @@ def folder_of(name: str | Path, *, revision: str | None = None) -> Path | None:
     """The folder of a reasoner: one that comes with the library, one's own, or one of the Hub; None if it is a file.
 
     Args:
-        name: Of a reasoner of the library, such as ``dijkstra``; a path; or, if there is no such path, a name of the
+        name: Of a reasoner of the library, such as ``bfs``; a path; or, if there is no such path, a name of the
             Hub such as ``someone/dijkstra``, which is downloaded once.
         revision: A branch, tag or commit of the Hub.
 

@@ -23,7 +23,7 @@ from nar.processor import Processor
 from nar.training.pickles import LONGEST_NAME, MOST_INSTRUCTIONS, Array, RefusedError, read_data
 
 Params = Mapping[str, Mapping[str, NumpyArray]]
-"""By module, then by entry."""
+"""The parameters of a dm-haiku model, by module and then by entry."""
 
 PROCESSORS = {"PGN": "mpnn_aggr", "GAT": "gat_aggr", "GATv2": "gatv2_aggr", "MemNet": "memnet"}
 _TAG = "_clrs_processor"

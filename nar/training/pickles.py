@@ -16,7 +16,7 @@ import numpy as np
 from nar.batch import NumpyArray
 
 MOST_INSTRUCTIONS = 2**20
-"""Of a file; that of a model of all algorithms of CLRS-30 has some 10⁵."""
+"""How many instructions a pickle has at most; that of a model of all algorithms of CLRS-30 has some 10⁵."""
 LONGEST_NAME = 100
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = {

@@ -63,7 +63,7 @@ class PretrainedReasoner(BaseReasoner):
         The processor's class is imported by the name that its file gives: load only what you trust.
 
         Args:
-            name: Of one that comes with the library (see :func:`nar.list_pretrained`), such as ``dijkstra``; the path
+            name: Of one that comes with the library (see :func:`nar.list_pretrained`), such as ``bfs``; the path
                 of a checkpoint, or of a folder that :meth:`save_pretrained` wrote; or a name of the Hub, such as
                 ``someone/dijkstra``.
             revision: A branch, tag or commit of the Hub.

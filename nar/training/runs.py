@@ -51,8 +51,8 @@ def clear_leftovers(root: Path) -> None:
         remove_leftovers(path)
 
 
-def write_whole_files(trainer: Trainer) -> None:
-    """Have a trainer that writes checkpoints as Lightning does replace them only by whole ones."""
+def make_trainer_write_whole_files(trainer: Trainer) -> None:
+    """Have a trainer replace checkpoints only by whole ones, unless the user gave it another way to write them."""
     strategy = trainer.strategy
     if type(strategy.checkpoint_io) is TorchCheckpointIO:
         strategy.checkpoint_io = WholeFiles()
@@ -131,7 +131,7 @@ class StopOnSignal(Callback):
         self.is_validating = False
         self.is_agreed = False
         self.generators: list[torch.Tensor] = []
-        """Torch's, as they were when the validation began."""
+        """The states of torch's random generators when the validation began."""
         self.restored: list[torch.Tensor] = []
         self.requeue: tuple[Any, int] | None = None
         self.is_to_requeue = False

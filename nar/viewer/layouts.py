@@ -83,7 +83,7 @@ def layouts(spec: Spec, inputs: Mapping[str, NumpyArray]) -> list[Layout]:
 
 
 def num_nodes_of(spec: Spec, inputs: Mapping[str, NumpyArray]) -> int:
-    """N of one trajectory."""
+    """The number of nodes of one trajectory, from its inputs."""
     return size_of(spec, {name: data[None] for name, data in inputs.items()})
 
 

@@ -20,11 +20,11 @@ from nar.specs import Spec, Stage, at_stage
 from nar.viewer.trajectory import Trajectory, trajectory_of
 
 FRAME_HEIGHT = 860
-"""In pixels, of the frame that holds a page in a notebook."""
+"""The height in pixels of the frame that holds a page in a notebook."""
 
 
 class HasModel(Protocol):
-    """What a reasoner has."""
+    """An object that has an encode-process-decode model and the specs of its algorithms, as a reasoner does."""
 
     specs: Mapping[str, Spec]
     model: EncodeProcessDecode

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from nar.ops.channels import Channels, concat
 from nar.ops.linear import Linear
-from nar.ops.max_message.reference import unheard
-from nar.ops.precision import alike, at_least_float32
+from nar.ops.precision import alike, at_least_float32, unheard
 from nar.processor import Processor, aligned
 from nar.processors.asynchronous import laws
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from nar.ops.adaptive_temperature import adaptive_temperature
-from nar.ops.max_message.reference import UNHEARD
+from nar.ops.precision import UNHEARD
 from nar.processors import MPNN, PGN, TripletGMPNN
 from nar.processors.reductions import (
     LSTM,

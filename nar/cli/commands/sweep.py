@@ -47,12 +47,12 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are for the user."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise a :class:`UserError`."""
+        """Raise what is wrong with the command line as a :class:`UserError`, in place of ending the program."""
         raise UserError(message)
 
 
 def parser() -> Parser:
-    """What `nar sweep` takes for itself."""
+    """A parser of the flags that `nar sweep` takes for itself; the others are those of `nar fit`."""
     made = Parser(
         prog="nar sweep",
         description=ABOUT,
@@ -105,7 +105,7 @@ def minutes(text: str) -> float:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """Different sizes, in order."""
+    """The sizes that a text lists, each once and in ascending order."""
     parts = text.strip("[]").split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(f"expected sizes such as 16,32,64, given {text}")
@@ -197,12 +197,12 @@ def name_of(algorithm: str | dict[str, Any]) -> str:
 
 
 def written(algorithm: str | dict[str, Any]) -> str:
-    """What ``--data.algorithms`` is given for an algorithm."""
+    """An algorithm as ``--data.algorithms`` takes it: its name, or its class and arguments as JSON."""
     return algorithm if isinstance(algorithm, str) else json.dumps(algorithm)
 
 
 def told(result: Result) -> str:
-    """A line that says what a run has reached."""
+    """One line for the user about what a run has reached: steps, seconds and scores."""
     reached = result.reached
     scores = ", ".join(f"n = {size} {score:.4f}" for size, score in sorted(reached.scores.items()))
     state = "" if reached.is_finished else " so far"

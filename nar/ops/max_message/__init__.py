@@ -13,7 +13,8 @@ from torch import Tensor
 from nar.ops.border import check_shapes, is_watched
 from nar.ops.device import is_for_triton
 from nar.ops.max_message import cpu
-from nar.ops.max_message.reference import plain_max_message, unheard
+from nar.ops.max_message.reference import plain_max_message
+from nar.ops.precision import unheard
 
 
 def max_message(

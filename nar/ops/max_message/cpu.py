@@ -38,9 +38,9 @@ class _MaxMessage(torch.autograd.Function):
             _, of_receivers, pairs = features
             second = pairs.new_empty(len(pairs), heard.shape[-1])
             received = torch.empty_like(of_receivers)
-            sender = torch.empty_like(received, dtype=torch.int32)
-            loops.max_message(*arrays(*features, *weights, hears), lowest, *arrays(second, received, sender))
-            return (received, second, sender) if keeps else (received,)
+            winner = torch.empty_like(received, dtype=torch.int32)
+            loops.max_message(*arrays(*features, *weights, hears), lowest, *arrays(second, received, winner))
+            return (received, second, winner) if keeps else (received,)
 
         num_graphs, num_senders, num_receivers = edge.shape[:3]
         parts = parts_of(num_graphs, num_receivers, num_senders)
@@ -65,13 +65,13 @@ class _MaxMessage(torch.autograd.Function):
 
         def compute(index: int) -> tuple[Tensor, ...]:
             graphs, receivers = part = ctx.parts[index]
-            received, second, sender = kept[3 * index : 3 * index + 3]
+            received, second, winner = kept[3 * index : 3 * index + 3]
             *features, hears = _operands(sent, heard, edge, is_heard, part)
             given = (gradient[part].contiguous(), *features, edge_weight, weight_1, weight_2, bias_2, hears)
             grad_features = [torch.zeros_like(feature) for feature in features]
             grad_weights = [torch.zeros_like(weight) for weight in weights]
             written = (*grad_features, *grad_weights)
-            loops.max_message_backward(*arrays(*given, second, received, sender, *written))
+            loops.max_message_backward(*arrays(*given, second, received, winner, *written))
             of_senders, grad_heard[part], of_pairs = grad_features
             grad_edge[graphs, :, receivers] = of_pairs.view_as(grad_edge[graphs, :, receivers])
             return of_senders, *grad_weights  # to which other parts add theirs

@@ -51,7 +51,7 @@ def max_message(
     lowest: float,
     second: Arrays,
     received: Arrays,
-    sender: Arrays,
+    winner: Arrays,
 ) -> None:
     """Write ``max_i W2 second_ij + b2`` and ``second_ij = ReLU(W1 ReLU(sent_i + heard_j + We edge_ij) + b1)``.
 
@@ -68,16 +68,16 @@ def max_message(
         lowest: What stands for the message of a sender that is not heard.
         second: Written, [B · S · R, H].
         received: Written, [B, R, H].
-        sender: Written, [B, R, H]: whose message is the maximum; -1 if several are, or one that is not heard.
+        winner: Written, [B, R, H]: the sender of the maximum; -1 if several have it, or one that is not heard.
     """
     num_senders, num_receivers, width = sent.shape[1], heard.shape[1], second.shape[1]
     num_lines, step = sent.shape[0] * num_senders, max(1, TILE // num_receivers)
     tile = np.empty((step * num_receivers, width), second.dtype)
     # Written in turn: compilers make branches of a choice that is written where one of both is read, and a loop with
     # branches does not become vector instructions.
-    new_best, new_sender = np.empty(width, received.dtype), np.empty(width, sender.dtype)
+    new_best, new_winner = np.empty(width, received.dtype), np.empty(width, winner.dtype)
     received[:] = -np.inf
-    sender[:] = 0
+    winner[:] = 0
     for line in range(0, num_lines, step):
         begin, end = line * num_receivers, min(line + step, num_lines) * num_receivers
         some, some_second = tile[: end - begin], second[begin:end]
@@ -93,11 +93,11 @@ def max_message(
                 message, best = some[row, h] + bias_2[h] if is_one else lowest, received[b, r, h]
                 wins = (message > best) | (message != message)
                 new_best[h] = message if wins else best
-                new_sender[h] = s if wins else (-1 if message == best else sender[b, r, h])
+                new_winner[h] = s if wins else (-1 if message == best else winner[b, r, h])
             for h in range(width):
                 received[b, r, h] = new_best[h]
             for h in range(width):
-                sender[b, r, h] = new_sender[h]
+                winner[b, r, h] = new_winner[h]
 
 
 @reordering_njit
@@ -108,7 +108,7 @@ def _ties_backward(
     is_heard: Arrays,
     second: Arrays,
     received: Arrays,
-    sender: Arrays,
+    winner: Arrays,
     grad_second: Arrays,
     grad_weight_2: Arrays,
     grad_bias_2: Arrays,
@@ -126,7 +126,7 @@ def _ties_backward(
         for r in range(num_receivers):
             first = b * num_senders * num_receivers + r
             for h in range(width):
-                if sender[b, r, h] >= 0:
+                if winner[b, r, h] >= 0:
                     continue
                 for i in range(num_senders):
                     pair = first + i * num_receivers
@@ -156,7 +156,7 @@ def max_message_backward(
     is_heard: Arrays,
     second: Arrays,
     received: Arrays,
-    sender: Arrays,
+    winner: Arrays,
     grad_sent: Arrays,
     grad_heard: Arrays,
     grad_edge: Arrays,
@@ -174,11 +174,11 @@ def max_message_backward(
     num_lines, step = sent.shape[0] * num_senders, max(1, TILE // num_receivers)
     tiles = np.empty((3, step * num_receivers, width), second.dtype)
     # How many senders share a maximum is known when all lines have been seen, so ties go before the walk over tiles.
-    has_ties = (sender < 0).any()
+    has_ties = (winner < 0).any()
     of_ties = np.zeros_like(second if has_ties else second[:0])
     if has_ties:
         _ties_backward(
-            gradient, weight_2, bias_2, is_heard, second, received, sender, of_ties, grad_weight_2, grad_bias_2
+            gradient, weight_2, bias_2, is_heard, second, received, winner, of_ties, grad_weight_2, grad_bias_2
         )
     for line in range(0, num_lines, step):
         last = min(line + step, num_lines)
@@ -193,8 +193,8 @@ def max_message_backward(
         for b in range(line // num_senders, (last - 1) // num_senders + 1):
             for r in range(num_receivers):
                 for h in range(width):
-                    pair, part = (b * num_senders + sender[b, r, h]) * num_receivers + r, gradient[b, r, h]
-                    if sender[b, r, h] < 0 or not begin <= pair < end or (is_heard.size > 0 and not is_heard[pair]):
+                    pair, part = (b * num_senders + winner[b, r, h]) * num_receivers + r, gradient[b, r, h]
+                    if winner[b, r, h] < 0 or not begin <= pair < end or (is_heard.size > 0 and not is_heard[pair]):
                         continue
                     grad_bias_2[h] += part
                     # Two loops: compilers give up on as many arrays as there are in both.

@@ -5,12 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-UNHEARD = -1e6  # stands for the message of a sender that is not heard
-
-
-def unheard(dtype: torch.dtype) -> float:
-    """What stands for the message of a sender that is not heard: -1e6, or the lowest number of a type of less range."""
-    return max(UNHEARD, torch.finfo(dtype).min)
+from nar.ops.precision import UNHEARD
 
 
 def plain_messages(

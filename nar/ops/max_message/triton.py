@@ -16,8 +16,7 @@ from torch import Tensor
 
 from nar.ops.affine import affine
 from nar.ops.border import has_to_be_differentiable
-from nar.ops.max_message.reference import UNHEARD, unheard
-from nar.ops.precision import at_least_float32
+from nar.ops.precision import UNHEARD, at_least_float32, unheard
 
 _SENDERS = 16  # that a program of the first layer's gradient reads at a time
 _BITS = 32  # of a word

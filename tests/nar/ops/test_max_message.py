@@ -9,7 +9,8 @@ from torch.autograd import gradcheck
 
 from nar.ops import parallel
 from nar.ops.max_message import cpu, max_message
-from nar.ops.max_message.reference import UNHEARD, plain_max_message
+from nar.ops.max_message.reference import plain_max_message
+from nar.ops.precision import UNHEARD
 
 B, N, H, K = 2, 5, 4, 3
 
