@@ -136,7 +136,7 @@ class SparseTask(Dataset[SparseData]):
 
     def draw_graph(self, rng: np.random.RandomState, num_nodes: int) -> Graph:
         """A connected graph of the family."""
-        parameters = {**drawn_parameters(self.graphs, rng, num_nodes), **self.parameters}
+        parameters = {**_drawn_parameters(self.graphs, rng, num_nodes), **self.parameters}
         for _ in range(MAX_DRAWS):
             graph = graph_of(draw_edges(self.graphs, rng, num_nodes, **parameters), num_nodes)
             if num_reached(graph, 0) == num_nodes:
@@ -147,7 +147,7 @@ class SparseTask(Dataset[SparseData]):
         )
 
 
-def drawn_parameters(family: str, rng: np.random.RandomState, num_nodes: int) -> dict[str, Any]:
+def _drawn_parameters(family: str, rng: np.random.RandomState, num_nodes: int) -> dict[str, Any]:
     """The parameters of a family that SALSA-CLRS draws for each graph."""
     if family == "erdos_renyi":
         return {"p": sparse_density(rng, num_nodes)}

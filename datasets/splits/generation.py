@@ -53,7 +53,7 @@ def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int
                 show(split)
             return
         for split in missing:
-            check_sendable(split)
+            _check_sendable(split)
         with ProcessPoolExecutor(min(num_processes, len(missing)), initializer=end_with_parent) as pool:
             futures = {pool.submit(_store, split, cache.folder): split for split in missing}
             try:
@@ -70,7 +70,7 @@ def is_compiled(algorithm: Algorithm, source: Source) -> bool:
     return source == "nar" or not isinstance(algorithm, KnownAlgorithm)
 
 
-def check_sendable(split: Split) -> None:
+def _check_sendable(split: Split) -> None:
     """Raise a :class:`UserError` if another process could not draw it."""
     try:
         pickle.dumps(split)

@@ -50,12 +50,12 @@ def sensitivity(
         directions: A safetensors file as in :class:`nar.noise.AlongDirections`, the most important direction first.
     """
     results = [Sensitivity("none", 0, score_with_noise(None, model, spec, batches))]
-    for strength, noise in kinds_of_noise(directions):
+    for strength, noise in _kinds_of_noise(directions):
         results.append(Sensitivity(type(noise).__name__, strength, score_with_noise(noise, model, spec, batches)))
     return results
 
 
-def kinds_of_noise(directions: Path) -> Iterator[tuple[float, Noise]]:
+def _kinds_of_noise(directions: Path) -> Iterator[tuple[float, Noise]]:
     """Every kind of noise at every strength; ``Directional`` is along the directions that pictures show."""
     path = str(directions)
     for scale in SCALES:

@@ -31,7 +31,7 @@ COMMANDS = {
     "sweep": "Train and test many models, and put their scores in a table.",
     "data": "List, verify or clear the cache of splits, or fill it ahead.",
 }
-OF_LIGHTNING = ("fit", "validate", "test", "predict")
+_OF_LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = ("-h", "--help")
 
 
@@ -71,13 +71,13 @@ def run(args: Sequence[str]) -> None:
         )
     check_command("nar", args, COMMANDS)
     command, *rest = args
-    if command in OF_LIGHTNING:
+    if command in _OF_LIGHTNING:
         import_module("nar.cli.train").run(command, rest)
     else:
         import_module(f"nar.cli.commands.{command}").run(rest)
 
 
-def has_no_reader(stream: TextIO) -> bool:
+def _has_no_reader(stream: TextIO) -> bool:
     """Whether what is written to a stream goes nowhere: the pipe's other end is closed."""
     try:
         print(file=stream, flush=True)
@@ -107,7 +107,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print("nar: ended by SIGINT", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and has_no_reader(sys.stdout):  # as in `nar --help | head -3`
+        if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):  # as in `nar --help | head -3`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
             raise SystemExit(128 + signal.SIGPIPE) from None
         if not isinstance(error, UserError | OSError) and type(error).__name__ != FOR_USERS:

@@ -12,8 +12,8 @@ from nar.configuration import check_plain
 from nar.errors import UserError, one_line
 from nar.training.checkpoint import TO_GO_ON, config_of, holds_weights_only, kind_of, run_of
 
-KEPT_OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
-OF_EVALUATION = "_in_evaluation"  # how the names of a processor's arguments end that are free then
+_KEPT_OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+_OF_EVALUATION = "_in_evaluation"  # how the names of a processor's arguments end that are free then
 
 
 def parsed_over(
@@ -47,7 +47,7 @@ def parsed_over(
     except Exception as error:  # whatever a parser makes of what is no setting
         raise UserError(f"{path} was made with settings that are refused: {one_line(error)}") from error
     if resumes:
-        parser.set_defaults(settings_to_keep(checkpoint))
+        parser.set_defaults(_settings_to_keep(checkpoint))
     config = parsed(parser, args)
     config.ckpt_path = path
     in_order = resumes and not is_named(checkpoint)
@@ -91,14 +91,14 @@ def compare(
     names += [("data", name) for name in parser.kind.kept_data if resumes and name in asked["data"]]
     for group, name in names:
         value, old = asked[group][name], written[group][name]
-        if value != old and (resumes or of_training(value) != of_training(old)):
+        if value != old and (resumes or _of_training(value) != _of_training(old)):
             raise UserError(f"{path} was made with {group}.{name} {old}, but the configuration asks for {value}")
 
 
-def settings_to_keep(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_to_keep(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the checkpoint's run, which are those of a run that goes on unless it is told others."""
     run = run_of(checkpoint)
-    kept = {f"trainer.{name}": run[name] for name in KEPT_OF_TRAINER if run.get(name) is not None}
+    kept = {f"trainer.{name}": run[name] for name in _KEPT_OF_TRAINER if run.get(name) is not None}
     seed = run.get("seed_everything")
     return kept if seed is None else {**kept, "seed_everything": seed}
 
@@ -134,9 +134,9 @@ def is_named(checkpoint: Mapping[str, Any]) -> bool:
     return True  # what is wrong with it is said where training goes on
 
 
-def of_training(setting: Any) -> Any:
+def _of_training(setting: Any) -> Any:
     """A setting without what a class has for evaluation alone."""
     if not isinstance(setting, dict) or "init_args" not in setting:
         return setting
     arguments = setting["init_args"].items()
-    return {**setting, "init_args": {name: x for name, x in arguments if not name.endswith(OF_EVALUATION)}}
+    return {**setting, "init_args": {name: x for name, x in arguments if not name.endswith(_OF_EVALUATION)}}

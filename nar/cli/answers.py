@@ -48,7 +48,7 @@ def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline
     }
     if baseline and not of_other:
         print("of the baseline nothing is reported: it has none of these algorithms and sizes")
-    scores = {**own, **of_other, **reasoner_scores(module.model, answered)}
+    scores = {**own, **of_other, **_reasoner_scores(module.model, answered)}
     print_text_table(scores, data.sizes, "test")
     written = write_text_report(scores, data.sizes, folder)
     print(f"written: {', '.join(map(str, written))}")
@@ -66,7 +66,7 @@ def read_baseline(path: str | None) -> TextScores:
         raise UserError(f"no scores to report beside in {path}: expected the answers.csv of a nar test") from error
 
 
-def reasoner_scores(model: TransNAR, texts: Sequence[TextSample]) -> dict[Key, dict[str, float]]:
+def _reasoner_scores(model: TransNAR, texts: Sequence[TextSample]) -> dict[Key, dict[str, float]]:
     """How right the reasoner is by itself; nothing if the model has none."""
     by_kind: dict[tuple[str, int], list[TextSample]] = {}
     for text in texts:
@@ -74,11 +74,11 @@ def reasoner_scores(model: TransNAR, texts: Sequence[TextSample]) -> dict[Key, d
     return mean_scores(
         ((REASONER, *key), text.scores(answer))
         for key, of_kind in by_kind.items()
-        for text, answer in zip(of_kind, reasoner_answers(model, of_kind), strict=False)
+        for text, answer in zip(of_kind, _reasoner_answers(model, of_kind), strict=False)
     )
 
 
-def reasoner_answers(model: TransNAR, texts: Sequence[TextSample]) -> list[str]:
+def _reasoner_answers(model: TransNAR, texts: Sequence[TextSample]) -> list[str]:
     """The reasoner's outputs, written as the answers to texts; nothing if the model has none."""
     if model.reasoner is None:
         return []
@@ -95,7 +95,7 @@ def show(model: TransNAR, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Te
     prompts, truths = [text.prompt for text in texts], [text.answer for text in texts]
     longest = longest_answer(tokenizer, truths)
     answers = generate_answers(model, tokenizer, prompts, grouped(texts), max_new_tokens=longest)
-    reasoners: Sequence[str | None] = reasoner_answers(model, texts) or [None] * len(texts)
+    reasoners: Sequence[str | None] = _reasoner_answers(model, texts) or [None] * len(texts)
     console = Console(highlight=False, soft_wrap=True)
     for text, answer, of_reasoner in zip(texts, answers, reasoners, strict=True):
         for line in shown(text, {name_of(model): answer, REASONER: of_reasoner}):
@@ -111,23 +111,23 @@ def shown(text: TextSample, answers: dict[str, str | None]) -> Iterator[Text]:
         if answer is not None:
             yield Text.assemble((f"{name:{width}} ", "dim"), compared(answer.strip(), text.answer.strip()))
             yield Text(
-                f"{'':{width}} {parting(answer.strip(), text.answer.strip())}; {said(text.scores(answer))}", "dim"
+                f"{'':{width}} {_parting(answer.strip(), text.answer.strip())}; {said(text.scores(answer))}", "dim"
             )
     yield Text()
 
 
 def compared(answer: str, truth: str) -> Text:
     """The answer: green as long as it is the truth, then red, and where they part reversed."""
-    same = num_same(answer, truth)
+    same = _num_same(answer, truth)
     if answer == truth:
         return Text(answer, "green")
     rest = answer[same:] or " "  # where the answer ends too early
     return Text.assemble((answer[:same], "green"), (rest[:1], "bold red reverse"), (rest[1:], "red"))
 
 
-def parting(answer: str, truth: str) -> str:
+def _parting(answer: str, truth: str) -> str:
     """In words, where an answer parts from the truth."""
-    same = num_same(answer, truth)
+    same = _num_same(answer, truth)
     if answer == truth:
         return "as the truth"
     if same == len(answer):
@@ -136,7 +136,7 @@ def parting(answer: str, truth: str) -> str:
     return f"parts from the truth at character {same + 1}: {answer[same]!r} in place of {expected}"
 
 
-def num_same(answer: str, truth: str) -> int:
+def _num_same(answer: str, truth: str) -> int:
     """How many characters they have in common from the start."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(answer, truth, strict=False)))
 

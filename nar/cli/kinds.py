@@ -28,11 +28,11 @@ from nar.training.runs import resumable
 from nar.training.saving import Kind as KindName
 
 PGN_CONV = {"in_channels": 256, "out_channels": 128, "edge_dim": 128, "graph_dim": 128}
-SPARSE_PROCESSOR = {
+_SPARSE_PROCESSOR = {
     "class_path": "nar.processors.sparse.ConvProcessor",
     "init_args": {"conv": {"class_path": "nar.processors.sparse.PGNConv", "init_args": PGN_CONV}},
 }
-ONE_NAME = re.compile(r"[^\W\d][\w.]*")
+_ONE_NAME = re.compile(r"[^\W\d][\w.]*")
 GROUPS = ("model", "data")
 
 
@@ -101,13 +101,13 @@ class Kind:
         return {"model": self.model.rpartition(".")[2], "data": self.data.rpartition(".")[2]}
 
 
-def dense_processors() -> list[str]:
+def _dense_processors() -> list[str]:
     """The short names of processors of dense graphs."""
     named = [getattr(nar.processors, name) for name in nar.processors.__all__]
     return [kind.__name__ for kind in named if isinstance(kind, type)]
 
 
-def sparse_processors() -> list[str]:
+def _sparse_processors() -> list[str]:
     """The short names of processors of sparse graphs."""
     return [kind.__name__ for kind in SparseProcessor.__subclasses__() if kind.__module__.startswith("nar.")]
 
@@ -136,14 +136,14 @@ DENSE = Kind(
     folder=lambda model: None,
     prepare=tune,
     report=report_scores,
-    processors=dense_processors,
+    processors=_dense_processors,
 )
 SPARSE = Kind(
     name="sparse",
     model="nar.training.sparse_reasoner.SparseReasoner",
     data="nar.datasets.salsa.datamodule.SALSA",
     links=DENSE.links,
-    first_arguments=("--model.processor", json.dumps(SPARSE_PROCESSOR)),
+    first_arguments=("--model.processor", json.dumps(_SPARSE_PROCESSOR)),
     needs="",
     takes_optimizers=True,
     commands=("fit", "validate", "test"),
@@ -153,7 +153,7 @@ SPARSE = Kind(
     folder=lambda model: None,
     prepare=tune,
     report=report_scores,
-    processors=sparse_processors,
+    processors=_sparse_processors,
 )
 TEXT = Kind(
     name="text",
@@ -207,21 +207,21 @@ def choose(args: Sequence[str]) -> Choice:
         UserError: If the model and the data are of different kinds, or a class is of none, or the checkpoint cannot be
             read.
     """
-    stated, rest = classes_of_flags(args)
+    stated, rest = _classes_of_flags(args)
     for config in configurations(args):
-        stated = {**classes_of_config(config), **stated}
-    kinds = {group: kind_of_class(group, path) for group, path in stated.items()}
+        stated = {**_classes_of_config(config), **stated}
+    kinds = {group: _kind_of_class(group, path) for group, path in stated.items()}
     named = [kinds[group] for group in GROUPS if group in kinds]
     if len({kind.name for kind in named}) > 1:
         model, data = (kind.class_paths for kind in named)
         raise UserError(f"--data: expected {model['data']} for a {model['model']}, given {data['data']}")
-    checkpoint = named_checkpoint(args)
+    checkpoint = _named_checkpoint(args)
     if named or checkpoint is None:
         return Choice(named[0] if named else DENSE, rest, checkpoint)
     return Choice(KINDS[kind_of(config_of(checkpoint[1]))], rest, checkpoint)
 
 
-def classes_of_flags(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def _classes_of_flags(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The classes that ``--model`` and ``--data`` name, and the other arguments."""
     classes: dict[str, str] = {}
     rest: list[str] = []
@@ -233,7 +233,7 @@ def classes_of_flags(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             rest.append(re.sub(r"^--(model|data)\.init_args\.", r"--\1.", arg))
             continue
         value = value if equals else next(left, "")
-        if ONE_NAME.fullmatch(value) and not is_file(value):
+        if _ONE_NAME.fullmatch(value) and not is_file(value):
             classes[group] = value
         else:
             rest.append(f"{flag}={value}")  # settings, or a file of some
@@ -242,7 +242,7 @@ def classes_of_flags(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return classes, rest
 
 
-def classes_of_config(config: Mapping[str, Any]) -> dict[str, str]:
+def _classes_of_config(config: Mapping[str, Any]) -> dict[str, str]:
     """The classes that a configuration names."""
     groups = {group: config[group] for group in GROUPS if isinstance(config.get(group), Mapping)}
     classes = {group: str(settings["class_path"]) for group, settings in groups.items() if "class_path" in settings}
@@ -262,7 +262,7 @@ def configurations(args: Sequence[str]) -> Iterator[Mapping[str, Any]]:
             yield config
 
 
-def kind_of_class(group: str, path: str) -> Kind:
+def _kind_of_class(group: str, path: str) -> Kind:
     """The kind of models of which a class is, by its short name or its import path.
 
     Raises:
@@ -275,7 +275,7 @@ def kind_of_class(group: str, path: str) -> Kind:
     return known[name]
 
 
-def named_checkpoint(args: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+def _named_checkpoint(args: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """The path and the content of the checkpoint that a command line names, if it can be told which that is."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--ckpt_path")

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 from nar.datasets.engine.memory import num_free_bytes
 from nar.errors import UserError
 
-BYTES_OF_A_NUMBER = 4
+_BYTES_OF_A_NUMBER = 4
 COPIES_IN_TRAINING = 4
 """How many numbers training holds for each parameter: itself, its gradient and Adam's two moments."""
 
@@ -34,7 +34,7 @@ class Room(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand):
             size = kwargs.get("size", args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
-            self.num_bytes += self.copies * BYTES_OF_A_NUMBER * math.prod(size)
+            self.num_bytes += self.copies * _BYTES_OF_A_NUMBER * math.prod(size)
             if self.num_bytes > self.num_free:
                 gib = [f"{number / 2**30:.4g} GiB" for number in (self.num_bytes, self.num_free)]
                 raise UserError(f"the model would take {gib[0]} or more, and {gib[1]} are free: make it smaller")

@@ -68,7 +68,7 @@ class ModelParser(OneLineErrors, LightningArgumentParser):
             config = get_loader("yaml")(content)
             if isinstance(config, dict):
                 changed = {name: x for name, x in config.items() if name not in self.of_others}
-                changed |= {name: arguments_of(config[name]) for name in GROUPS if name in config}
+                changed |= {name: _arguments_of(config[name]) for name in GROUPS if name in config}
                 content = content if changed == config else yaml.safe_dump(changed, sort_keys=False)
         return super().parse_string(content, *more, **kwargs)
 
@@ -95,7 +95,7 @@ class ModelParser(OneLineErrors, LightningArgumentParser):
         return plain
 
 
-def arguments_of(settings: Any) -> Any:
+def _arguments_of(settings: Any) -> Any:
     """The arguments of a class of which also the class may be said."""
     if not isinstance(settings, Mapping) or not {"class_path", "init_args"} & settings.keys():
         return settings
@@ -150,7 +150,7 @@ def parsed(parser: ModelParser, args: Sequence[str]) -> Namespace:
         with refusing():
             config: Namespace = parser.parse_args([*args])
             check_values(config.as_dict())
-            check_nulls("", config.as_dict())
+            _check_nulls("", config.as_dict())
             if "seed_everything" in config:
                 check_seed(config.seed_everything)
             if "trainer" in config:
@@ -177,7 +177,7 @@ def with_hints(message: str, parser: ModelParser) -> str:
     return message
 
 
-def check_nulls(name: str, given: Any) -> None:
+def _check_nulls(name: str, given: Any) -> None:
     """Raise a :class:`UserError` if the argument of a class is null and cannot be: the parser takes it for not given.
 
     Args:
@@ -186,17 +186,17 @@ def check_nulls(name: str, given: Any) -> None:
     """
     if isinstance(given, list):
         for value in given:
-            check_nulls(name, value)
+            _check_nulls(name, value)
     if not isinstance(given, dict):
         return
     if "class_path" not in given:
         for key, value in given.items():
-            check_nulls(f"{name}.{key}".lstrip("."), value)
+            _check_nulls(f"{name}.{key}".lstrip("."), value)
         return
     path, _, of_class = given["class_path"].rpartition(".")
     arguments = given.get("init_args", {})
     for argument, value in arguments.items():
-        check_nulls(f"{name}.{argument}", value)
+        _check_nulls(f"{name}.{argument}", value)
         if value is None:
             parser = ModelParser()
             kind = getattr(import_module(path), of_class)

@@ -11,21 +11,21 @@ from typing import Any
 
 from nar.errors import meant
 
-PREFIX = "nar: error: "
+_PREFIX = "nar: error: "
 MOST = 300
 """How many characters the line of an error has at most."""
 MOST_OF_A_WORD, MOST_OF_A_VALUE = 150, 60
 KEY = re.compile(r'(?:Parser key "([^"]*)"|--([\w.]+)): *')
 """What an error of the parser is about, or one that has been translated already."""
 PATH = re.compile(r"^- Expected a path but .*? either not accessible or invalid - ")
-UNION = "Does not validate against any of the Union subtypes"
-UNTELLING = (UNION, "Expected a ", "Not a valid", "a ")
+_UNION = "Does not validate against any of the Union subtypes"
+_UNTELLING = (_UNION, "Expected a ", "Not a valid", "a ")
 """How the refusals of a union begin that say no more than which type it would be."""
 FOR_USERS = "MisconfigurationException"
 """The name of Lightning's error that is written for users; to import the class would take seconds."""
-NESTED = re.compile(r"NestedArg\(key='\w+', val='?(.*?)'?\)")
-NEEDED = re.compile(r"Requirement '([\w.-]+)[^']*' not met.*")
-CLASS_PATH = re.compile(r"Problem with given class_path '(?:[\w]+\.)*(\w+)': ")
+_NESTED = re.compile(r"NestedArg\(key='\w+', val='?(.*?)'?\)")
+_NEEDED = re.compile(r"Requirement '([\w.-]+)[^']*' not met.*")
+_CLASS_PATH = re.compile(r"Problem with given class_path '(?:[\w]+\.)*(\w+)': ")
 KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -37,7 +37,7 @@ KINDS = {
     "PositiveInt": "a whole number above 0",
     "NonNegativeInt": "a whole number of at least 0",
 }
-LISTS = ("list", "tuple", "Iterable", "Sequence", "set")
+_LISTS = ("list", "tuple", "Iterable", "Sequence", "set")
 CLASS = "the name of a class or its import path"
 
 
@@ -47,7 +47,7 @@ def line_of(error: BaseException) -> str:
         error = ValueError(f"cannot use {error.filename}: {error.strerror}")
     lines = str(error).strip().splitlines()  # of an error in a data worker all but the last is its traceback
     message = translated(lines[-1].removeprefix("nar.errors.UserError: ") if lines else type(error).__name__)
-    return PREFIX + shortened(message, MOST - len(PREFIX))
+    return _PREFIX + shortened(message, MOST - len(_PREFIX))
 
 
 def reason(error: BaseException) -> str:
@@ -74,21 +74,21 @@ def translated(message: str) -> str:
         text = text[found.end() :]
     if len(keys) > 1 and keys[0] == "config":
         del keys[0]
-    text = in_words(text)
+    text = _in_words(text)
     return f"--{'.'.join(keys)}: {text}" if keys else text
 
 
-def in_words(text: str) -> str:
+def _in_words(text: str) -> str:
     """An error of the parser without the key that it is about."""
     text = PATH.sub("", text)
-    if text.startswith(UNION):
-        return of_union(text)
+    if text.startswith(_UNION):
+        return _of_union(text)
     if KEY.match(text):
         return translated(text)
     expectation, has_value, given = text.partition(" Subclass types")[0].partition(". Got value:")
     given = given.strip()
-    if has_value and kinds_of(expectation, given):
-        return expected(kinds_of(expectation, given), given)
+    if has_value and _kinds_of(expectation, given):
+        return expected(_kinds_of(expectation, given), given)
     if found := re.match(r"argument (?:subcommand|action): invalid choice: '(.*)' \(choose from (.*)\)", text):
         names = re.findall(r"[\w-]+", found[2])
         return f"expected a command: {', '.join(names)}; given {clipped(found[1])}{meant(found[1], names)}"
@@ -110,24 +110,24 @@ def in_words(text: str) -> str:
         return f"expected settings, such as {{name: value}}, or a YAML file of them, given {clipped(given)}"
     if "object has no attribute 'keys'" in text:
         return f"{text.partition(': ')[0]}: expected init_args by name, such as {{hidden_dim: 64}}"
-    if found := NEEDED.search(text):
-        of_class = CLASS_PATH.search(text)
+    if found := _NEEDED.search(text):
+        of_class = _CLASS_PATH.search(text)
         return f"{of_class[1] if of_class else 'what is asked for'} needs {found[1]}: pip install {found[1]}"
     return text
 
 
-def of_union(text: str) -> str:
+def _of_union(text: str) -> str:
     """The one of a union's refusals (each of its types has one) that tells what is wrong, or what it would take."""
     body, _, given = text.partition(" Errors: - ")[2].rpartition(" Given value:")
     refusals = body.rpartition(" Given value type: ")[0].split(" - ")
     for refusal in refusals:
-        if not refusal.startswith(UNTELLING):
-            return in_words(refusal)
+        if not refusal.startswith(_UNTELLING):
+            return _in_words(refusal)
     given = given.strip()
-    return expected([kind for refusal in refusals for kind in kinds_of(refusal, given)], given)
+    return expected([kind for refusal in refusals for kind in _kinds_of(refusal, given)], given)
 
 
-def kinds_of(refusal: str, given: str) -> list[str]:
+def _kinds_of(refusal: str, given: str) -> list[str]:
     """The types of values, in words, of which one would have been accepted in place of what was refused."""
     if refusal.startswith("Expected a typing.Literal"):
         choices = refusal.removeprefix("Expected a typing.Literal")
@@ -135,7 +135,7 @@ def kinds_of(refusal: str, given: str) -> list[str]:
     if refusal.startswith(("Expected a dot import path", "Not a valid subclass")):
         return [CLASS]
     if found := re.match(r"Expected a <class '(?:\w+\.)*(\w+)'>", refusal):
-        if found[1] in LISTS:
+        if found[1] in _LISTS:
             return [f"a list, such as [{given}]" if re.fullmatch(r"[\w.,]{1,40}", given) else "a list"]
         return [KINDS.get(found[1], found[1])]
     return []
@@ -143,7 +143,7 @@ def kinds_of(refusal: str, given: str) -> list[str]:
 
 def expected(kinds: Sequence[str], given: str) -> str:
     """What is expected, what is given, and what may have been meant."""
-    given = NESTED.sub(r"\1", given)
+    given = _NESTED.sub(r"\1", given)
     choices = [kind.strip("'") for kind in kinds if kind.startswith("'")]
     words = dict.fromkeys(kind.strip("'") for kind in kinds)
     if {KINDS["int"], KINDS["float"]} <= words.keys():
@@ -167,19 +167,19 @@ def with_flag(message: str, flags: Iterable[str], parameters: Iterable[str]) -> 
     if unknown != message:
         name = unknown.split(" ")[0].partition("=")[0]
         if name.startswith("-"):
-            return f"unrecognized arguments: {clipped(unknown)}{meant_flag(name, flags)}"
+            return f"unrecognized arguments: {clipped(unknown)}{_meant_flag(name, flags)}"
         flag = {"ckpt": "--ckpt_path", "yaml": "--config", "yml": "--config"}.get(name.rpartition(".")[2])
         hint = f" (did you mean {flag} {name}?)" if flag in {*flags} else ""
         return f"unrecognized arguments: {clipped(unknown)}{hint}"
     if found := re.match(r"(?:Group '(\w+)' does not accept option|Option) '([^']*)'", message):  # of YAML
         name = f"--{found[1]}.{found[2]}" if found[1] else f"--{found[2]}"
-        return f"unknown setting {name}{meant_flag(name, flags)}"
+        return f"unknown setting {name}{_meant_flag(name, flags)}"
     if found := re.search(r"Option '([^']*)' is not accepted", message):
         return message + meant(found[1], parameters)
     return message
 
 
-def meant_flag(given: str, flags: Iterable[str]) -> str:
+def _meant_flag(given: str, flags: Iterable[str]) -> str:
     """A hint at the flag that may be meant (see :func:`nar.errors.meant`); dashes make no flag like another."""
     return meant(given.lstrip("-"), [flag.lstrip("-") for flag in flags]).replace("mean ", "mean --")
 

@@ -15,32 +15,32 @@ from nar.errors import UserError
 MOST_VALUES, MOST_LEVELS = 100_000, 50
 """How many values and levels a YAML text has at most, where aliases count as what they stand for."""
 MOST_BYTES = 2**24
-YAML_FILES = (".yaml", ".yml", ".json")
-MOST_OF_A_SEED = 2**32 - 1
-PATHS = ("ckpt_path", "from_haiku", "out", "to_haiku", "trainer.default_root_dir")
-NO_LIMIT = math.inf
+_YAML_FILES = (".yaml", ".yml", ".json")
+_MOST_OF_A_SEED = 2**32 - 1
+_PATHS = ("ckpt_path", "from_haiku", "out", "to_haiku", "trainer.default_root_dir")
+_NO_LIMIT = math.inf
 TRAINER: Mapping[str, tuple[float, float]] = {
-    "accumulate_grad_batches": (1, NO_LIMIT),
-    "check_val_every_n_epoch": (1, NO_LIMIT),
-    "fast_dev_run": (0, NO_LIMIT),
-    "gradient_clip_val": (0, NO_LIMIT),
-    "limit_predict_batches": (0, NO_LIMIT),
-    "limit_test_batches": (0, NO_LIMIT),
-    "limit_train_batches": (0, NO_LIMIT),
-    "limit_val_batches": (0, NO_LIMIT),
-    "log_every_n_steps": (0, NO_LIMIT),
-    "max_epochs": (-1, NO_LIMIT),
-    "max_steps": (-1, NO_LIMIT),
-    "min_epochs": (0, NO_LIMIT),
-    "min_steps": (0, NO_LIMIT),
-    "num_nodes": (1, NO_LIMIT),
-    "num_sanity_val_steps": (-1, NO_LIMIT),
-    "overfit_batches": (0, NO_LIMIT),
-    "reload_dataloaders_every_n_epochs": (0, NO_LIMIT),
-    "val_check_interval": (0, NO_LIMIT),
+    "accumulate_grad_batches": (1, _NO_LIMIT),
+    "check_val_every_n_epoch": (1, _NO_LIMIT),
+    "fast_dev_run": (0, _NO_LIMIT),
+    "gradient_clip_val": (0, _NO_LIMIT),
+    "limit_predict_batches": (0, _NO_LIMIT),
+    "limit_test_batches": (0, _NO_LIMIT),
+    "limit_train_batches": (0, _NO_LIMIT),
+    "limit_val_batches": (0, _NO_LIMIT),
+    "log_every_n_steps": (0, _NO_LIMIT),
+    "max_epochs": (-1, _NO_LIMIT),
+    "max_steps": (-1, _NO_LIMIT),
+    "min_epochs": (0, _NO_LIMIT),
+    "min_steps": (0, _NO_LIMIT),
+    "num_nodes": (1, _NO_LIMIT),
+    "num_sanity_val_steps": (-1, _NO_LIMIT),
+    "overfit_batches": (0, _NO_LIMIT),
+    "reload_dataloaders_every_n_epochs": (0, _NO_LIMIT),
+    "val_check_interval": (0, _NO_LIMIT),
 }
 """The least and the most that numbers of the trainer can be."""
-MORE_THAN_LEAST = ("val_check_interval",)
+_MORE_THAN_LEAST = ("val_check_interval",)
 MOST_STEPS = 2**53
 """A count that is larger is no longer one as a float."""
 GROUPS = ("model", "data", "trainer")
@@ -51,7 +51,7 @@ def check_given(args: Sequence[str]) -> None:
     """Raise a :class:`UserError` if what a command line gives as YAML is none, or no settings by name."""
     check_yaml(args)
     for config in config_paths(args):
-        check_config(config, GROUPS)
+        _check_config(config, GROUPS)
 
 
 def config_paths(args: Sequence[str]) -> list[str]:
@@ -69,10 +69,10 @@ def check_yaml(args: Sequence[str]) -> None:
     """
     for arg in args:
         for given in {arg, arg.partition("=")[2]}:
-            if given.endswith(YAML_FILES) and is_file(given):
+            if given.endswith(_YAML_FILES) and is_file(given):
                 check_file(Path(given))
             elif "&" in given or given.count("[") + given.count("{") > MOST_LEVELS:
-                check_text(given, f"{given[:20]}…")
+                _check_text(given, f"{given[:20]}…")
 
 
 def is_file(path: str) -> bool:
@@ -91,10 +91,10 @@ def check_file(path: Path) -> None:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UserError(f"expected a YAML file in UTF-8, given {path}, which is not at byte {error.start}") from error
-    check_text(text, str(path))
+    _check_text(text, str(path))
 
 
-def check_text(text: str, name: str) -> None:
+def _check_text(text: str, name: str) -> None:
     """Raise a :class:`UserError` if YAML is broken, refers to itself, or has too many values or levels."""
     sizes: dict[str, int] = {}
     opened: list[tuple[str | None, int]] = [(None, 0)]
@@ -123,7 +123,7 @@ def check_text(text: str, name: str) -> None:
         raise UserError(f"expected YAML, given {name}: {' '.join(str(error).split())}") from error
 
 
-def check_config(text_or_path: str, groups: Sequence[str]) -> None:
+def _check_config(text_or_path: str, groups: Sequence[str]) -> None:
     """Raise a :class:`UserError` unless a configuration is a mapping, and so are its groups of settings.
 
     Args:
@@ -155,9 +155,9 @@ def check_values(settings: Mapping[str, Any]) -> None:
     for name, value in leaves(settings):
         if isinstance(value, float) and math.isnan(value):
             raise UserError(f"expected --{name} to be a number, given {value}")
-        if isinstance(value, str) and ("\0" in value or not is_utf8(value)):
+        if isinstance(value, str) and ("\0" in value or not _is_utf8(value)):
             raise UserError(f"expected --{name} to be text in UTF-8 without a NUL character, given {value!a}")
-        if isinstance(value, str) and name in PATHS and not value.strip():
+        if isinstance(value, str) and name in _PATHS and not value.strip():
             raise UserError(f"expected --{name} to be a path, given {value!r}")
 
 
@@ -174,7 +174,7 @@ def leaves(given: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, given
 
 
-def is_utf8(text: str) -> bool:
+def _is_utf8(text: str) -> bool:
     """Whether it can be written so; names of files in another encoding cannot."""
     try:
         text.encode()
@@ -185,8 +185,8 @@ def is_utf8(text: str) -> bool:
 
 def check_seed(seed: Any) -> None:
     """Raise a :class:`UserError` unless all generators take it."""
-    if not isinstance(seed, bool) and not 0 <= seed <= MOST_OF_A_SEED:
-        raise UserError(f"expected --seed_everything from 0 to {MOST_OF_A_SEED}, or true or false, given {seed}")
+    if not isinstance(seed, bool) and not 0 <= seed <= _MOST_OF_A_SEED:
+        raise UserError(f"expected --seed_everything from 0 to {_MOST_OF_A_SEED}, or true or false, given {seed}")
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
@@ -195,7 +195,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if name in MORE_THAN_LEAST and value == least:
+        if name in _MORE_THAN_LEAST and value == least:
             raise UserError(f"expected --trainer.{name} above {least}, given {value}")
         if not least <= value <= most or abs(value) > MOST_STEPS:
             limits = f"of at least {least}" if value < least else f"of at most {min(most, MOST_STEPS)}"

@@ -7,7 +7,7 @@ from importlib import import_module
 from nar.cli.optional import taken_for_missing
 from nar.ops.process import wait_passively
 
-SAYS_NOTHING = (
+_SAYS_NOTHING = (
     ".*does not have many workers.*",  # splits are in memory and need none
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*LeafSpec.*",  # Lightning's, beside torch 2.13
@@ -26,7 +26,7 @@ with taken_for_missing("matplotlib", "scipy", "transformers"):
 
 def silence_noise() -> None:
     """Have neither warnings nor lines of Lightning's be printed that say nothing about a run."""
-    for message in SAYS_NOTHING:
+    for message in _SAYS_NOTHING:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         import_module("nar.training.progress").is_no_noise

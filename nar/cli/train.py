@@ -172,14 +172,14 @@ class TrainCLI(LightningCLI):
             config.data.seed = config.seed_everything
         config.trainer.default_root_dir = str(self._root())
         if config.model.get("optimizer") is not None:
-            check_learning_rates(config.model.learning_rate, config.model.optimizer)
+            _check_learning_rates(config.model.learning_rate, config.model.optimizer)
         if config.model.get("lr_scheduler") is not None:
             config.model.lr_scheduler = until(config.trainer.max_steps, config.model.lr_scheduler)
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
         with refusing(), Room(COPIES_IN_TRAINING if self.command == "fit" else 1):
-            self.config_init = self.parser.instantiate(with_parts(self.config, self.checkpoint))
+            self.config_init = self.parser.instantiate(_with_parts(self.config, self.checkpoint))
             self.datamodule, self.model = self.config_init.data, self.config_init.model
             self.trainer = self.instantiate_trainer()
             self.model.made_from = self.datamodule.made_from = self.plain_config()
@@ -282,7 +282,7 @@ class TrainCLI(LightningCLI):
             raise UserError(f"nar predict runs in one process, given {self.trainer.world_size}: --trainer.devices 1")
         self._give_weights()
         predictions = self.trainer.predict(self.model, datamodule=self.datamodule)
-        write_predictions(predictions or [], Path(self.trainer.default_root_dir) / "predictions")
+        _write_predictions(predictions or [], Path(self.trainer.default_root_dir) / "predictions")
 
     def _give_weights(self) -> None:
         """Give the model the weights of the checkpoint, which is needed for nothing else in evaluation."""
@@ -312,7 +312,7 @@ def until(max_steps: int, lr_scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {"class_path": lr_scheduler["class_path"], "init_args": arguments}
 
 
-def check_learning_rates(learning_rate: float, optimizer: Mapping[str, Any]) -> None:
+def _check_learning_rates(learning_rate: float, optimizer: Mapping[str, Any]) -> None:
     """Raise a :class:`UserError` if the learning rate of Adam is given, and another optimizer with one of its own."""
     usual = signature(Reasoner).parameters["learning_rate"].default
     lr = optimizer.get("init_args", {}).get("lr")
@@ -323,7 +323,7 @@ def check_learning_rates(learning_rate: float, optimizer: Mapping[str, Any]) -> 
         )
 
 
-def with_parts(config: Namespace, checkpoint: Mapping[str, Any]) -> Namespace:
+def _with_parts(config: Namespace, checkpoint: Mapping[str, Any]) -> Namespace:
     """Settings with the language model, the reasoner and the tokenizer that a checkpoint has, if it has.
 
     No other file is then needed to make them.
@@ -337,7 +337,7 @@ def with_parts(config: Namespace, checkpoint: Mapping[str, Any]) -> Namespace:
     return config
 
 
-def write_predictions(predictions: Sequence[Any], folder: Path) -> None:
+def _write_predictions(predictions: Sequence[Any], folder: Path) -> None:
     """Write the outputs of batches, one safetensors file for each algorithm and size."""
     parts: dict[tuple[str, int], dict[str, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
     for key, outputs in predictions:

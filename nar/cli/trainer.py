@@ -30,9 +30,9 @@ RECIPE = {  # of Ibarz et al. (2022), as far as the trainer has a part in it
     "reload_dataloaders_every_n_epochs": 1,  # the stream goes on where the last epoch, if it was cut short, ended
     "use_distributed_sampler": False,  # the data module deals out batches itself, none twice
 }
-ONCE_BEGUN = ("advance", "_evaluation_step", "_predict_step")
+_ONCE_BEGUN = ("advance", "_evaluation_step", "_predict_step")
 """Functions of Lightning's loops that are only called once there is a batch."""
-MOST_PROCESSES = 8
+_MOST_PROCESSES = 8
 """The number of processes that a CPU may be given, even if it has fewer cores."""
 
 
@@ -110,7 +110,7 @@ def check_averages(path: str | None, checkpoint: Mapping[str, Any], settings: Na
 
 def check_devices(trainer: Trainer) -> None:
     """Raise a :class:`UserError` if there would be far more processes than cores."""
-    most = max(MOST_PROCESSES, os.cpu_count() or 1)
+    most = max(_MOST_PROCESSES, os.cpu_count() or 1)
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
         raise UserError(f"expected --trainer.devices of at most {most} on the CPU, given {trainer.num_devices}")
 
@@ -119,5 +119,5 @@ def is_of_settings(error: BaseException) -> bool:
     """Whether Lightning refuses something, or what it was given does before a batch is there and code of ours runs."""
     calls = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame, _ in walk_tb(error.__traceback__)]
     ours = any(module.startswith("nar.") and not module.startswith("nar.cli.") for module, _ in calls)
-    has_begun = any(function in ONCE_BEGUN for _, function in calls)
+    has_begun = any(function in _ONCE_BEGUN for _, function in calls)
     return origin(error).startswith("lightning.") or not (ours or has_begun)

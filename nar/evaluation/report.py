@@ -38,10 +38,10 @@ COLUMNS = (
     "ci_low",
     "ci_high",
 )
-HINT_COLUMNS = ("checkpoint", "algorithm", "family", "num_nodes", "probe", "time", "score", "num_samples")
-PANELS_FROM = 6
+_HINT_COLUMNS = ("checkpoint", "algorithm", "family", "num_nodes", "probe", "time", "score", "num_samples")
+_PANELS_FROM = 6
 """How many algorithms a picture has from which each has a panel of its own."""
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colours of Okabe and Ito, which the colour-blind can tell apart."""
 
 
@@ -65,7 +65,7 @@ class Row(NamedTuple):
     num_samples: int
 
 
-def labels_of(subjects: Iterable[Subject]) -> dict[str, str]:
+def _labels_of(subjects: Iterable[Subject]) -> dict[str, str]:
     """What the model of each checkpoint is called, by the checkpoint; those that differ in seed or algorithm share it.
 
     A name is that of the processor; where several are to be told apart, with a folder of ``nar sweep``'s variant or the
@@ -96,17 +96,17 @@ def write_report(evaluation: Evaluation, out: Path) -> list[Path]:
         The paths.
     """
     rows = [row for unit, marks in evaluation.marks.items() for row in rows_of(evaluation.specs, unit, marks)]
-    cells = cells_of(rows)
+    cells = _cells_of(rows)
     paths = [out / name for name in ("scores.csv", "table.md", "table.tex", "scores.png")]
     write_csv(rows, paths[0])
     with replacing_text(paths[1]) as file:
         file.write("\n".join(markdown(cells)) + "\n")
     with replacing_text(paths[2]) as file:
-        file.write("\n".join(latex(cells)) + "\n")
+        file.write("\n".join(_latex(cells)) + "\n")
     draw(rows, paths[3])
     if any(marks.hints for marks in evaluation.marks.values()):
         paths.append(out / "hints.csv")
-        write_hints(evaluation, paths[-1])
+        _write_hints(evaluation, paths[-1])
     return paths
 
 
@@ -155,13 +155,13 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             writer.writerow([*known, *where, f"{estimate.score:.6f}", number, low, high])
 
 
-def write_hints(evaluation: Evaluation, path: Path) -> None:
+def _write_hints(evaluation: Evaluation, path: Path) -> None:
     """Write the score of every hint at every time, over the instances that still run then."""
     from nar.evaluation.statistics import pooled_score
 
     with replacing_text(path) as file:
         writer = csv.writer(file)
-        writer.writerow(HINT_COLUMNS)
+        writer.writerow(_HINT_COLUMNS)
         for unit, marks in evaluation.marks.items():
             known = (unit.subject.checkpoint, unit.algorithm, unit.family, num_nodes_at(unit.algorithm, unit.size))
             for name, counts in marks.hints.items():
@@ -200,19 +200,19 @@ Cells = dict[tuple[str, str], dict[str, dict[int, Cell]]]
 """The cells of tables: by model and family, by algorithm, by size."""
 
 
-def cells_of(rows: Sequence[Row]) -> Cells:
+def _cells_of(rows: Sequence[Row]) -> Cells:
     """The scores of CLRS-30 of all rows, seeds together, and the means over algorithms at the end."""
     found: dict[tuple[str, str], dict[str, dict[int, list[Row]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    labels = labels_of(row.unit.subject for row in rows)
+    labels = _labels_of(row.unit.subject for row in rows)
     for row in rows:
         if row.kind == "mean":
             found[labels[row.unit.subject.checkpoint], row.unit.family][row.unit.algorithm][row.unit.size].append(row)
     cells: Cells = {}
     for group, by_algorithm in found.items():
         cells[group] = {name: {n: _cell(own) for n, own in at.items()} for name, at in by_algorithm.items()}
-        cells[group] |= means_of(cells[group])
+        cells[group] |= _means_of(cells[group])
     return cells
 
 
@@ -222,7 +222,7 @@ def _cell(rows: Sequence[Row]) -> Cell:
     return Cell([100 * row.estimate.score for row in rows], interval)
 
 
-def means_of(by_algorithm: Mapping[str, Mapping[int, Cell]]) -> dict[str, dict[int, Cell]]:
+def _means_of(by_algorithm: Mapping[str, Mapping[int, Cell]]) -> dict[str, dict[int, Cell]]:
     """The mean over the algorithms, and that over the means of CLRS-30's eight categories if all 30 are there."""
     if len(by_algorithm) < 2:
         return {}
@@ -254,7 +254,7 @@ def _text(cell: Cell | None) -> str:
     return cell.text
 
 
-NOTE = (
+_NOTE = (
     "Scores of CLRS-30 in per cent: of one seed with the 95 % bootstrap interval over instances, of several the mean "
     "± standard deviation over seeds (standard error of the mean); string matchers have 5/4 as many nodes."
 )
@@ -271,10 +271,10 @@ def markdown(cells: Cells) -> Iterator[str]:
         for name, at in by_algorithm.items():
             yield f"| {name} | {' | '.join(_text(at.get(size)) for size in sizes)} |"
         yield ""
-    yield NOTE
+    yield _NOTE
 
 
-def latex(cells: Cells) -> Iterator[str]:
+def _latex(cells: Cells) -> Iterator[str]:
     """The tables in LaTeX, for the package booktabs."""
     for (model, family), by_algorithm in cells.items():
         sizes = sorted({size for at in by_algorithm.values() for size in at})
@@ -286,7 +286,7 @@ def latex(cells: Cells) -> Iterator[str]:
             yield " & ".join([_escaped(name), *texts]) + r" \\"
         yield r"\bottomrule \end{tabular}"
         yield ""
-    yield f"% {NOTE}"
+    yield f"% {_NOTE}"
 
 
 def _escaped(text: str) -> str:
@@ -299,14 +299,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     There is a panel for each algorithm from six of them on, and one for all of fewer.
     """
     algorithms = list(dict.fromkeys(row.unit.algorithm for row in rows))
-    has_panels = len(algorithms) >= PANELS_FROM
+    has_panels = len(algorithms) >= _PANELS_FROM
     number = len(algorithms) if has_panels else 1
     across = math.ceil(math.sqrt(1.5 * number))
     down = -(-number // across)
     size = (2.4 * across + 0.4, 2.1 * down + 0.8) if has_panels else (7.0, 4.5)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
-    labels = labels_of(row.unit.subject for row in rows)
+    labels = _labels_of(row.unit.subject for row in rows)
     order = list(dict.fromkeys(_label(row.unit, labels, with_algorithm=not has_panels) for row in rows))
     sizes = sorted({row.unit.size for row in rows})
     for index, panel in enumerate(panels):
@@ -353,7 +353,7 @@ def _draw_panel(
         at = sorted(by_size)
         means = [statistics.mean(x.score for x in by_size[n]) for n in at]
         lows, highs = ([_edge(by_size[n], mean, side) for n, mean in zip(at, means, strict=True)] for side in (-1, 1))
-        colour, style = COLOURS[index % len(COLOURS)], ["-", "--", ":"][index // len(COLOURS) % 3]
+        colour, style = _COLOURS[index % len(_COLOURS)], ["-", "--", ":"][index // len(_COLOURS) % 3]
         panel.plot(at, means, marker="o", markersize=3, color=colour, linestyle=style, label=label)
         panel.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
     if guesses and not with_algorithms:

@@ -134,10 +134,10 @@ def evaluate(
     """
     out = Path(out)
     settings = {"num_samples": num_samples, "with_hints": with_hints}
-    subjects = {path: subject_of(path) for path in found(checkpoints)}
+    subjects = {path: _subject_of(path) for path in found(checkpoints)}
     if len({subject.digest for subject in subjects.values()}) < len(subjects):
         raise UserError("expected different checkpoints, given some with the same content")
-    units = units_of(list(subjects.values()), sizes, algorithms, families)
+    units = _units_of(list(subjects.values()), sizes, algorithms, families)
     (out / "instances").mkdir(parents=True, exist_ok=True)
     lock = lock_folder(out)
     try:
@@ -182,7 +182,7 @@ def found(checkpoints: Sequence[str | Path]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def subject_of(path: str) -> Subject:
+def _subject_of(path: str) -> Subject:
     """What a checkpoint tells of its model.
 
     Raises:
@@ -211,7 +211,7 @@ def _digest(path: str) -> str:
     return hashlib.sha256((Path(path) if folder is None else folder / WEIGHTS_FILE).read_bytes()).hexdigest()
 
 
-def units_of(
+def _units_of(
     subjects: Sequence[Subject], sizes: Sequence[int], algorithms: Sequence[str] | None, families: Sequence[str]
 ) -> list[Unit]:
     """All that is to be evaluated, the smallest graphs first.
@@ -237,14 +237,14 @@ def units_of(
         for name in subject.algorithms
         if algorithms is None or name in algorithms
         for family in dict.fromkeys(families)
-        if family == FAMILY_OF_DM_CLRS or takes_families(name)
+        if family == FAMILY_OF_DM_CLRS or _takes_families(name)
     ]
     if not units:
         raise UserError(f"none of {', '.join(known)} is about graphs: expected families {FAMILY_OF_DM_CLRS}")
     return units
 
 
-def takes_families(algorithm: str) -> bool:
+def _takes_families(algorithm: str) -> bool:
     """Whether an algorithm of that name can be run on other families of graphs than dm-clrs's."""
     return algorithm in CLRS_30 and CLRS_30[algorithm].graph is not None
 

@@ -14,7 +14,7 @@ import numpy as np
 from nar.batch import NumpyArray
 from nar.specs import Spec, Type
 
-NUM_RESAMPLES = 2000
+_NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
@@ -68,7 +68,7 @@ def is_exact(spec: Spec, counts: Mapping[str, NumpyArray]) -> NumpyArray:
     return np.logical_and.reduce(right) if right else np.zeros(0, dtype=bool)
 
 
-def resampling_weights(num_instances: int, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> NumpyArray:
+def resampling_weights(num_instances: int, seed: int = 0, num_resamples: int = _NUM_RESAMPLES) -> NumpyArray:
     """How often each resample of a bootstrap has each instance, [R, B]; the same for equal arguments."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(num_instances, np.full(num_instances, 1 / num_instances), size=num_resamples)

@@ -53,7 +53,7 @@ class Locator:
         kinds: list[Any] = [UserProvidedCacheLocator, InTreeCacheLocator, UserWideCacheLocator, InTemporaryFolder]
         for kind in kinds:
             locator = kind.from_function(function, file)
-            if locator is not None and has_room(locator.get_cache_path()):
+            if locator is not None and _has_room(locator.get_cache_path()):
                 locator.get_source_stamp = lambda: stamp(module)
                 return locator
         return None
@@ -158,7 +158,7 @@ class SummedCacheFile(IndexDataCacheFile):
 
 
 @cache
-def has_room(folder: str) -> bool:
+def _has_room(folder: str) -> bool:
     """Whether files of as many bytes as an algorithm takes can be written into a folder."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

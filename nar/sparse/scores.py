@@ -69,10 +69,10 @@ def _is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -
             return (logits > 0) == (truth > 0)
         case Type.CATEGORICAL:
             return logits.argmax(dim=-1) == truth
-    return first_of_the_highest(logits, *batch.groups(probe)) == truth
+    return _first_of_the_highest(logits, *batch.groups(probe)) == truth
 
 
-def first_of_the_highest(logits: Tensor, index: Tensor, num_groups: int) -> Tensor:
+def _first_of_the_highest(logits: Tensor, index: Tensor, num_groups: int) -> Tensor:
     """The first entry of each group that has its largest logit, [num_groups]; of none, the number of entries."""
     is_top = logits == scatter(logits, index, num_groups, "max").index_select(0, index)
     entries = torch.arange(len(logits), device=logits.device)

@@ -24,8 +24,8 @@ from nar.sweep.run import Reached, replace, train_and_test
 
 OFFICIAL_SIZES = (16, 32, 64)
 PATIENCE = 10.0  # seconds in which the scheduler of a cluster has to answer
-SHARE_OF_STEP = 0.45  # what a training step costs, on average over the sizes of training, of one at n = 16
-SHARE_OF_FORWARD = 1 / 3  # what a forward pass costs of a training step
+_SHARE_OF_STEP = 0.45  # what a training step costs, on average over the sizes of training, of one at n = 16
+_SHARE_OF_FORWARD = 1 / 3  # what a forward pass costs of a training step
 
 
 class Variant(NamedTuple):
@@ -207,7 +207,7 @@ def steps_of_tests(algorithm: str, sizes: Iterable[int]) -> float:
     power = math.log(facts.length_64 / facts.length_16, 4) if facts else 1.0
     batches = facts.test_batches if facts else 1
     costs = [batches * math.pow(size / 16, 2 + power) for size in sizes]  # relative to one training step at n = 16
-    return sum(costs) * SHARE_OF_FORWARD / SHARE_OF_STEP
+    return sum(costs) * _SHARE_OF_FORWARD / _SHARE_OF_STEP
 
 
 def _perform(run: Run, folder: Path, flags: Sequence[str], sizes: Sequence[int], **options: Any) -> Result:

@@ -13,7 +13,7 @@ from nar.sweep.campaign import Campaign, Result
 from nar.sweep.published import FLAGS, SOURCES, Facts, published
 from nar.sweep.run import replace
 
-PUBLISHED_SIZE = 64  # string matchers: 80 nodes, 64 of them the text
+_PUBLISHED_SIZE = 64  # string matchers: 80 nodes, 64 of them the text
 COLUMNS = ("variant", "algorithm", "seed", "steps", "max_steps", "seconds", "tested_at_step", "num_nodes", "score")
 
 
@@ -29,12 +29,12 @@ def write_tables(campaign: Campaign) -> list[Path]:
     """Write what every run has reached so far, but for the picture, which takes a second; the paths."""
     results = campaign.results()
     table, scores = campaign.out / "table.md", campaign.out / "scores.csv"
-    replace(scores, tidy(campaign, results))
+    replace(scores, _tidy(campaign, results))
     replace(table, "\n".join(lines(campaign, results)) + "\n")
     return [table, scores]
 
 
-def tidy(campaign: Campaign, results: Sequence[Result]) -> str:
+def _tidy(campaign: Campaign, results: Sequence[Result]) -> str:
     """A CSV file with a row for each run and size; scores are in [0, 1]."""
     max_steps = {variant.name: variant.max_steps for variant in campaign.variants}
     text = io.StringIO()
@@ -51,9 +51,9 @@ def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
     """A table in Markdown: of each algorithm and variant the score in per cent, mean ± standard deviation over seeds;
     what is published beside; the means over algorithms; and what the columns are.
     """
-    algorithms = tested_algorithms(campaign, results)
+    algorithms = _tested_algorithms(campaign, results)
     names = [variant.name for variant in campaign.variants]
-    sources = list(SOURCES) if PUBLISHED_SIZE in campaign.sizes else []
+    sources = list(SOURCES) if _PUBLISHED_SIZE in campaign.sizes else []
 
     def row(title: str, variant: str, *cells: str) -> str:
         return f"| {' | '.join([title, *([variant] if len(names) > 1 else []), *cells])} |"
@@ -71,15 +71,15 @@ def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
                 taken = " to ".join(map(str, dict.fromkeys([steps[0], steps[-1]])))
                 cells = [spread(scores_of(own, name, algorithm, size)) for size in campaign.sizes]
                 yield row(algorithm, name, str(len(own)), taken, *cells, *quotes)
-    for title, groups in groups_of(algorithms).items():
+    for title, groups in _groups_of(algorithms).items():
         for name in names:
             of_seeds = [
-                means_of_seed(results, name, seed, groups, campaign.sizes) for seed in range(campaign.num_seeds)
+                _means_of_seed(results, name, seed, groups, campaign.sizes) for seed in range(campaign.num_seeds)
             ]
             complete = [means for means in of_seeds if means]
             if complete:
                 cells = [spread([means[size] for means in complete]) for size in campaign.sizes]
-                quotes = [published_mean(groups, source) for source in sources]
+                quotes = [_published_mean(groups, source) for source in sources]
                 yield row(title, name, str(len(complete)), "", *cells, *quotes)
     yield ""
     yield "Scores in per cent, mean ± standard deviation over seeds; string matchers have 5/4 as many nodes."
@@ -92,7 +92,7 @@ def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
         yield from [f"{'; '.join(notes)}."] if notes else []
 
 
-def groups_of(algorithms: Sequence[str]) -> dict[str, list[list[str]]]:
+def _groups_of(algorithms: Sequence[str]) -> dict[str, list[list[str]]]:
     """By what a mean is called, groups of algorithms: the mean is that of the means of groups."""
     known = published()
     if {*algorithms} != {*known}:
@@ -106,7 +106,7 @@ def groups_of(algorithms: Sequence[str]) -> dict[str, list[list[str]]]:
     }
 
 
-def means_of_seed(
+def _means_of_seed(
     results: Sequence[Result], variant: str, seed: int, groups: Sequence[Sequence[str]], sizes: Sequence[int]
 ) -> dict[int, float]:
     """The mean of the groups' means at each size, of one seed; nothing, unless all algorithms have been tested."""
@@ -116,19 +116,19 @@ def means_of_seed(
         scores = [[scores_of(own, variant, name, size) for name in group] for group in groups]
         if not all(found for group in scores for found in group):
             return {}
-        means[size] = mean_of_means([[found[0] for found in group] for group in scores])
+        means[size] = _mean_of_means([[found[0] for found in group] for group in scores])
     return means
 
 
-def published_mean(groups: Sequence[Sequence[str]], source: str) -> str:
+def _published_mean(groups: Sequence[Sequence[str]], source: str) -> str:
     """The mean over groups of algorithms of their mean published score, as text; "" if the source lacks one of them."""
     known = published()
     if not all(name in known for group in groups for name in group):
         return ""
-    return f"{mean_of_means([[known[name].scores[source].value for name in group] for group in groups]):.2f}"
+    return f"{_mean_of_means([[known[name].scores[source].value for name in group] for group in groups]):.2f}"
 
 
-def mean_of_means(groups: Sequence[Sequence[float]]) -> float:
+def _mean_of_means(groups: Sequence[Sequence[float]]) -> float:
     """The mean over groups of scores of the mean of each, so that groups count alike whatever their sizes."""
     return statistics.mean(statistics.mean(group) for group in groups)
 
@@ -150,13 +150,13 @@ def quoted(facts: Facts | None, source: str) -> str:
 
 def draw(campaign: Campaign, results: Sequence[Result], path: Path) -> None:
     """Draw scores as points, a row for each algorithm and a panel for each size, beside what is published."""
-    rows = {name: row for row, name in enumerate(tested_algorithms(campaign, results))}
+    rows = {name: row for row, name in enumerate(_tested_algorithms(campaign, results))}
     figure = Figure(figsize=(2 + 3 * len(campaign.sizes), 1.5 + 0.27 * max(4, len(rows))), layout="constrained")
     panels = figure.subplots(1, len(campaign.sizes), sharey=True, squeeze=False)[0]
     for panel, size in zip(panels, campaign.sizes, strict=True):
-        draw_own(panel, campaign, results, size, rows)
-        if size == PUBLISHED_SIZE:
-            draw_published(panel, rows)
+        _draw_own(panel, campaign, results, size, rows)
+        if size == _PUBLISHED_SIZE:
+            _draw_published(panel, rows)
         panel.set_title(f"n = {size}")
         panel.set_xlabel("score, %")
         panel.set_xlim(-3, 103)
@@ -168,7 +168,7 @@ def draw(campaign: Campaign, results: Sequence[Result], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def draw_own(panel: Axes, campaign: Campaign, results: Sequence[Result], size: int, rows: Mapping[str, int]) -> None:
+def _draw_own(panel: Axes, campaign: Campaign, results: Sequence[Result], size: int, rows: Mapping[str, int]) -> None:
     """Draw mean and standard deviation over seeds at one size, the variants of a row below each other."""
     for index, variant in enumerate(campaign.variants, start=1):
         shift = 0.5 * index / (len(campaign.variants) + 1) - 0.25
@@ -183,7 +183,7 @@ def draw_own(panel: Axes, campaign: Campaign, results: Sequence[Result], size: i
             panel.errorbar(means, heights, xerr=deviations, fmt="o", markersize=4, capsize=2, label=variant.name)
 
 
-def draw_published(panel: Axes, rows: Mapping[str, int]) -> None:
+def _draw_published(panel: Axes, rows: Mapping[str, int]) -> None:
     """Draw what is published of the algorithms that have rows."""
     heights = [row for name, row in rows.items() if name in published()]
     for (source, (title, _)), marker in zip(SOURCES.items(), "|x", strict=True):
@@ -192,7 +192,7 @@ def draw_published(panel: Axes, rows: Mapping[str, int]) -> None:
             panel.plot(values, heights, marker, color="black", markersize=6, label=title)
 
 
-def tested_algorithms(campaign: Campaign, results: Sequence[Result]) -> list[str]:
+def _tested_algorithms(campaign: Campaign, results: Sequence[Result]) -> list[str]:
     """The algorithms of which any run has been tested, in the campaign's order."""
     tested = {result.run.algorithm for result in results if result.reached.scores}
     return [name for name in campaign.algorithms if name in tested]

@@ -23,7 +23,7 @@ PROGRAM = "from nar.cli import main\nmain()"
 """What is run with the arguments of a command."""
 # Comes before: a run has its lock as long as it lasts, and is told to end when its standard input does, which is when
 # who started it has ended: a campaign that is killed leaves nobody behind who trains in its folders.
-START = """
+_START = """
 import os, signal, sys
 from threading import Thread
 from filelock import FileLock, Timeout
@@ -157,7 +157,7 @@ class Commands:
         with (self.folder / "printed.txt").open("a+") as printed:
             begin = printed.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START + PROGRAM, *own, *flags],
+                [sys.executable, "-P", "-c", _START + PROGRAM, *own, *flags],
                 stdin=subprocess.PIPE,
                 stdout=printed,
                 stderr=printed,
@@ -193,7 +193,7 @@ def _train(commands: Commands, reached: Reached, flags: Sequence[str], deadline:
 
     def is_late() -> bool:
         rate = reached.seconds / reached.steps if reached.steps else 0.0
-        return now() > deadline - max(STARTUP, 2 * (begun_at(folder) - begin)) - test_steps * rate
+        return now() > deadline - max(STARTUP, 2 * (_begun_at(folder) - begin)) - test_steps * rate
 
     def look() -> bool:
         reached.steps, reached.seconds = steps_of(last) or reached.steps, before + now() - begin
@@ -264,7 +264,7 @@ def configs(folder: Path) -> list[Path]:
     return sorted(folder.glob("logs/version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
 
 
-def begun_at(folder: Path) -> float:
+def _begun_at(folder: Path) -> float:
     """When a process last began to train, after all that comes before; 0 if none has."""
     return max((path.stat().st_mtime for path in configs(folder)), default=0.0)
 

@@ -17,7 +17,7 @@ from nar.files import check_archive, replacing
 from nar.training import folders
 from nar.training.saving import CONFIG, RUN, Kind
 
-FORMER_NAMES = {"train_lengths": "train_sizes", "test_lengths": "test_sizes"}
+_FORMER_NAMES = {"train_lengths": "train_sizes", "test_lengths": "test_sizes"}
 """What arguments of the data of language models are now called."""
 
 KINDS: tuple[Kind, ...] = ("dense", "sparse", "text")
@@ -179,8 +179,8 @@ def config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_new_names(data: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of data by the names that they now have, whatever they were called when they were written."""
-    renamed = {now: data[former] for former, now in FORMER_NAMES.items() if data.get(former) is not None}
-    return {name: value for name, value in data.items() if name not in FORMER_NAMES} | renamed
+    renamed = {now: data[former] for former, now in _FORMER_NAMES.items() if data.get(former) is not None}
+    return {name: value for name, value in data.items() if name not in _FORMER_NAMES} | renamed
 
 
 def run_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

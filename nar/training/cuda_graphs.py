@@ -32,7 +32,7 @@ class Recorder(Generic[Result]):
 
     def __call__(self, batch: Batch) -> Result:
         """What the function returns for a batch, by a recording of it."""
-        num_steps = rounded_up(most_steps_of(batch))
+        num_steps = _rounded_up(most_steps_of(batch))
         shapes = [data.shape for data in (*batch.feedback.features.inputs.values(), *batch.feedback.outputs.values())]
         key = (batch.algorithm, num_steps, *shapes)
         if key not in self.recorded:
@@ -69,7 +69,7 @@ def most_steps_of(batch: Batch) -> int:
     return num_steps_of(longest)
 
 
-def rounded_up(num_steps: int) -> int:
+def _rounded_up(num_steps: int) -> int:
     """The next of 1, 2, …, 8, 10, 12, 14, 16, 20, …: four in each octave, at most a quarter more."""
     unit = 1 << max(0, num_steps.bit_length() - 3)
     return -(-num_steps // unit) * unit

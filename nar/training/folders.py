@@ -23,7 +23,7 @@ from nar.files import check_file, replacing, replacing_text
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 FORMAT = 1
 SHIPPED = Path(str(files("nar"))) / "pretrained"
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def list_pretrained() -> dict[str, dict[str, Any]]:
@@ -57,7 +57,7 @@ def folder_of(name: str | Path, *, revision: str | None = None) -> Path | None:
         return SHIPPED / name
     if Path(name).exists():
         return Path(name) if (Path(name) / CONFIG_FILE).is_file() else None
-    return _downloaded(name, revision) if isinstance(name, str) and HUB_NAME.fullmatch(name) else None
+    return _downloaded(name, revision) if isinstance(name, str) and _HUB_NAME.fullmatch(name) else None
 
 
 def _downloaded(name: str, revision: str | None) -> Path | None:

@@ -75,7 +75,7 @@ def layouts(spec: Spec, inputs: Mapping[str, NumpyArray]) -> list[Layout]:
     if edges is not None:
         both = [circle(num_nodes), springs(num_nodes, edges.pairs)]
         is_sparse = len(edges.pairs) <= FEW_EDGES * num_nodes
-        return both[::-1] if is_sparse and are_apart(both[1]) else both
+        return both[::-1] if is_sparse and _are_apart(both[1]) else both
     later = [probe for probe in spec.values() if probe.stage is not Stage.INPUT and probe.location is Location.NODE]
     lanes = sum(probe.type is Type.MASK_ONE for probe in later)
     has_arrows = any("pointer" in probe.type or probe.type is Type.SHOULD_BE_PERMUTATION for probe in later)
@@ -137,7 +137,7 @@ def springs(num_nodes: int, edges: Sequence[tuple[int, int]]) -> Layout:
     return _scattered("springs", np.array([found[node] for node in range(num_nodes)]), same_scale=False)
 
 
-def are_apart(layout: Layout) -> bool:
+def _are_apart(layout: Layout) -> bool:
     """Whether no two nodes lie on one another."""
     points = np.array(layout.positions)
     distances = np.linalg.norm(points[:, None] - points, axis=-1) + 1e9 * np.eye(len(points))

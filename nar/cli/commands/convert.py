@@ -25,7 +25,7 @@ restores (--to-haiku). The weights do not tell the model: with --from-haiku it i
 says of the trainer has no effect."""
 
 
-def convert_parser() -> ModelParser:
+def _convert_parser() -> ModelParser:
     """The parser of ``nar convert``."""
     parser = model_parser(DENSE, "convert", ABOUT, USAGE)
     parser.of_others = (*OF_TRAINING, "ckpt_path")
@@ -37,7 +37,7 @@ def convert_parser() -> ModelParser:
     return parser
 
 
-def check_direction(given: Namespace) -> None:
+def _check_direction(given: Namespace) -> None:
     """Raise a :class:`UserError` unless one direction is asked for, with what it needs and nothing else."""
     if (given.from_haiku is None) == (given.to_haiku is None):
         number = "neither" if given.from_haiku is None else "both"
@@ -51,7 +51,7 @@ def check_direction(given: Namespace) -> None:
         raise UserError(f"nar convert {flag} expects --{needed} and no --{excess}, given {given[excess]}")
 
 
-def check_places(source: str, target: str) -> None:
+def _check_places(source: str, target: str) -> None:
     """Raise a :class:`UserError` if a file would be read and written."""
     if Path(source).resolve() == Path(target).resolve():
         raise UserError(f"nar convert expects two different files, given {target} to read and to write")
@@ -64,18 +64,18 @@ def run(args: Sequence[str]) -> None:
         UserError: If it cannot be done.
     """
     check_given(args)
-    parser = convert_parser()
+    parser = _convert_parser()
     config = parsed(parser, args)
-    check_direction(config)
+    _check_direction(config)
     if config.from_haiku is not None:
-        check_places(config.from_haiku, config.out)
+        _check_places(config.from_haiku, config.out)
         model, data = make(parser, config)
         model.model.load_state_dict(from_haiku(read_pickle(config.from_haiku), model.model))
         with replacing(config.out) as file:
             write_checkpoint(file, model, data)
         print(f"written: {config.out}")
         return
-    check_places(config.ckpt_path, config.to_haiku)
+    _check_places(config.ckpt_path, config.to_haiku)
     checkpoint = read_checkpoint(config.ckpt_path)
     config = parsed_over(parser, args, config.ckpt_path, checkpoint, resumes=False)
     model, _ = make(parser, config)

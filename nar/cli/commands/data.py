@@ -10,20 +10,20 @@ from nar.datasets.splits import upkeep
 from nar.datasets.splits.clrs30 import CLRS30Splits
 from nar.datasets.splits.generation import generate_splits
 
-ACTIONS = {
+_ACTIONS = {
     "list": "List the validation and test splits in the cache.",
     "verify": "Read every file of the cache and name those that are damaged; with any, the exit status is 1.",
     "clear": "Remove the files of the cache, and nothing else that its folder holds.",
     "generate": "Generate the splits that `nar fit` and `nar test` will read, if they are not in the cache.",
 }
-NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
+_NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
 
 
-def parser_of(action: str) -> Parser:
+def _parser_of(action: str) -> Parser:
     """The parser of an action."""
     others = inspect.signature(CLRS30Splits).parameters.keys() - {"cache_dir"}
-    parser = Parser(prog=f"nar data {action}", description=ACTIONS[action])
-    parser.add_class_arguments(CLRS30Splits, "data", skip=NO_PART_OF_SPLITS if action == "generate" else others)
+    parser = Parser(prog=f"nar data {action}", description=_ACTIONS[action])
+    parser.add_class_arguments(CLRS30Splits, "data", skip=_NO_PART_OF_SPLITS if action == "generate" else others)
     return parser
 
 
@@ -35,12 +35,12 @@ def run(args: Sequence[str]) -> None:
         SystemExit: With status 1 if a file is damaged, with 0 after help.
     """
     if args and args[0] in HELP:
-        print(overview("nar data", ACTIONS))
+        print(overview("nar data", _ACTIONS))
         return
-    check_command("nar data", args, ACTIONS)
+    check_command("nar data", args, _ACTIONS)
     action, *rest = args
     check_yaml(rest)
-    parser = parser_of(action)
+    parser = _parser_of(action)
     config = parser.parsed(rest)
     check_algorithms(config.data.get("algorithms", []))
     with refusing():

@@ -21,7 +21,7 @@ USAGE = "nar run dijkstra graph.graphml --source a [--weight length] [--out answ
 ABOUT = """Run a trained reasoner (a name of nar list, a checkpoint, a folder or a name of the Hub) on data of your own:
 a graph (.graphml, .gml, .edgelist, .json), or numbers, points and strings (.json, .csv). Its answer is printed beside
 that of the classical algorithm, and written as JSON."""
-MOST_LINES = 40
+_MOST_LINES = 40
 
 
 def run(args: Sequence[str]) -> None:
@@ -87,7 +87,7 @@ def show(name: str, value: Any) -> None:
         return
     print(f"{name}:")
     for place, (key, entry) in enumerate(value.items()):
-        if place == MOST_LINES:
-            print(f"  … and {len(value) - MOST_LINES} more in the file")
+        if place == _MOST_LINES:
+            print(f"  … and {len(value) - _MOST_LINES} more in the file")
             break
         print(f"  {key}: {entry}")

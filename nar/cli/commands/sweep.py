@@ -27,7 +27,7 @@ from nar.sweep.report import write_report, write_tables
 ABOUT = (
     "Train and test a model for every variant, algorithm and seed, and show what they reach beside what is published."
 )
-MORE = """\
+_MORE = """\
 Any other flag is one of `nar fit`, and goes to every run. A campaign that was stopped, or killed, goes on with the same
 command; a run that fails is named and does not stop the rest. The folder gets table.md, scores.csv and scores.png, and
 one folder for each run.
@@ -36,8 +36,8 @@ one folder for each run.
   nar sweep --config scripts/configs/clrs30.yaml --variant scripts/configs/clrs30_averaged.yaml --out runs/averaged
   nar sweep --config scripts/configs/clrs30.yaml --variant model.processor=PGN --variant model.processor=MPNN
 """
-OWN_OF_RUNS = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
-OF_REPORT = 15.0  # seconds that the table and the picture take at the end, at most
+_OWN_OF_RUNS = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
+_OF_REPORT = 15.0  # seconds that the table and the picture take at the end, at most
 MPS, PIPES = "nvidia-cuda-mps-control", "CUDA_MPS_PIPE_DIRECTORY"
 
 Rehearse = Callable[[Sequence[str]], dict[str, Any]]
@@ -56,7 +56,7 @@ def parser() -> Parser:
     made = Parser(
         prog="nar sweep",
         description=ABOUT,
-        epilog=MORE,
+        epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -123,13 +123,13 @@ def run(args: Sequence[str]) -> None:
     begin = time.time()
     given, more = parser().parse_known_args(args)
     import_module("nar.cli.startup").silence_noise()
-    campaign = planned(given, more, import_module("nar.cli.train").rehearse)
+    campaign = _planned(given, more, import_module("nar.cli.train").rehearse)
     num_runs = len(campaign.runs())
     print(f"{campaign.out}: {num_runs} runs of {len(campaign.algorithms)} algorithms", flush=True)
     failed: list[Result] = []
     on_gpu = given.jobs > 1 and given.cluster is None and torch.cuda.is_available()
-    with stopping(campaign) as signals, shared_gpu() if on_gpu else nullcontext():
-        deadline = begin + 60 * given.minutes - OF_REPORT
+    with _stopping(campaign) as signals, _shared_gpu() if on_gpu else nullcontext():
+        deadline = begin + 60 * given.minutes - _OF_REPORT
         for result in campaign.train(num_jobs=given.jobs, deadline=deadline, cluster=given.cluster):
             if result.error is not None:
                 failed.append(result)
@@ -148,19 +148,19 @@ def run(args: Sequence[str]) -> None:
     raise SystemExit(128 + signals[0] if signals else int(bool(failed)))
 
 
-def planned(given: argparse.Namespace, more: Sequence[str], rehearse: Rehearse) -> Campaign:
+def _planned(given: argparse.Namespace, more: Sequence[str], rehearse: Rehearse) -> Campaign:
     """The campaign of a command line.
 
     Raises:
         UserError: If `nar fit` would not take what its runs are given, or a variant is none.
     """
-    for flag in OWN_OF_RUNS:
+    for flag in _OWN_OF_RUNS:
         if any(part == flag or part.startswith(f"{flag}=") for part in more):
             raise UserError(f"nar sweep gives every run its own {flag}: expected it not to be given")
     base = [part for path in given.config for part in ("--config", str(Path(path).resolve()))]
     differing: dict[str, list[str]] = {Path(given.config[-1]).stem if given.config else "default": []}
     for text in given.variant:
-        name, flags = variant_of(text)
+        name, flags = _variant_of(text)
         if name in differing:
             raise UserError(f"expected variants of different names, given two called {name}")
         differing[name] = flags
@@ -179,7 +179,7 @@ def planned(given: argparse.Namespace, more: Sequence[str], rehearse: Rehearse) 
     return Campaign(given.out, variants, by_name, given.seeds, given.sizes)
 
 
-def variant_of(text: str) -> tuple[str, list[str]]:
+def _variant_of(text: str) -> tuple[str, list[str]]:
     """The name of a variant, and the flags that make it: ``--config`` and a file, or what it says of some flags."""
     if Path(text).suffix in (".yaml", ".yml", ".json"):
         return Path(text).stem, ["--config", str(Path(text).resolve())]
@@ -210,7 +210,7 @@ def told(result: Result) -> str:
 
 
 @contextmanager
-def stopping(campaign: Campaign) -> Iterator[list[int]]:
+def _stopping(campaign: Campaign) -> Iterator[list[int]]:
     """A list of the signals that came: SIGINT and SIGTERM stop the campaign, and its runs save what they have."""
     came: list[int] = []
 
@@ -230,7 +230,7 @@ def stopping(campaign: Campaign) -> Iterator[list[int]]:
 
 
 @contextmanager
-def shared_gpu() -> Iterator[None]:
+def _shared_gpu() -> Iterator[None]:
     """Have processes on one GPU run at the same time, by NVIDIA's MPS, where it can be started and has not been."""
     runs_already = Path(os.environ.get(PIPES, "/tmp/nvidia-mps"), "control").exists()
     if runs_already or shutil.which(MPS) is None:

@@ -385,7 +385,7 @@ def test_parameters_of_watts_strogatz_graphs_are_salsas_unless_given() -> None:
     assert {(data.num_edges - 100) / 100 for data in dataset} == {4, 6, 8}
     rings = SparseTask("bfs", graphs="watts_strogatz", num_nodes=100, num_samples=10, rewiring=0.0, k=6)
     assert {(data.num_edges, int(data.edge_index[0].bincount().max())) for data in rings} == {(700, 7)}
-    drawn = [sparse.drawn_parameters("watts_strogatz", np.random.RandomState(seed), 8) for seed in range(50)]
+    drawn = [sparse._drawn_parameters("watts_strogatz", np.random.RandomState(seed), 8) for seed in range(50)]
     assert {args["k"] for args in drawn} == {4, 6}
     rewiring = [args["rewiring"] for args in drawn]
     assert 0.05 <= min(rewiring) < 0.07 < 0.18 < max(rewiring) <= 0.2

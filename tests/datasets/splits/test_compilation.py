@@ -157,7 +157,7 @@ def test_splits_are_compiled_before_processes_are_forked(tmp_path: Path, monkeyp
         raise InterruptedError
 
     monkeypatch.setattr(generation, "ProcessPoolExecutor", pool)
-    monkeypatch.setattr(generation, "check_sendable", lambda split: None)
+    monkeypatch.setattr(generation, "_check_sendable", lambda split: None)
     monkeypatch.setattr(Split, "can_be_cached", True)
     monkeypatch.setattr(Split, "is_in", lambda split, cache: False)
     with pytest.raises(InterruptedError):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nar.analysis.studies import SCALES, displacement, kinds_of_noise, score_with_noise, sensitivity
+from nar.analysis.studies import SCALES, _kinds_of_noise, displacement, score_with_noise, sensitivity
 from nar.batch import Batch, to_tensors
 from nar.datasets import sample
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
@@ -52,12 +52,12 @@ def test_every_kind_of_noise_is_tried_at_every_strength(
 
 
 def test_a_strength_of_projection_is_the_number_of_first_directions(directions: Path) -> None:
-    (two,) = (noise for strength, noise in kinds_of_noise(directions) if strength == 2 and isinstance(noise, Project))
+    (two,) = (noise for strength, noise in _kinds_of_noise(directions) if strength == 2 and isinstance(noise, Project))
     assert two(torch.ones(1, 1, H), torch.tensor([False])).tolist() == [[[1, 1, 0, 0, 0, 0, 0, 0]]]
 
 
 def test_directional_noise_is_along_the_two_directions_of_pictures(directions: Path) -> None:
-    for _, noise in kinds_of_noise(directions):
+    for _, noise in _kinds_of_noise(directions):
         if isinstance(noise, Directional):
             changed = noise(torch.zeros(1, 1, H), torch.tensor([False]))[0, 0] != 0
             assert changed.tolist() == [True, True] + (H - 2) * [False]

@@ -11,7 +11,7 @@ from hybrids import ALGORITHMS, reasoner
 
 from nar import cli
 from nar.analysis.answers import read_text_csv
-from nar.cli.answers import compared, name_of, parting, read_baseline, report_test
+from nar.cli.answers import _parting, compared, name_of, read_baseline, report_test
 from nar.datasets.text.datamodule import CLRSText
 from nar.datasets.text.stream import TextSample, text_samples
 from nar.datasets.text.tokenizer import text_tokenizer
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_a_reasoner_is_refused(
     ],
 )
 def test_where_an_answer_parts_from_the_truth_is_said(answer: str, words: str) -> None:
-    assert parting(answer, "[0 1]") == words
+    assert _parting(answer, "[0 1]") == words
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from fake_nar import PAUSE, install, steps_in_text
 
 import nar.cli.train
-from nar.cli.commands.sweep import planned, shared_gpu, variant_of
+from nar.cli.commands.sweep import _planned, _shared_gpu, _variant_of
 from nar.datasets import ALGORITHMS
 from nar.errors import UserError
 from nar.sweep import campaign as sweep
@@ -78,7 +78,7 @@ def plan(*args: str, algorithms: Sequence[Any] = ("bfs",), max_steps: int = 7) -
         return {"algorithms": algorithms, "max_steps": max_steps}
 
     given, more = parser().parse_known_args(args)
-    return planned(given, more, rehearse), rehearsed
+    return _planned(given, more, rehearse), rehearsed
 
 
 def test_a_flag_of_the_command_line_counts_more_than_a_variant_and_a_variant_more_than_a_configuration() -> None:
@@ -118,13 +118,13 @@ def test_algorithms_of_the_users_own_have_the_names_of_their_classes() -> None:
     ],
 )
 def test_a_variant_is_a_configuration_or_values_of_flags(text: str, name: str, flags: list[str]) -> None:
-    assert variant_of(text) == (name, flags)
+    assert _variant_of(text) == (name, flags)
 
 
 @pytest.mark.parametrize("text", ["", "PGN", "=PGN", "--model.processor PGN"])
 def test_what_is_no_variant_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="expected a variant such as"):
-        variant_of(text)
+        _variant_of(text)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_gpu_is_shared_by_mps_where_it_starts(status: int, tmp_path: Path, mon
         file.write(f"echo $CUDA_MPS_PIPE_DIRECTORY `cat` >> {said}\n")
     control.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with shared_gpu():
+    with _shared_gpu():
         where = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
     assert (where is None) == bool(status)
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
@@ -293,7 +293,7 @@ def test_mps_that_somebody_started_is_left_as_it_is(tmp_path: Path, monkeypatch:
     (tmp_path / "control").touch()
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("it is started"))
-    with shared_gpu():
+    with _shared_gpu():
         assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == str(tmp_path)
 
 

@@ -16,7 +16,7 @@ from nar.evaluation import instances as instances_module
 from nar.evaluation import run as run_module
 from nar.evaluation.compare import markdown as compared
 from nar.evaluation.instances import NEVER, Question, mark
-from nar.evaluation.report import COLUMNS, cells_of, rows_of, write_report
+from nar.evaluation.report import COLUMNS, _cells_of, rows_of, write_report
 from nar.evaluation.statistics import pooled_score
 from nar.model.metrics import counts, hint_scores, scores
 from nar.processors import MPNN
@@ -185,7 +185,7 @@ def test_several_seeds_are_a_mean_with_standard_deviation_and_error(
         (folder / "best.ckpt").write_bytes(checkpoint.read_bytes())
     evaluation = evaluate([tmp_path / "campaign"], **{**settings, "sizes": [4], "algorithms": ["bfs"]})
     rows = [row for unit, marks in evaluation.marks.items() for row in rows_of(evaluation.specs, unit, marks)]
-    ((by_algorithm),) = cells_of(rows).values()
+    ((by_algorithm),) = _cells_of(rows).values()
     cell = by_algorithm["bfs"][4]
     assert cell.standard_error == pytest.approx(np.std(cell.scores, ddof=1) / np.sqrt(2))
     assert cell.text == f"{np.mean(cell.scores):.1f} ± {np.std(cell.scores, ddof=1):.1f} ({cell.standard_error:.1f})"

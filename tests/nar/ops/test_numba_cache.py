@@ -272,7 +272,7 @@ def test_functions_are_kept_where_the_user_wants_them(tmp_path: Path, monkeypatc
 
 def test_a_folder_without_room_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(numba_cache, "has_room", lambda folder: not folder.endswith("__pycache__"))
+    monkeypatch.setattr(numba_cache, "_has_room", lambda folder: not folder.endswith("__pycache__"))
     assert located(tmp_path).is_relative_to(tmp_path / "home")
 
 
@@ -292,9 +292,9 @@ def in_temporary_folder_alone(cls: Any, function: Any, file: str) -> Any:
 
 
 def test_a_full_disk_has_no_room() -> None:
-    numba_cache.has_room.cache_clear()
-    assert not numba_cache.has_room("/dev/full")
-    assert not numba_cache.has_room("/proc")
+    numba_cache._has_room.cache_clear()
+    assert not numba_cache._has_room("/dev/full")
+    assert not numba_cache._has_room("/proc")
 
 
 # Damaged files

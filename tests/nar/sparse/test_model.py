@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparsePredictions
-from nar.sparse.scores import GRAPHS, counts, entry_losses, first_of_the_highest, losses, scores
+from nar.sparse.scores import GRAPHS, _first_of_the_highest, counts, entry_losses, losses, scores
 from nar.specs import Location, Probe, Stage, Type, at_stage
 from nar.training.checkpoint import load_reasoner, read_checkpoint
 from nar.training.sparse_reasoner import SparseReasoner
@@ -132,8 +132,8 @@ def test_accuracies_are_of_nodes_and_of_graphs_that_are_right_throughout(
 
 def test_of_equal_logits_the_first_is_chosen_so_that_a_constant_is_not_right_everywhere() -> None:
     senders = torch.tensor([0, 1, 0, 1])
-    assert first_of_the_highest(torch.zeros(4), senders, 2).tolist() == [0, 1]
-    assert first_of_the_highest(torch.full((4,), torch.nan), senders, 3).tolist() == [4, 4, 4]
+    assert _first_of_the_highest(torch.zeros(4), senders, 2).tolist() == [0, 1]
+    assert _first_of_the_highest(torch.full((4,), torch.nan), senders, 3).tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def clock(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return steps + 1e6 * has_begun
 
     monkeypatch.setattr(sweep_run, "now", now)
-    monkeypatch.setattr(sweep_run, "begun_at", lambda folder: 0.0)
+    monkeypatch.setattr(sweep_run, "_begun_at", lambda folder: 0.0)
 
 
 def test_a_run_is_stopped_in_time_and_tested_as_it_is(
@@ -224,7 +224,7 @@ def test_as_much_time_is_left_as_tests_take_to_begin_and_to_end(
     time = {"now": 0}  # a step a second
     monkeypatch.setattr(sweep_run, "STARTUP", startup)
     monkeypatch.setattr(sweep_run, "now", lambda: float(time["now"]))
-    monkeypatch.setattr(sweep_run, "begun_at", lambda folder: float(began))
+    monkeypatch.setattr(sweep_run, "_begun_at", lambda folder: float(began))
     monkeypatch.setattr(sweep_run, "steps_of", lambda path: time["now"])
 
     def run(self: Any, command: str, flags: Sequence[str], is_late: Callable[[], bool], grace: float) -> bool:

@@ -13,7 +13,7 @@ from nar.datasets.splits.splits import TrainStream
 from nar.model.losses import losses
 from nar.model.unroll import EncodeProcessDecode
 from nar.processors import TripletGMPNN
-from nar.training.cuda_graphs import Recorder, most_steps_of, rounded_up
+from nar.training.cuda_graphs import Recorder, _rounded_up, most_steps_of
 from nar.training.execution import Execution
 from nar.training.reasoner import Reasoner
 
@@ -68,9 +68,9 @@ def test_equally_many_steps_need_no_data_on_the_cpu(algorithm: str) -> None:
 
 
 def test_numbers_of_steps_are_rounded_up_to_four_in_each_octave() -> None:
-    rounded = sorted({rounded_up(number) for number in range(1, 65)})
+    rounded = sorted({_rounded_up(number) for number in range(1, 65)})
     assert rounded == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
-    assert all(number <= rounded_up(number) <= 1.25 * number for number in range(1, 500))
+    assert all(number <= _rounded_up(number) <= 1.25 * number for number in range(1, 500))
 
 
 def as_if_recorded(self: Recorder[Any], function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:

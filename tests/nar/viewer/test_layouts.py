@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nar.datasets import SPECS, sample
-from nar.viewer.layouts import are_apart, circle, edges_of, layouts, rows, sequences, springs
+from nar.viewer.layouts import _are_apart, circle, edges_of, layouts, rows, sequences, springs
 
 
 def inputs_of(algorithm: str, num_nodes: int, **args: object) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
@@ -28,8 +28,8 @@ def test_springs_are_the_same_at_every_call() -> None:
 
 
 def test_parts_of_a_graph_are_apart() -> None:
-    assert are_apart(springs(12, [(0, 1), (2, 3), (4, 5)]))
-    assert are_apart(springs(1, []))
+    assert _are_apart(springs(12, [(0, 1), (2, 3), (4, 5)]))
+    assert _are_apart(springs(1, []))
 
 
 def test_a_sparse_graph_is_drawn_by_springs_at_first_and_a_dense_one_on_a_circle() -> None:
