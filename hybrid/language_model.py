@@ -36,7 +36,7 @@ BLOCKS = (
 """Where the decoder blocks of families of language models are."""
 LIVE, ADAPTERS = "live", "adapters"
 ATTENTIONS, EXPERTS = ("eager", "sdpa", "flex_attention"), ("eager", "batched_mm", "grouped_mm")
-"""Ways to compute them that are kept: they need nothing but PyTorch. Others are to be asked for again."""
+"""Ways to compute attention and experts that are kept, as they need nothing but PyTorch; others are asked for again."""
 MOST, COUNTED, MOST_PARTS = 2**40, ("layers", "n_layer", "experts", "heads", "labels", "blocks", "depth"), 2**14
 """The largest number that a setting may be, and that of one which is how many there are of something."""
 _MOST_MODULES = 2**18

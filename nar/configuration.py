@@ -36,7 +36,7 @@ class KeepsArguments:
             cls.__init__ = _keeping(cls.__init__)  # type: ignore[method-assign]
 
     def when_made(self) -> None:
-        """What is to be done after the constructor, if anything."""
+        """Called at the end of the constructor; subclasses may do something here."""
 
 
 def _keeping(init: Callable[..., None]) -> Callable[..., None]:

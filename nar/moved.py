@@ -43,7 +43,7 @@ MOVED = {
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """What Python asks for modules of old names."""
+    """A finder and loader that Python asks for modules of old names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -23,7 +23,7 @@ class Module(NamedTuple):
     package: str
 
     def is_of(self, package: str) -> bool:
-        """Whether it is `package`, or in it, which has no dot in its name."""
+        """Whether the module is `package` or in it; the name of `package` has no dot."""
         return self.name.partition(".")[0] == package
 
     @property
@@ -36,7 +36,7 @@ class Module(NamedTuple):
         return self.is_of(other.name.partition(".")[0]) or not self.is_installed
 
     def source(self) -> bytes:
-        """What is in the file now."""
+        """The content of the module's file as it is now."""
         stat = os.stat(self.path)
         return _read(self.path, stat.st_mtime_ns, stat.st_size)
 

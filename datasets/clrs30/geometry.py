@@ -161,7 +161,7 @@ def _in_box(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
 
 @njit(cache=True)
 def opposite(a: float, b: float) -> bool:
-    """Whether one is positive and the other negative."""
+    """Whether one of two numbers is positive and the other negative."""
     return a > 0 > b or a < 0 < b
 
 

@@ -19,7 +19,7 @@ SMALLEST, _LARGEST = 1e-100, 1e100
 """The bounds of the size of a number that is not 0: products and sums of such numbers neither overflow nor vanish."""
 
 LARGEST_EXACT = 2**53 - 1
-"""Up to which a float that is a whole number is no other one, rounded."""
+"""The largest whole number up to which floats tell every whole number from the next."""
 
 FAR = 1e9
 """What the algorithms that keep a queue add to the key of a node that is not in it: all keys have to be below."""

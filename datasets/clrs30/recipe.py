@@ -113,7 +113,7 @@ def num_nodes_at(algorithm: str | Algorithm, size: int) -> int:
 
 
 def _is_string_matcher(algorithm: Algorithm) -> bool:
-    """Whether it is one of CLRS-30's string matchers."""
+    """Whether an algorithm is one of CLRS-30's string matchers."""
     return isinstance(algorithm, KnownAlgorithm) and algorithm.is_string_matcher
 
 

@@ -248,5 +248,5 @@ def _buffers(
 
 
 def num_bytes(spec: Spec, size: int) -> int:
-    """What one value of each probe takes."""
+    """The memory in bytes of one value of each probe, all together."""
     return sum(np.dtype(DTYPES[probe.type]).itemsize * math.prod(shape_of(probe, size)) for probe in spec.values())

@@ -17,19 +17,19 @@ _SMALLEST_WEIGHT_PRODUCT = -1e-3
 
 _LARGEST_SEED = 2**32 - 1
 LONGEST_NAME_SHOWN = 100
-"""Letters of a name that is shown whole in a message."""
+"""How many letters a name has at most that a message shows whole."""
 
 _SHORT_REPR = reprlib.Repr()
 _SHORT_REPR.maxstring = _SHORT_REPR.maxother = 60
 
 MAX_NODES = 2**15 - 1
-"""What 16 bits hold, in which pointers to nodes are kept."""
+"""The largest number of nodes: pointers to nodes are kept in 16 bits."""
 
 _LARGEST_BOUND = 1e100
-"""Number to draw, of which products and sums still are numbers."""
+"""The largest bound of numbers to draw, of which products and sums still are numbers."""
 
 MAX_BATCH_SIZE, MAX_WORKERS = 10**6, 1024
-"""More take all the memory there is before anything is refused."""
+"""The largest batch and the most workers: more would take all the memory there is before anything is refused."""
 
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "eps": (0, 1),
@@ -92,7 +92,7 @@ def is_finite(value: Any) -> bool:
 
 
 def _is_probability(value: Any) -> bool:
-    """Whether it is a number from 0 to 1."""
+    """Whether a value is a number from 0 to 1."""
     return is_finite(value) and 0 <= value <= 1
 
 

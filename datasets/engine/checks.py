@@ -17,10 +17,10 @@ from nar.specs import MASKED, Location, Probe, Spec, Stage, Type, at_stage
 _POSITIONS = "pos"
 _MAX_CLASSES = int(np.iinfo(DTYPES[Type.CATEGORICAL]).max)
 CHECKED_DTYPE = np.dtype(np.float64)
-"""What hints are checked in: compiled code does not check what it writes, but what floats hold is all of it."""
+"""The type that hints are checked in: compiled code does not check what it writes, but floats hold all of it."""
 _NAMES_IN_MODULES = frozenset(dir(nn.ModuleDict()))
 _LONGEST_VALUE_SHOWN = 200
-"""Letters of a value in a message."""
+"""How many letters of a value a message shows at most."""
 _NAMES_OF_SCORES = ("score", "loss")
 
 

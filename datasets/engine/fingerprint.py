@@ -85,7 +85,7 @@ def _around(values: list[Any]) -> Iterator[Any]:
 
 
 def _is_code(value: object) -> bool:
-    """Whether the source says what it is."""
+    """Whether an object is code, of which its source says all."""
     return inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value) or hasattr(value, "py_func")
 
 

@@ -17,7 +17,7 @@ except ImportError:  # as on Windows, which has no such limits
     resource = None
 
 UNCHECKED_BYTES = 2**24
-"""Up to how many bytes are taken to be free: to ask takes longer than to draw a small trajectory."""
+"""How many bytes are taken to be free without asking, which takes longer than to draw a small trajectory."""
 
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -26,7 +26,7 @@ _LIMIT_AND_USE_FILES = (("memory.max", "memory.current"), ("memory.limit_in_byte
 
 
 class Memory:
-    """What trajectories take at once.
+    """The memory that trajectories take at once, counted as they come to need it.
 
     Args:
         num_samples: How many there are.

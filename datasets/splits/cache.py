@@ -24,7 +24,7 @@ FORMAT = 2
 """The version of the files' format; in the first, choices were one-hot rows."""
 FILE_NAME = re.compile(r".+-\d+-(?P<digest>[0-9a-f]{16})\.safetensors")
 _READ_ERRORS = (SafetensorError, OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What a file that is damaged, or another's, may raise where it is read."""
+"""The errors that reading a file may raise which is damaged, or another program's."""
 _log = logging.getLogger(__name__)
 _warned_of: set[Path] = set()
 """Folders of which this process has said that it goes on without them."""
@@ -35,7 +35,7 @@ class CacheError(UserError):
 
     @classmethod
     def of(cls, folder: Path, error: OSError) -> "CacheError":
-        """What the file system refuses, in one line that names the folder."""
+        """An error that says in one line what the file system refuses, and for which folder."""
         return cls(
             f"cannot use the cache folder {folder}: {error.strerror or error}; "
             "make room or name a writable one with --data.cache_dir"

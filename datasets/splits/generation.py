@@ -14,7 +14,7 @@ from nar.datasets.splits.splits import Source, Split, end_with_parent
 from nar.errors import UserError
 
 _SECONDS_BETWEEN_LINES = 10
-"""In a log, where no bar can be shown."""
+"""The seconds between lines about progress in a log, where no bar can be shown."""
 
 
 def generate_splits(splits: Sequence[Split], cache: Cache, *, num_processes: int) -> None:

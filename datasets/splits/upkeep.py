@@ -136,7 +136,7 @@ def _refusals_named(cache: Cache) -> Iterator[None]:
 
 
 def _kind(key: dict[str, Any]) -> str:
-    """What split a file holds."""
+    """The kind of split that a file of the cache holds, in words, from its key."""
     if not key:
         return "damaged"
     notes = ["test" if key.get("is_test") else "validation"]

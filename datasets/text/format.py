@@ -28,7 +28,7 @@ _VALUES = rf"{_VALUE}(?:, {_VALUE})*"
 
 
 class Text(NamedTuple):
-    """What is written in the text of one trajectory.
+    """The content of the text of one trajectory: inputs, and outputs with or without a trace.
 
     Attributes:
         algorithm: The algorithm's name.
@@ -83,7 +83,7 @@ def render(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> li
 
 
 def texts(algorithm: str, feedback: Feedback[NumpyArray], *, hints: bool) -> list[Text]:
-    """What is written in the texts of trajectories.
+    """The contents of the texts of trajectories, one for each.
 
     Args:
         algorithm: One of CLRS-30.

@@ -24,7 +24,7 @@ from nar.datasets.text.format import TRACE, Scores, answer_of, render, scores
 from nar.errors import UserError
 
 DECIMALS = 3
-"""To which the numbers of texts are cut off."""
+"""How many decimals the numbers in texts are cut off to."""
 
 _SIZES = (4, 5, 10, 11, 12, 15, 19, 23, 28, 31)
 TRAIN_SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
@@ -41,7 +41,7 @@ _FORMER_NAMES = {"TRAIN_LENGTHS": "TRAIN_SIZES", "VALIDATION_LENGTHS": "VALIDATI
 
 
 def __getattr__(name: str) -> Any:
-    """What has the former name, with a warning."""
+    """The constant that had this name before it was renamed, with a warning."""
     if name not in _FORMER_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(f"{__name__}.{name} is now {_FORMER_NAMES[name]}", DeprecationWarning, stacklevel=2)

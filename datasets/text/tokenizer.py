@@ -36,7 +36,7 @@ NAMES: tuple[str, ...] = tuple(
 """The words of all texts."""
 
 EXAMPLE = f"{', '.join(NAMES)}:\n[[0 1 2], [3.4 -5e-06 7e+89]], (0, 1) | [2 0], 1\n\n"
-"""Has every word and character that a text can have."""
+"""A text that has every word and character that a text can have."""
 
 
 def text_tokenizer() -> PreTrainedTokenizerFast:

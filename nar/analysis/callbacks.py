@@ -67,7 +67,7 @@ class AveragedWeights(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=self._average)
         self.decay = decay
         self.is_swapped = False
-        """Whether the model has the average for its weights, and what is called the average has the weights."""
+        """Whether the model and its average have changed places, as they do while the average is evaluated."""
 
     @torch.no_grad()
     def _average(self, averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor) -> None:

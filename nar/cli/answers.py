@@ -21,7 +21,7 @@ HYBRID, LANGUAGE_MODEL, REASONER = "hybrid", "language model", "reasoner alone"
 
 
 def name_of(model: TransNAR) -> str:
-    """What tables call the model."""
+    """The name of a model in tables: with a reasoner it is a hybrid, else a language model alone."""
     return LANGUAGE_MODEL if model.reasoner is None else HYBRID
 
 
@@ -137,10 +137,10 @@ def _parting(answer: str, truth: str) -> str:
 
 
 def _num_same(answer: str, truth: str) -> int:
-    """How many characters they have in common from the start."""
+    """How many characters an answer and the truth have in common from the start."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(answer, truth, strict=False)))
 
 
 def said(scores: Scores) -> str:
-    """Scores in a line."""
+    """The scores of an answer in one line for the user."""
     return f"parse {scores.parse:.0f}, shape {scores.shape:.0f}, CLRS {scores.clrs:.2f}, exact {scores.exact:.0f}"

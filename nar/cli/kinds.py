@@ -92,7 +92,7 @@ class Kind:
 
     @property
     def is_default(self) -> bool:
-        """Whether it is the kind of what says none."""
+        """Whether this is the kind of a command line that says none: dense."""
         return self is DENSE
 
     @property

@@ -175,7 +175,7 @@ def leaves(given: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether it can be written so; names of files in another encoding cannot."""
+    """Whether a text can be written in UTF-8; names of files in another encoding cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

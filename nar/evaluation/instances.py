@@ -53,7 +53,7 @@ class Question(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What is right of every instance.
+    """The counts of what a model got right of every instance.
 
     Attributes:
         outputs: Counts by output, [B, 3].

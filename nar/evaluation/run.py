@@ -183,7 +183,7 @@ def found(checkpoints: Sequence[str | Path]) -> list[str]:
 
 
 def _subject_of(path: str) -> Subject:
-    """What a checkpoint tells of its model.
+    """The model of a checkpoint as tables name it: processor, seed, step and what it was trained on.
 
     Raises:
         UserError: If it is not of a reasoner of dense graphs.

@@ -41,7 +41,7 @@ class SortedKeys(Answer):
         return chain
 
     def problem(self) -> str:
-        """Why this is no sorted order; equal keys may be in any."""
+        """Why the keys are not in order, in words; equal keys may be in any order."""
         if len(set(self._order)) < len(self.names):
             missing = next(node for node in range(len(self.names)) if node not in self._order)
             return f"{shown(self.names[missing])} is not in the order"
@@ -71,7 +71,7 @@ class FoundKey(Answer):
         return int(place)
 
     def problem(self) -> str:
-        """Why this is not the key; an equal one is right too."""
+        """Which key should have been found, in words; an equal one is right too."""
         true = self.classical.value
         return "" if self.value == true else f"{self.value:g} was found, and not {true:g}"
 
@@ -126,7 +126,7 @@ class Activities(Selection):
     """The activities that are chosen: as many as possible of which no two overlap."""
 
     def problem(self) -> str:
-        """Why these are not; any as many are right."""
+        """Which chosen activities overlap, or how many more could be chosen, in words."""
         start, finish = self._instance.own["start"], self._instance.own["finish"]
         by_start = sorted(self._selected, key=lambda node: (start[node], finish[node]))
         for first, second in pairwise(by_start):

@@ -270,7 +270,7 @@ class TopologicalOrder(GraphAnswer):
         return walk(self.prediction.outputs["topo"], int(self.prediction.outputs["topo_head"]))
 
     def problem(self) -> str:
-        """Why this is no topological order; any is right."""
+        """Why the nodes are in no topological order, in words; any such order is right."""
         nodes = self._walk
         if in_a_circle(nodes):
             return f"the order leads in a circle, {shown_walk(self.names, nodes)}"

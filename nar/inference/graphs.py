@@ -61,7 +61,7 @@ def is_networkx(data: Any) -> bool:
 
 
 def is_graph(data: Any) -> bool:
-    """Whether it is a graph, and neither numbers nor a list of graphs."""
+    """Whether a user's data are a graph, and neither numbers nor a list of graphs."""
     return is_networkx(data) or any(hasattr(data, name) for name in ("edge_index", "tocoo", "columns"))
 
 

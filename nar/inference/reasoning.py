@@ -35,7 +35,7 @@ ANSWERS: Mapping[str, type[Answer]] = {**GRAPH_ANSWERS, **ARRAY_ANSWERS}
 """The form of the answer of each algorithm of CLRS-30."""
 
 MOST_AT_ONCE = 32
-"""Instances of one size that the model is given together."""
+"""How many instances of one size the model is given together at most."""
 
 STATES_OF_PAIRS = 6
 """How many arrays [N, N, H] a model holds at once, roughly."""
@@ -148,12 +148,12 @@ def check_memory(algorithm: str, spec: Spec, hidden_dim: int, num_nodes: int, de
 
 
 def num_free_bytes_on(device: torch.device) -> int:
-    """How much memory of a device is free."""
+    """The free memory of a device in bytes."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else num_free_bytes()
 
 
 def num_bytes(spec: Spec, hidden_dim: int, num_nodes: int) -> int:
-    """What a model takes for one graph of so many nodes, roughly."""
+    """The memory in bytes that a model takes for one graph of so many nodes, roughly."""
     points_from_edges = any((probe.location, probe.type) == (Location.EDGE, Type.POINTER) for probe in spec.values())
     return 4 * num_nodes**2 * (STATES_OF_PAIRS * hidden_dim + 3 * num_nodes * points_from_edges)
 

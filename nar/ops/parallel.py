@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 Part = tuple[slice, slice]  # some graphs, some rows of each
 
 PAIRS = 2048
-"""Pairs that a thread takes at a time: so many that Python's part in it is small, so few that they go out evenly."""
+"""The pairs that a thread takes at a time: so many that Python's part is small, so few that they go out evenly."""
 
 num_threads = torch.get_num_threads()
 """How many cores there are to use, as torch found them or was told by ``OMP_NUM_THREADS``."""

@@ -211,7 +211,7 @@ def steps_of_tests(algorithm: str, sizes: Iterable[int]) -> float:
 
 
 def _perform(run: Run, folder: Path, flags: Sequence[str], sizes: Sequence[int], **options: Any) -> Result:
-    """What a run has reached, also if it fails."""
+    """Train and test a run, and return what it has reached, with the error if it failed."""
     try:
         return Result(run, train_and_test(folder, flags, sizes, **options))
     except (UserError, OSError) as error:

@@ -25,7 +25,7 @@ SOURCES = {
         'Chen et al., "EvoPrompting" (NeurIPS 2023, arXiv 2302.14838): their own run of the Triplet-GMPNN',
     ),
 }
-"""What the columns of a table are called, and what is in them."""
+"""The sources of published scores: the heading of each one's column in tables, and the reference."""
 
 
 class Score(NamedTuple):
@@ -43,12 +43,12 @@ class Score(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of an algorithm.
+    """The published scores of an algorithm, and how long its trajectories are.
 
     Attributes:
         category: One of the eight of CLRS-30.
         length_16: Mean length of a trajectory in training at n = 16.
-        length_64: The same in tests at n = 64.
+        length_64: Mean length of a trajectory in tests at n = 64.
         test_batches: How many times 32 trajectories a test split has.
         scores: By the key of a source, what it publishes.
     """

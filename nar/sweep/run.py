@@ -47,7 +47,7 @@ STARTUP = 40.0  # seconds that a test takes besides its forward passes: more, if
 
 @dataclass
 class Reached:
-    """What a run has reached, as ``run.json`` in its folder has it.
+    """The progress of a run, as ``run.json`` in its folder has it: how far it is trained, and its scores.
 
     Attributes:
         steps: Of training.
@@ -67,7 +67,7 @@ class Reached:
 
     @classmethod
     def read(cls, folder: Path) -> "Reached":
-        """What the run in a folder has reached: nothing, if there is none."""
+        """The progress of the run in a folder; that of a run which has not begun if there is none."""
         path = folder / "run.json"
         if not path.exists():
             return cls()
@@ -78,7 +78,7 @@ class Reached:
             raise UserError(f"{path} is damaged: remove it, and what is in its folder is tested again") from error
 
     def write(self, folder: Path) -> None:
-        """Keep it in the folder of the run."""
+        """Write the progress into the folder of the run."""
         replace(folder / "run.json", json.dumps(asdict(self), indent=1))
 
 

@@ -60,6 +60,6 @@ class PendingLosses(NamedTuple):
         )
 
     def _whose(self, name: str) -> str:
-        """What follows "the loss" in a message."""
+        """The words after "the loss" in a message that say whose it is; "" if it is the sum."""
         kind, _, probe = name.partition("/")
         return f" of {self.algorithm}'s {'probe' if kind == 'loss' else kind} {probe}" if probe else ""

@@ -37,7 +37,7 @@ _FUNCTIONS = {
     "haiku._src.data_structures.FlatMapping": "a mapping",
     "haiku._src.data_structures.frozendict": "a mapping",
 }
-"""What makes what, of all that a file may call."""
+"""The functions and classes that a file may call, and what each makes."""
 
 
 class RefusedError(Exception):
@@ -218,7 +218,7 @@ class _Reader:
 
 
 def _function(module: Any, name: Any) -> _Function:
-    """What stands in for the function or class of that name."""
+    """A function that stands in for the one, or the class, that a file names; refuses all that are not known."""
     known = f"{module[:LONGEST_NAME]}.{name[:LONGEST_NAME]}"
     if known.startswith("optax.") and known.endswith("State"):
         return _Function("a state")

@@ -28,7 +28,7 @@ def resumable(root: Path) -> Path:
 
 
 def requeued(root: Path) -> Path | None:
-    """What a job of SLURM saved when it was told that it would be started again, if this is such a job."""
+    """The checkpoint that a job of SLURM saved when it was told that it would start again; None if there is none."""
     if not SLURMEnvironment.detect():
         return None
     saved = [path for path in root.glob("hpc_ckpt_*.ckpt") if path.stem.rpartition("_")[2].isdigit()]

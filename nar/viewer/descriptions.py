@@ -24,7 +24,7 @@ _TIMES = {Stage.INPUT: "given", Stage.HINT: "observed at every step", Stage.OUTP
 
 
 class Meaning(NamedTuple):
-    """What a probe means.
+    """The meaning of a probe in words.
 
     Attributes:
         sentence: In one sentence or two.

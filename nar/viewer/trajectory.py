@@ -31,7 +31,7 @@ the graph and of a mask_one a number; entries that are not scored are None."""
 
 
 class Track(NamedTuple):
-    """A probe along time.
+    """The true and the predicted values of one probe over time.
 
     Attributes:
         name: Its name.
