@@ -4,13 +4,14 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``CLR
 ``clrs/examples/run.py`` of dm-clrs 2.0.3.
 """
 
+import atexit
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
-from multiprocessing import parent_process
+from multiprocessing import active_children, parent_process
 from threading import Thread
 from typing import Any, Literal
 
@@ -272,7 +273,24 @@ class TrainLoader(DataLoader[Batch]):
         )
 
     def __iter__(self) -> Any:
+        if self.num_workers:
+            atexit.unregister(_end_workers)
+            atexit.register(_end_workers)  # again, to be called before what Python does with processes when it ends
         return (batch.map(torch.as_tensor) for batch in super().__iter__())
+
+
+def _end_workers() -> None:
+    """End this process's workers.
+
+    Python would send each one signal and wait for its end: the signal that they leave to their parent to act on (see
+    :func:`end_with_parent`).
+    """
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch would raise an error of a worker's end
+    for worker in active_children():
+        while worker.daemon and worker.is_alive():
+            worker.terminate()
+            worker.join(0.05)
 
 
 def end_with_parent(worker: int | None = None) -> None:

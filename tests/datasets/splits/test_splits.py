@@ -429,6 +429,20 @@ def generate():
 """
 
 
+@pytest.mark.parametrize("ending", ["pass", "raise SystemExit(3)", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_a_program_ends_while_its_workers_are_at_work(ending: str, tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from nar.datasets import CLRS30
+signal.signal(signal.SIGTERM, lambda *_: exit(3))
+batches = iter(CLRS30("bfs", train_sizes=[4], num_workers=2, cache_dir=".").train_dataloader())
+next(batches)
+{ending}
+"""
+    status = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60).returncode
+    assert status == (0 if ending == "pass" else 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["draw_batches", "generate"])
 def test_workers_end_when_their_parent_is_killed(work: str, tmp_path: Path) -> None:
