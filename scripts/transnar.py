@@ -108,8 +108,9 @@ def hybrid_parameters(model: Mapping[str, Any], reasoner: Path) -> int:
 
 
 def configured(config: Path, more: Sequence[str]) -> dict[str, Any]:
-    """The configuration with flags for the language model in it."""
-    content: dict[str, Any] = yaml.safe_load(config.read_text())
+    """The settings of the model and of the data in a configuration, with flags for the language model in them."""
+    groups = yaml.safe_load(config.read_text())
+    content: dict[str, Any] = {name: groups[name].get("init_args", groups[name]) for name in ("model", "data")}
     for flag in more:
         name, _, value = flag.partition("=")
         if name.startswith("--model.language_model."):

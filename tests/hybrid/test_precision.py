@@ -118,7 +118,7 @@ def test_a_training_step_works_in_any_precision(dtype: torch.dtype) -> None:
         text_tokenizer(), ["bfs"], {"model_type": "llama", **sizes}, language_model_only=True, learning_rate=1e-2
     )
     module.model = TransNAR(module.model.language_model, reasoner(), freeze_reasoner=False).train()
-    module.log = lambda *args, **kwargs: None
+    module.log = module.log_dict = lambda *args, **kwargs: None
     module._fabric = object()  # of Lightning's, where the step is counted
     batch = text_batch(text_tokenizer(), text_samples("bfs", num_nodes=5, num_samples=2, seed=0))
     optimizer = module.to(dtype).configure_optimizers()
