@@ -9,12 +9,14 @@ if __name__ == "datasets":
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from nar.ops import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
+
+# isort: split
 from nar.datasets.clrs30.dm_clrs import to_dm_clrs
 from nar.datasets.clrs30.samplers import sample
 from nar.datasets.clrs30.specs import ALGORITHMS, SPECS
 from nar.datasets.engine.algorithm import Algorithm
 from nar.datasets.engine.trace import Trace, record
-from nar.ops import numba_cache  # noqa: F401 (before anything is defined that numba compiles)
 
 if TYPE_CHECKING:
     from nar.datasets.splits.datamodule import CLRS30

@@ -162,6 +162,24 @@ def names_from_elsewhere(file: str) -> dict[str, str]:
     return {alias.asname or alias.name: module for alias, module in pairs}
 
 
+@pytest.mark.parametrize(
+    "first", ["nar.datasets", "nar.ops.loops", "nar.hybrid", "nar.viewer", "nar.processors.sparse"]
+)
+def test_whatever_is_imported_first_functions_have_stamps(first: str, tmp_path: Path) -> None:
+    code = f"""
+import sys, {first}, nar.datasets, nar.ops.edge_max_message
+from numba.core.dispatcher import Dispatcher
+modules = [module for name, module in sys.modules.items() if name.startswith("nar")]
+functions = [x for module in modules for x in vars(module).values() if isinstance(x, Dispatcher)]
+stamps = [x._cache._cache_file._source_stamp for x in functions if x.py_func.__module__.startswith("nar.")]
+print(len(stamps), all(bytes(stamp).startswith(b"nar") for stamp in stamps))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    number, are_stamped = result.stdout.split()
+    assert int(number) > 50
+    assert are_stamped == "True"
+
+
 def test_the_stamp_of_every_function_of_the_library_is_of_all_that_it_is_compiled_with() -> None:
     functions = compiled_functions()
     used_elsewhere = set()
