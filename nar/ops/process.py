@@ -20,6 +20,7 @@ Nothing here changes what is computed. It is of the process and not of a model, 
 command line does it unasked.
 """
 
+import atexit
 import ctypes
 import gc
 import os
@@ -69,3 +70,5 @@ def tune_process() -> None:
     keep_freed_memory()
     gc.collect()
     gc.freeze()
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)  # or libraries would complain, when Python ends, that some of theirs is left

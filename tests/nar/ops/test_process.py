@@ -61,3 +61,9 @@ print(torch.get_num_threads(), parallel.num_threads)
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["1", "2"]
+
+
+def test_a_program_that_is_tuned_ends_without_a_word(tmp_path: Path) -> None:
+    code = "import triton._C.libtriton, gc; from nar.ops.process import tune_process; tune_process()"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
