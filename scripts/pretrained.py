@@ -7,6 +7,7 @@ official test splits of 16, 32 and 64 nodes and on one of 128. What is there of 
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import tempfile
@@ -81,6 +82,7 @@ def main() -> None:
             "algorithm": algorithm,
             "recipe": given.recipe,
             "steps": steps,
+            "run": f"{json.loads((path.parent / 'run.json').read_text())['steps']} steps, the best by validation taken",
             "seed": seed,
             "commit": commit,
             "precision": "float16, read as float32",

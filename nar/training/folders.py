@@ -23,6 +23,8 @@ from nar.files import check_file, replacing, replacing_text
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 FORMAT = 1
 SHIPPED = Path(str(files("nar"))) / "pretrained"
+_TOLD = ("recipe", "run", "steps", "seed", "commit", "precision")
+"""Facts that a card has in its table."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -167,7 +169,7 @@ def card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
     Args:
         config: What a checkpoint has as its configuration.
-        facts: What is known of it, of which any may be missing: ``recipe``, ``steps``, ``seed``, ``commit``,
+        facts: What is known of it, of which any may be missing: ``recipe``, ``run``, ``steps``, ``seed``, ``commit``,
             ``command``, ``precision``, and ``scores`` by size, each with ``score``, ``low``, ``high`` (in [0, 1]) and
             ``num_samples``.
     """
@@ -197,7 +199,7 @@ def card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "|---|---|",
         f"| processor | `{processor.get('class_path', '')}` |",
         f"| trained on | random instances of CLRS-30's samplers with {sizes or 'an unknown number of'} nodes |",
-        *(f"| {key} | {facts[key]} |" for key in ("recipe", "steps", "seed", "commit", "precision") if key in facts),
+        *(f"| {key} | {facts[key]} |" for key in _TOLD if key in facts),
         *([f"| made by | `{facts['command']}` |"] if "command" in facts else []),
         "| licence | Apache-2.0 |",
     ]
