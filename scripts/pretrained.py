@@ -77,17 +77,18 @@ def main() -> None:
         checkpoint = read_checkpoint(path)
         config, seed = config_of(checkpoint), int(path.parent.name.removeprefix("seed"))
         weights, folder = in_half_precision(checkpoint["state_dict"]), OUT / algorithm
-        steps = checkpoint["global_step"]
+        steps, run_steps = checkpoint["global_step"], json.loads((path.parent / "run.json").read_text())["steps"]
         facts: dict[str, Any] = {
             "algorithm": algorithm,
             "recipe": given.recipe,
             "steps": steps,
-            "run": f"{json.loads((path.parent / 'run.json').read_text())['steps']} steps, the best by validation taken",
+            "run": f"{run_steps} steps, the best by validation taken",
             "seed": seed,
             "commit": commit,
             "precision": "float16, read as float32",
             "validation": round(score, 4),
-            "command": f"nar sweep --config {given.recipe} --data.algorithms [{algorithm}] --seeds {seed + 1}",
+            "command": f"nar sweep --config {given.recipe} --data.algorithms [{algorithm}] --seeds {seed + 1} "
+            f"--trainer.max_steps {run_steps}",
         }
         with tempfile.TemporaryDirectory() as scratch:
             write_folder(scratch, config, weights, facts=facts)
