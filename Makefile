@@ -6,6 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 RUNS := runs/quickstart
 OLDEST := .venv-oldest
 # By as many processes as there are processors to spare; a file's tests stay together, as do the fixtures they share.
+# Both are to name tests alike, sets in them too.
 JOBS ?= 2
 PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
@@ -16,10 +17,10 @@ demo: $(VENV)/demo
 	$(BIN)/nar test --ckpt_path $(RUNS)/best.ckpt
 
 check: lint types
-	PYTHONSAFEPATH=1 $(BIN)/python $(PYTEST) -m "not slow"
+	PYTHONSAFEPATH=1 PYTHONHASHSEED=0 $(BIN)/python $(PYTEST) -m "not slow"
 
 test: lint types docs browser $(VENV)/torch-scatter
-	PYTHONSAFEPATH=1 $(BIN)/python $(PYTEST)
+	PYTHONSAFEPATH=1 PYTHONHASHSEED=0 $(BIN)/python $(PYTEST)
 
 # pip takes torch from where it is configured to (PIP_INDEX_URL), so that may be a build for CPUs alone. Old releases warn
 # beside new ones of what they need, which is no fault of ours.
@@ -28,7 +29,7 @@ test-oldest:
 	$(PYTHON) .ci/oldest > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/pip install -q --disable-pip-version-check -c $(OLDEST)/constraints.txt torch
 	$(OLDEST)/bin/pip install -q --disable-pip-version-check -c $(OLDEST)/constraints.txt -e ".[test]"
-	PYTHONSAFEPATH=1 $(OLDEST)/bin/python $(PYTEST) -m "not slow" -W default
+	PYTHONSAFEPATH=1 PYTHONHASHSEED=0 $(OLDEST)/bin/python $(PYTEST) -m "not slow" -W default
 
 lint: $(VENV)/test
 	$(BIN)/ruff format --check .
