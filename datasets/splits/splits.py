@@ -254,7 +254,20 @@ def own_indices(start: int) -> Iterator[int]:
     return count(start + offset, stride)
 
 
-class TrainLoader(DataLoader[Batch]):
+class DrawingLoader(DataLoader[Any]):
+    """A loader whose workers, if there are any, end when the program does, whatever it is doing then."""
+
+    def __init__(self, data: Any, num_workers: int, **settings: Any) -> None:
+        super().__init__(data, num_workers=num_workers, worker_init_fn=end_with_parent, **settings)
+
+    def __iter__(self) -> Any:
+        if self.num_workers:
+            atexit.unregister(_end_workers)
+            atexit.register(_end_workers)  # again, to be called before what Python does with processes when it ends
+        return super().__iter__()
+
+
+class TrainLoader(DrawingLoader):
     """The batches of a stream, in its order, drawn ahead by workers if there are any.
 
     Of every tensor that a worker sends, torch makes a file in shared memory, and for the dozen of a small batch that
@@ -263,19 +276,9 @@ class TrainLoader(DataLoader[Batch]):
 
     def __init__(self, stream: TrainStream, num_workers: int) -> None:
         prefetch = PREFETCHED_BATCHES if num_workers else None
-        super().__init__(
-            stream,
-            batch_size=None,
-            num_workers=num_workers,
-            prefetch_factor=prefetch,
-            collate_fn=_sendable,
-            worker_init_fn=end_with_parent,
-        )
+        super().__init__(stream, num_workers, batch_size=None, prefetch_factor=prefetch, collate_fn=_sendable)
 
     def __iter__(self) -> Any:
-        if self.num_workers:
-            atexit.unregister(_end_workers)
-            atexit.register(_end_workers)  # again, to be called before what Python does with processes when it ends
         return (batch.map(torch.as_tensor) for batch in super().__iter__())
 
 

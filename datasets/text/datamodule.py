@@ -29,7 +29,7 @@ from nar.datasets.engine.arguments import (
     check_whole,
 )
 from nar.datasets.splits.compilation import compile_ahead
-from nar.datasets.splits.splits import PREFETCHED_BATCHES, end_with_parent, own_indices
+from nar.datasets.splits.splits import PREFETCHED_BATCHES, DrawingLoader, own_indices
 from nar.datasets.splits.streaming import StreamingData
 from nar.datasets.text.stream import TRAIN_SIZES, TextSample, TextStream, grouped, text_samples
 from nar.datasets.text.tokenizer import load_tokenizer
@@ -215,21 +215,15 @@ def text_batch(tokenizer: PreTrainedTokenizerBase, samples: Sequence[TextSample]
     return TextBatch(seed, keys, input_ids, attention_mask, labels, grouped(samples))
 
 
-class _TextLoader(DataLoader[TextBatch]):
+class _TextLoader(DrawingLoader):
     """Batches in their order, made ahead by workers if there are any, which send them as bytes.
 
     See :class:`nar.datasets.splits.splits.TrainLoader`.
     """
 
     def __init__(self, batches: Dataset[TextBatch], num_workers: int = 0) -> None:
-        super().__init__(
-            batches,
-            batch_size=None,
-            num_workers=num_workers,
-            prefetch_factor=PREFETCHED_BATCHES if num_workers else None,
-            collate_fn=_as_arrays,
-            worker_init_fn=end_with_parent,
-        )
+        prefetch = PREFETCHED_BATCHES if num_workers else None
+        super().__init__(batches, num_workers, batch_size=None, prefetch_factor=prefetch, collate_fn=_as_arrays)
 
     def __iter__(self) -> Any:
         return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())

@@ -393,4 +393,4 @@ def run(command: str, args: Sequence[str]) -> None:
     try:
         TrainCLI(command, choice).run()
     finally:
-        gc.unfreeze()  # or libraries would complain, when Python ends, that some of theirs is left
+        gc.unfreeze()  # who calls this from Python has what was frozen collected again

@@ -429,13 +429,15 @@ def generate():
 """
 
 
+@pytest.mark.parametrize("data", ["CLRS30('bfs', num_workers=2)", "CLRSText('bfs', num_workers=1, batch_size=2)"])
 @pytest.mark.parametrize("ending", ["pass", "raise SystemExit(3)", "os.kill(os.getpid(), signal.SIGTERM)"])
-def test_a_program_ends_while_its_workers_are_at_work(ending: str, tmp_path: Path) -> None:
+def test_a_program_ends_while_its_workers_are_at_work(ending: str, data: str, tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from nar.datasets import CLRS30
+from nar.datasets.text.datamodule import CLRSText
 signal.signal(signal.SIGTERM, lambda *_: exit(3))
-batches = iter(CLRS30("bfs", train_sizes=[4], num_workers=2, cache_dir=".").train_dataloader())
+batches = iter({data}.train_dataloader())
 next(batches)
 {ending}
 """
