@@ -19,9 +19,9 @@ from nar.evaluation.statistics import (
     holm,
     is_exact,
     paired_p_value,
-    pooled_score,
     resampling_weights,
 )
+from nar.model.metrics import pooled_score
 from nar.specs import Spec
 
 TEST = "paired bootstrap test of the difference of scores, two-sided, p-values by Holm's method"

@@ -19,8 +19,9 @@ from nar.evaluation.instances import NEVER, Marks
 from nar.evaluation.run import FAMILY_OF_DM_CLRS, Evaluation, Subject, Unit
 from nar.evaluation.statistics import Estimate, estimates, is_exact, resampling_weights, share_of
 from nar.files import replacing, replacing_text
+from nar.model.metrics import pooled_score
 from nar.specs import Spec
-from nar.sweep.published import published
+from nar.sweep.published import by_category, published
 
 COLUMNS = (
     "checkpoint",
@@ -157,8 +158,6 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def _write_hints(evaluation: Evaluation, path: Path) -> None:
     """Write the score of every hint at every time, over the instances that still run then."""
-    from nar.evaluation.statistics import pooled_score
-
     with replacing_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(_HINT_COLUMNS)
@@ -228,10 +227,8 @@ def _means_of(by_algorithm: Mapping[str, Mapping[int, Cell]]) -> dict[str, dict[
         return {}
     groups = {f"mean over {len(by_algorithm)} algorithms": [[name] for name in by_algorithm]}
     if {*by_algorithm} == {*published()}:
-        categories: dict[str, list[str]] = defaultdict(list)
-        for name in by_algorithm:
-            categories[published()[name].category].append(name)
-        groups[f"mean over the {len(categories)} categories' means"] = list(categories.values())
+        categories = by_category(by_algorithm)
+        groups[f"mean over the {len(categories)} categories' means"] = categories
     means: dict[str, dict[int, Cell]] = {}
     for title, group in groups.items():
         sizes = sorted(set.intersection(*({*at} for at in by_algorithm.values())))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nar.batch import NumpyArray
+from nar.model.metrics import pooled_score
 from nar.specs import Spec, Type
 
 _NUM_RESAMPLES = 2000
@@ -30,26 +31,6 @@ class Estimate(NamedTuple):
     score: float
     low: float
     high: float
-
-
-def pooled_score(kind: Type, counts: NumpyArray) -> NumpyArray:
-    """The score that counts stand for, as dm-clrs has it, [...].
-
-    F1 of masks; the share of right entries of pointers, categorical and mask_one; the mean squared error of scalars.
-
-    Args:
-        kind: The type of the probe.
-        counts: Added over instances, [..., 3].
-    """
-    a, b, c = np.moveaxis(counts.astype(np.float64), -1, 0)
-    if kind is Type.MASK:
-        precision, recall = _share(a, a + b, 1.0), _share(a, a + c, 1.0)
-        return _share(2 * precision * recall, precision + recall, 0.0)
-    return _share(a, b, np.nan)
-
-
-def _share(part: NumpyArray, whole: NumpyArray, of_nothing: float) -> NumpyArray:
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), of_nothing)
 
 
 def is_exact(spec: Spec, counts: Mapping[str, NumpyArray]) -> NumpyArray:

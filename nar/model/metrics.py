@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nar.batch import Feedback
+from nar.batch import Feedback, NumpyArray
 from nar.model.decoders import predicted_value
 from nar.model.unroll import Predictions
 from nar.specs import MASKED, Spec, Type
@@ -94,15 +95,28 @@ def scores(spec: Spec, counts: Mapping[str, Tensor]) -> dict[str, float]:
         spec: The algorithm's probes.
         counts: From :func:`counts`, added over batches.
     """
-    by_probe = {}
-    for name, (a, b, c) in ((name, count.tolist()) for name, count in counts.items()):
-        if spec[name].type is Type.MASK:
-            precision = a / (a + b) if a + b else 1.0
-            recall = a / (a + c) if a + c else 1.0
-            by_probe[name] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        else:
-            by_probe[name] = a / b if b else float("nan")
+    by_probe = {name: float(pooled_score(spec[name].type, count.cpu().numpy())) for name, count in counts.items()}
     return by_probe | {"score": sum(by_probe.values()) / len(by_probe)}
+
+
+def pooled_score(kind: Type, counts: NumpyArray) -> NumpyArray:
+    """The score that counts stand for, as dm-clrs has it, [...], in float64.
+
+    F1 of masks; the share of right entries of pointers, categorical and mask_one; the mean squared error of scalars.
+
+    Args:
+        kind: The type of the probe.
+        counts: Added over instances, [..., 3].
+    """
+    a, b, c = np.moveaxis(counts.astype(np.float64), -1, 0)
+    if kind is Type.MASK:
+        precision, recall = _share(a, a + b, 1.0), _share(a, a + c, 1.0)
+        return _share(2 * precision * recall, precision + recall, 0.0)
+    return _share(a, b, np.nan)
+
+
+def _share(part: NumpyArray, whole: NumpyArray, of_nothing: float) -> NumpyArray:
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), of_nothing)
 
 
 class HintScore(NamedTuple):

@@ -5,6 +5,7 @@ source's means over categories, ``d`` is computed from figures of the source.
 """
 
 import csv
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -65,6 +66,14 @@ def published() -> dict[str, Facts]:
     """The 30 algorithms by name."""
     with files("nar.sweep").joinpath("published.csv").open(encoding="utf-8") as file:
         return {row["algorithm"]: _facts(row) for row in csv.DictReader(file)}
+
+
+def by_category(algorithms: Iterable[str]) -> list[list[str]]:
+    """Algorithms of CLRS-30 in groups, one for each of its categories that they are of, in the order of the first."""
+    groups: dict[str, list[str]] = {}
+    for name in algorithms:
+        groups.setdefault(published()[name].category, []).append(name)
+    return list(groups.values())
 
 
 def _facts(row: dict[str, str]) -> Facts:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nar.sweep.campaign import Campaign, Result
-from nar.sweep.published import FLAGS, SOURCES, Facts, published
+from nar.sweep.published import FLAGS, SOURCES, Facts, by_category, published
 from nar.sweep.run import replace
 
 _PUBLISHED_SIZE = 64  # string matchers: 80 nodes, 64 of them the text
@@ -97,12 +97,10 @@ def _groups_of(algorithms: Sequence[str]) -> dict[str, list[list[str]]]:
     known = published()
     if {*algorithms} != {*known}:
         return {f"mean over these {len(algorithms)} algorithms": [list(algorithms)]} if len(algorithms) > 1 else {}
-    categories: dict[str, list[str]] = {}
-    for name in algorithms:
-        categories.setdefault(known[name].category, []).append(name)
+    categories = by_category(algorithms)
     return {
         f"mean over the {len(known)} algorithms": [list(algorithms)],
-        f"mean over the {len(categories)} categories' means": list(categories.values()),
+        f"mean over the {len(categories)} categories' means": categories,
     }
 
 

@@ -17,8 +17,7 @@ from nar.evaluation import run as run_module
 from nar.evaluation.compare import markdown as compared
 from nar.evaluation.instances import NEVER, Question, mark
 from nar.evaluation.report import COLUMNS, _cells_of, rows_of, write_report
-from nar.evaluation.statistics import pooled_score
-from nar.model.metrics import counts, hint_scores, scores
+from nar.model.metrics import counts, hint_scores, pooled_score, scores
 from nar.processors import MPNN
 from nar.training.checkpoint import write_checkpoint
 from nar.training.reasoner import Reasoner

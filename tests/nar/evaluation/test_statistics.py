@@ -10,11 +10,10 @@ from nar.evaluation.statistics import (
     holm,
     is_exact,
     paired_p_value,
-    pooled_score,
     resampling_weights,
     share_of,
 )
-from nar.model.metrics import counts, counts_by_graph, scores
+from nar.model.metrics import counts, counts_by_graph, pooled_score, scores
 from nar.specs import Location, Probe, Stage, Type
 
 ALGORITHMS = ["bfs", "articulation_points", "activity_selector", "insertion_sort", "minimum", "lcs_length", "bridges"]
