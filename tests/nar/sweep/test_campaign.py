@@ -342,9 +342,9 @@ def test_a_full_disk_is_an_error_of_the_run(fake: None, tmp_path: Path, monkeypa
 
 
 @pytest.fixture
-def cluster(fake: None) -> Iterator[Any]:
+def cluster(fake: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Dask cluster of two workers, processes of their own on the loopback, that have the fake."""
-    distributed = pytest.importorskip("distributed")
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     program = PROGRAM
 
     def patch() -> None:  # as a function in a function it is sent by value
@@ -356,6 +356,9 @@ def cluster(fake: None) -> Iterator[Any]:
     def start() -> Any:
         return distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
 
+    # Dask sets these in the environment of the process that starts workers and leaves them there, for later tests too.
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+        monkeypatch.setenv(name, str(value))
     try:
         started = start()
     except RuntimeError:  # a machine under load started a worker too late, which ends the cluster
