@@ -5,13 +5,14 @@ algorithms", 1974; ``clrs/_src/algorithms/dynamic_programming.py`` of dm-clrs 2.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.given import SMALLEST, take_two_strings, within
+from nar.datasets.clrs30.given import SMALLEST, take_two_strings, two_strings, within
 from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.clrs30.sorting import draw_keys, key_inputs, sequence
 from nar.datasets.engine.algorithm import positions
@@ -23,9 +24,9 @@ DIAGONAL, UP, LEFT = 0, 1, 2
 """Where the longest common subsequence of two prefixes comes from."""
 
 
-def take_dimensions(num_nodes: int, p: Any) -> tuple[NumpyArray]:
+def take_dimensions(num_nodes: int, p: Any, *, least: float = SMALLEST) -> tuple[NumpyArray]:
     """Numbers of rows and columns, which need not be whole."""
-    return (within("p", p, (num_nodes,), SMALLEST),)
+    return (within("p", p, (num_nodes,), least),)
 
 
 @njit(cache=True)
@@ -148,6 +149,11 @@ def probability_inputs(p: NumpyArray, q: NumpyArray) -> tuple[NumpyArray, NumpyA
     return positions(len(q)), np.append(p, 0.0), q
 
 
+def p_and_q(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Probabilities, by the inputs that are made of them."""
+    return inputs["p"][:-1], inputs["q"]
+
+
 @njit(cache=True)
 def optimal_bst(p: NumpyArray, q: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
     """For keys i to j - 1, the root of the search tree with the least expected cost e; w is their total probability."""
@@ -171,14 +177,21 @@ def optimal_bst(p: NumpyArray, q: NumpyArray, trace: Trace) -> tuple[NumpyArray]
 
 
 DYNAMIC_PROGRAMMING = table(
-    KnownAlgorithm("matrix_chain_order", draw_keys, key_inputs, matrix_chain_order, take_dimensions, InText(10, 12)),
+    KnownAlgorithm(
+        "matrix_chain_order",
+        draw_keys,
+        key_inputs,
+        matrix_chain_order,
+        take_dimensions,
+        InText(10, 12, take=partial(take_dimensions, least=0)),  # with 0, costs may settle before all chains have one
+    ),
     KnownAlgorithm(
         "lcs_length",
         draw_strings,
         string_inputs,
         lcs_length,
         take_two_strings,
-        InText(10, 12, scored=scored_pairs),
+        InText(10, 12, scored=scored_pairs, given=two_strings),
         min_num_nodes_with={"length_2": 1},
     ),
     KnownAlgorithm(
@@ -187,7 +200,7 @@ DYNAMIC_PROGRAMMING = table(
         probability_inputs,
         optimal_bst,
         take_probabilities,
-        InText(10, 10),
+        InText(10, 10, given=p_and_q),
         min_num_nodes=1,  # it has a node more
     ),
 )

@@ -3,7 +3,7 @@
 Every algorithm has a function, ``take`` in its record, that is made of the checks here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
@@ -112,6 +112,12 @@ def take_two_strings(
         raise UserError(f"expected {num_nodes} letters in {both} together, one or more in each, given {n} and {m}")
     letters = partial(within, least=0, most=NUM_LETTERS - 1, is_whole=True)
     return letters(names[0], x, (n,)), letters(names[1], y, (m,))
+
+
+def two_strings(inputs: Mapping[str, Any]) -> tuple[NumpyArray, NumpyArray]:
+    """Two strings, by the inputs that are made of them: the letters of both, and which of them are of the second."""
+    letters, is_second = inputs["key"], inputs["string"]
+    return letters[is_second == 0], letters[is_second == 1]
 
 
 def check_node(name: str, value: Any, num_nodes: int) -> int:

@@ -174,6 +174,11 @@ def graph_and_source_inputs(A: NumpyArray, s: int) -> tuple[NumpyArray, int, Num
     return pos, s, A, adj
 
 
+def graph_and_source(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A graph and a source, by the inputs that are made of them."""
+    return inputs["A"], inputs["s"]
+
+
 def both_ways(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
     """An undirected graph as it is."""
     return A
@@ -294,7 +299,7 @@ GRAPHS = table(
         graph_and_source_inputs,
         bellman_ford,
         take_graph_and_source_without_negative_cycles,
-        InText(31, 32),
+        InText(31, 32, given=graph_and_source),
         GraphInput(both_ways, weighted_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
@@ -303,7 +308,7 @@ GRAPHS = table(
         graph_and_source_inputs,
         bfs,
         take_graph_and_source,
-        InText(31, 41),
+        InText(31, 41, given=graph_and_source),
         GraphInput(both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
@@ -321,7 +326,7 @@ GRAPHS = table(
         graph_and_source_inputs,
         dag_shortest_paths,
         partial(take_graph_and_source, weights="any", is_acyclic=True),
-        InText(19, 19),
+        InText(19, 19, given=graph_and_source),
         GraphInput(acyclic, weighted, from_a_source=True),
     ),
     KnownAlgorithm("dfs", draw_digraph, graph_inputs, dfs, take_graph, InText(23, 20), GraphInput(either_way_or_both)),
@@ -331,7 +336,7 @@ GRAPHS = table(
         graph_and_source_inputs,
         dijkstra,
         partial(take_graph_and_source, weights="positive", longest_path=lambda num_nodes: num_nodes - 1),
-        InText(28, 25),
+        InText(28, 25, given=graph_and_source),
         GraphInput(both_ways, weighted_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
@@ -358,7 +363,7 @@ GRAPHS = table(
         graph_and_source_inputs,
         mst_prim,
         partial(take_graph_and_source, weights="positive", is_symmetric=True, longest_path=lambda num_nodes: 1),
-        InText(28, 26),
+        InText(28, 26, given=graph_and_source),
         GraphInput(both_ways, weighted_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(

@@ -48,6 +48,10 @@ class InText(NamedTuple):
         ends_with_hints: Whether the last of the hints that are traced are then the answer, in place of the outputs.
         in_parentheses: Whether each state is written in parentheses, if there is a trace.
         scored: ``scored(inputs)`` tells which entries of outputs CLRS-30 scores; None if it scores all.
+        given: ``given(inputs)`` returns the arguments of :meth:`Algorithm.inputs` by what a text says of the inputs;
+            None if they are these, in the order of the text.
+        take: Takes these in place of the algorithm's own ``take``, where that refuses what samplers draw and cut off to
+            a few decimals.
     """
 
     longest_in_training: int
@@ -56,6 +60,8 @@ class InText(NamedTuple):
     ends_with_hints: bool = False
     in_parentheses: bool = False
     scored: Callable[[Mapping[str, NumpyArray]], NumpyArray] | None = None
+    given: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
+    take: Callable[..., tuple[Any, ...]] | None = None
 
 
 @dataclass(eq=False)

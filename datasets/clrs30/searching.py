@@ -5,6 +5,7 @@ Source: Cormen et al., "Introduction to Algorithms"; Hoare, "Algorithm 65: find"
 """
 # A holds the keys as they move, A_pos the node of each.
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ def take_target_and_sorted_keys(num_nodes: int, target: Any, keys: Any) -> tuple
 def target_inputs(target: float, keys: NumpyArray) -> tuple[NumpyArray, NumpyArray, float]:
     """``pos``, ``key`` and ``target``."""
     return *key_inputs(keys), target
+
+
+def target_and_keys(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A target and keys, by the inputs that are made of them."""
+    return inputs["target"], inputs["key"]
 
 
 @njit(cache=True)
@@ -135,7 +141,7 @@ SEARCHING = table(
         target_inputs,
         binary_search,
         take_target_and_sorted_keys,
-        InText(31, 64, traced=("low", "high"), ends_with_hints=True, in_parentheses=True),
+        InText(*(31, 64), traced=("low", "high"), ends_with_hints=True, in_parentheses=True, given=target_and_keys),
         samples_multiplier=64,
     ),
     KnownAlgorithm(

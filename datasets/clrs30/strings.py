@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.given import take_two_strings
+from nar.datasets.clrs30.given import take_two_strings, two_strings
 from nar.datasets.clrs30.known import InText, KnownAlgorithm, table
 from nar.datasets.engine.trace import Trace, record
 from nar.errors import UserError
@@ -149,7 +149,7 @@ STRINGS = table(
         string_inputs,
         naive_string_matcher,
         take_haystack_and_needle,
-        InText(31, 64, traced=("s",)),
+        InText(31, 64, traced=("s",), given=two_strings),
         min_num_nodes=3,
         samples_multiplier=64,
         is_string_matcher=True,
@@ -160,7 +160,7 @@ STRINGS = table(
         string_inputs,
         kmp_matcher,
         take_haystack_and_needle,
-        InText(31, 64, traced=("s",)),
+        InText(31, 64, traced=("s",), given=two_strings),
         min_num_nodes=3,
         samples_multiplier=64,
         is_string_matcher=True,

@@ -187,22 +187,26 @@ def parse(text: str) -> Text:
     Raises:
         UserError: If it is not exactly what :func:`render` can give.
     """
-    algorithm = _checked_text(text).partition(":\n")[0]
-    known = known_algorithm(algorithm)
-    try:
-        parsed = _parsed(algorithm, *text.split("\n")[1:])
-    except (TypeError, ValueError):
-        parsed = None
-    if (
-        parsed is None
-        or any(value.dtype.kind not in "if" for value in [*parsed.inputs.values(), *sum(parsed.trace, parsed.outputs)])
-        or parsed.prompt + parsed.answer != text
-        or list(parsed.inputs) != written_inputs(known)
-        or parsed.names != asked_for(known, hints=bool(parsed.trace))
-        or any(len(state) != len(parsed.names) for state in [*parsed.trace, parsed.outputs])
-    ):
-        raise UserError(f"expected a prompt of {algorithm} and its answer, given {shown(text)}")
+    parsed = _parsed(text)
+    if parsed is None or parsed.prompt + parsed.answer != text or len(parsed.outputs) != len(parsed.names):
+        raise UserError(f"expected a prompt of {_algorithm_of(text)} and its answer, given {shown(text)}")
     return parsed
+
+
+def parse_prompt(prompt: str) -> Text:
+    """What is written in a prompt alone: inputs and names, the first state of a trace if there is one, and no outputs.
+
+    Raises:
+        UserError: If it is not exactly what :func:`render` can give.
+    """
+    parsed = _parsed(prompt)
+    if parsed is None or parsed.prompt != prompt:
+        raise UserError(f"expected a prompt of {_algorithm_of(prompt)}, without its answer, given {shown(prompt)}")
+    return parsed
+
+
+def _algorithm_of(text: str) -> str:
+    return _checked_text(text).partition(":\n")[0]
 
 
 def _checked_text(text: Any) -> str:
@@ -211,7 +215,29 @@ def _checked_text(text: Any) -> str:
     return text
 
 
-def _parsed(algorithm: str, inputs: str, names: str, answer: str, *rest: str) -> Text:
+def _parsed(text: str) -> Text | None:
+    """The content of a text, which has to be rendered again to be compared with it; None if it has no such content.
+
+    Raises:
+        UserError: If the algorithm is unknown.
+    """
+    algorithm = _algorithm_of(text)
+    known = known_algorithm(algorithm)
+    try:
+        parsed = _of_lines(algorithm, *text.split("\n")[1:])
+    except (TypeError, ValueError):
+        return None
+    values = [*parsed.inputs.values(), *sum(parsed.trace, parsed.outputs)]
+    is_one = (
+        all(value.dtype.kind in "if" for value in values)
+        and list(parsed.inputs) == written_inputs(known)
+        and parsed.names == asked_for(known, hints=bool(parsed.trace))
+        and all(len(state) == len(parsed.names) for state in parsed.trace)
+    )
+    return parsed if is_one else None
+
+
+def _of_lines(algorithm: str, inputs: str, names: str, answer: str, *rest: str) -> Text:
     """The text of these lines if they are those of a text; else anything, or a TypeError or ValueError."""
     given, _, initial = inputs.partition(_INITIAL)
     asked = tuple(re.findall(r"\w+", names.removeprefix(TRACE)))
