@@ -2,6 +2,8 @@
 # Axes: B graphs, N nodes, H hidden; S sender, R receiver. What belongs to an edge is [B, S, R, ...].
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -15,6 +17,25 @@ Edges = TypeVar("Edges", bound=Tensor | Channels)
 
 AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "B N N", "hidden": "B N H"}
 """The axes of each tensor that a processor is given."""
+
+
+class MessagePoint(nn.Module):
+    """The point of a layer that received messages go through, where they can be looked at and replaced.
+
+    It is no hook of PyTorch's, at the sight of which layers would leave their faster forms: what nobody replaces stays
+    the same to the bit.
+
+    Attributes:
+        watch: What makes of received messages, [..., D], those that the layer goes on with; None to leave them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watch: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, received: Tensor) -> Tensor:
+        """The messages, or what takes their place."""
+        return received if self.watch is None else self.watch(received)
 
 
 class Processor(KeepsArguments, nn.Module, ABC):
@@ -72,6 +93,23 @@ class Processor(KeepsArguments, nn.Module, ABC):
             A scalar, the mean over the graphs, for each of `penalty_names`.
         """
         return {}
+
+    @contextmanager
+    def watching_messages(self, watch: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Where what nodes receive goes through `watch`; nothing does of a processor without a :class:`MessagePoint`.
+
+        Args:
+            watch: What makes of received messages, those of all nodes in their order, those that are gone on with.
+        """
+        points = [part for part in self.modules() if isinstance(part, MessagePoint)]
+        before = [point.watch for point in points]
+        try:
+            for point in points:
+                point.watch = watch
+            yield
+        finally:
+            for point, earlier in zip(points, before, strict=True):
+                point.watch = earlier
 
 
 class SparseProcessor(Processor):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nar.ops.channels import Channels, concat
 from nar.ops.linear import Linear
-from nar.processor import Processor, aligned
+from nar.processor import MessagePoint, Processor, aligned
 
 Senders = Literal["neighbours", "all"]
 
@@ -61,6 +61,7 @@ class GAT(Processor):
         self.key = Linear(2 * hidden_dim, num_heads)
         self.edge = Linear(hidden_dim, num_heads)
         self.graph = Linear(hidden_dim, num_heads)
+        self.message_point = MessagePoint()
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
 
     def forward(
@@ -75,8 +76,8 @@ class GAT(Processor):
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = concat(node_fts, hidden)
         heard = torch.ones_like(adj) if self.senders == "all" else adj
-        logits = _pairs(self, z, edge_fts, graph_fts)
-        return self.norm((attend(logits, self.value(z), heard) + self.skip(z)).relu()), None
+        received = self.message_point(attend(_pairs(self, z, edge_fts, graph_fts), self.value(z), heard))
+        return self.norm((received + self.skip(z)).relu()), None
 
 
 class GATv2(Processor):
@@ -153,12 +154,13 @@ class GATv2Attention(nn.Module):
         self.edge = Linear(feature_dim, hidden_dim)
         self.graph = Linear(feature_dim, hidden_dim)
         self.scores = nn.ModuleList(Linear(hidden_dim // num_heads, 1) for _ in range(num_heads))
+        self.message_point = MessagePoint()
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
 
     def forward(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor, heard: Tensor) -> Tensor:
         """Node states [B, N, H]; `heard` [B, N, N] is True where the node of the row hears that of the column."""
-        logits = self.logits(z, edge_fts, graph_fts)
-        states: Tensor = self.norm((attend(logits, self.value(z), heard) + self.skip(z)).relu())
+        received = self.message_point(attend(self.logits(z, edge_fts, graph_fts), self.value(z), heard))
+        states: Tensor = self.norm((received + self.skip(z)).relu())
         return states
 
     def logits(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nar.ops.channels import Channels, Rectified, concat, precompute
 from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
-from nar.processor import Processor, aligned
+from nar.processor import MessagePoint, Processor, aligned
 from nar.processors.reductions import AnyReduction, Max, ReductionByMode
 from nar.processors.triplets import Triplets
 
@@ -94,6 +94,7 @@ class PGN(Processor):
             nn.ReLU(), Linear(hidden_dim, hidden_dim), nn.ReLU(), Linear(hidden_dim, hidden_dim)
         )
         self.reduction = ReductionByMode("reduction", reduction, reduction_in_evaluation, hidden_dim)
+        self.message_point = MessagePoint()
         self.update_node = Linear(2 * hidden_dim, hidden_dim)
         self.update_message = Linear(hidden_dim, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
@@ -111,7 +112,7 @@ class PGN(Processor):
         """See :meth:`nar.processor.Processor.forward`."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = precompute(concat(node_fts, hidden), self.linears_of_nodes())
-        received = self.received(z, edge_fts, graph_fts, adj)
+        received = self.message_point(self.received(z, edge_fts, graph_fts, adj))
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is not None:
             gate = self.gate(z, received)

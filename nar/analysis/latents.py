@@ -74,13 +74,11 @@ def _collected(model: EncodeProcessDecode, batch: Batch, num_steps: int) -> Late
     by_step: list[Tensor] = []
     maxima: list[Tensor] = []
 
-    def observe(graphs: Tensor, hidden: Tensor) -> None:
-        in_order = hidden[graphs.argsort()].cpu()
+    for step in model.steps(batch.algorithm, features, num_steps):
+        in_order = step.node_states[step.graphs.argsort()].cpu()
         maxima.append(in_order.amax(dim=1))
         if len(by_step) < own.max():
             by_step.append(in_order)
-
-    model(batch.algorithm, features, with_hints=False, num_steps=num_steps, observe=observe)
     hidden = torch.stack(by_step, dim=1)[torch.arange(len(by_step)) < own[:, None]]
     return Latents(hidden, own, torch.stack(maxima, dim=1))
 

@@ -1,17 +1,15 @@
 """A model of an algorithm on instances of a user's own."""
 # Axes: B instances of one size, N nodes, T steps.
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from nar.batch import Features, Feedback, NumpyArray, join, to_tensors
+from nar.batch import Batch, Feedback, NumpyArray, join, num_steps_of, to_tensors
 from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30
@@ -19,16 +17,15 @@ from nar.datasets.engine.algorithm import Algorithm
 from nar.datasets.engine.arguments import MAX_NODES, check_known
 from nar.datasets.engine.memory import num_free_bytes
 from nar.errors import UserError, one_line
-from nar.inference.answers import Answer, Prediction, confidence_of
+from nar.inference.answers import Answer, Prediction
 from nar.inference.array_answers import ARRAY_ANSWERS
 from nar.inference.graph_answers import GRAPH_ANSWERS
 from nar.inference.graphs import WEIGHT
 from nar.inference.instances import Instance, Options, are_several, read_instance
-from nar.inference.steps import Plan, StoppedBy, Values, plan, stands_still
-from nar.model.decoders import States
-from nar.model.metrics import definite
-from nar.model.unroll import EncodeProcessDecode, Step
-from nar.specs import Location, Spec, Stage, Type, at_stage
+from nar.inference.running import Run
+from nar.inference.steps import Plan, plan
+from nar.inference.tracing import Replace, Trace, Tracer
+from nar.specs import Location, Spec, Type
 from nar.viewer import HasModel
 
 ANSWERS: Mapping[str, type[Answer]] = {**GRAPH_ANSWERS, **ARRAY_ANSWERS}
@@ -84,6 +81,81 @@ def run(
         UserError: If the algorithm or the data are not what the model and the algorithm take, or are too large for the
             memory.
     """
+    instances, are_listed = read(reasoner, given, Options(source, target, needle, weight, names))
+    made = answers(reasoner, instances, steps, limit)
+    return made if are_listed else made[0]
+
+
+def trace(
+    reasoner: HasModel,
+    *given: Any,
+    source: Any = None,
+    target: Any = None,
+    needle: Any = None,
+    weight: str | None = WEIGHT,
+    names: Any = None,
+    steps: Any = "auto",
+    limit: int | None = None,
+    replace: Replace | None = None,
+) -> Any:
+    """The states of a model at every step of what :func:`run` does, any of which a function may replace.
+
+    Without `replace`, or where it replaces states by themselves, the model computes what it does otherwise, to the bit.
+    Where a state is replaced, what the batch has in common is computed by other operations: other instances of the
+    same size that are traced together may then differ in rounding.
+
+    Args:
+        reasoner: The model.
+        *given: As of :func:`run`; or a :class:`nar.batch.Batch`, as of a data module, which is run as it is in tests.
+        source: As of :func:`run`; so are the others. Of a batch there are none.
+        target: See there.
+        needle: See there.
+        weight: See there.
+        names: See there.
+        steps: See there.
+        limit: See there.
+        replace: A function ``replace(place, state)`` that is called with every :class:`nar.inference.tracing.Place` and
+            a copy of the state there, without a batch axis; what it returns, unless that is None, takes its place.
+            Where a model stops as predictions stand still, that is seen a step later, at which it is called too.
+
+    Returns:
+        A :class:`nar.inference.tracing.Trace`, or a list of them for a list of instances or a batch.
+
+    Raises:
+        UserError: As of :func:`run`; or if a state that takes another's place is of another shape.
+    """
+    tracer = Tracer(replace)
+    if given and isinstance(given[-1], Batch):
+        others = [source, target, needle, names, limit, *given[:-1]]
+        if any(other is not None for other in others) or (weight, steps) != (WEIGHT, "auto"):
+            raise UserError("expected a batch alone, which has its algorithm, sources and numbers of steps, given more")
+        return traces_of_batch(reasoner, given[0], tracer)
+    instances, are_listed = read(reasoner, given, Options(source, target, needle, weight, names))
+    made = answers(reasoner, instances, steps, limit, tracer)
+    traces = [tracer.trace(number, answer.num_steps, answer) for number, answer in enumerate(made)]
+    return traces if are_listed else traces[0]
+
+
+def traces_of_batch(reasoner: HasModel, batch: Batch, tracer: Tracer) -> list[Trace]:
+    """What is inside a model while it runs on the trajectories of a batch, each for its own number of steps."""
+    check_known("algorithm of the model", batch.algorithm, list(reasoner.specs))
+    features = batch.feedback.features
+    num_steps = num_steps_of(features.lengths).tolist()
+    tracer.instances = range(len(num_steps))
+    with evaluating(reasoner.model):
+        features = features.to(next(reasoner.model.parameters()).device)
+        outputs = reasoner.model(batch.algorithm, features, visit=tracer.visit).outputs
+    for row in tracer.instances:
+        tracer.end(row, {name: logits[row] for name, logits in outputs.items()})
+    return [tracer.trace(row, number) for row, number in enumerate(num_steps)]
+
+
+def read(reasoner: HasModel, given: Sequence[Any], options: Options) -> tuple[list[Instance], bool]:
+    """The instances that a user gave, and whether they are a list of such.
+
+    Raises:
+        UserError: If they are not what the model and the algorithm take, or too large for the memory.
+    """
     algorithm, data = algorithm_and_data(reasoner, given)
     spec, model = reasoner.specs[algorithm.name], reasoner.model
     device = next(model.parameters()).device
@@ -91,16 +163,16 @@ def run(
     def check_size(num_nodes: int) -> None:
         check_memory(algorithm.name, spec, model.processor.hidden_dim, num_nodes, device)
 
-    options = Options(source, target, needle, weight, names, check_size)
+    options = dataclasses.replace(options, check_size=check_size)
     if not are_several(algorithm, data, options):
-        return answers(reasoner, [read_instance(algorithm, data, options)], steps, limit)[0]
+        return [read_instance(algorithm, data, options)], False
     instances = []
     for number, (one, option) in enumerate(zip(data, options_of_each(options, len(data)), strict=True)):
         try:
             instances.append(read_instance(algorithm, one, option))
         except UserError as error:
             raise UserError(f"instance {number}: {error}") from error
-    return answers(reasoner, instances, steps, limit)
+    return instances, True
 
 
 def algorithm_and_data(reasoner: HasModel, given: Sequence[Any]) -> tuple[Algorithm, Any]:
@@ -132,7 +204,7 @@ def options_of_each(options: Options, number: int) -> Iterator[Options]:
 
     columns = {name: each(name, getattr(options, name)) for name in ("source", "target", "needle", "names")}
     for row in zip(*columns.values(), strict=True):
-        yield replace(options, **dict(zip(columns, row, strict=True)))
+        yield dataclasses.replace(options, **dict(zip(columns, row, strict=True)))
 
 
 def check_memory(algorithm: str, spec: Spec, hidden_dim: int, num_nodes: int, device: torch.device) -> None:
@@ -158,7 +230,9 @@ def num_bytes(spec: Spec, hidden_dim: int, num_nodes: int) -> int:
     return 4 * num_nodes**2 * (STATES_OF_PAIRS * hidden_dim + 3 * num_nodes * points_from_edges)
 
 
-def answers(reasoner: HasModel, instances: Sequence[Instance], steps: Any, limit: Any) -> list[Answer]:
+def answers(
+    reasoner: HasModel, instances: Sequence[Instance], steps: Any, limit: Any, tracer: Tracer | None = None
+) -> list[Answer]:
     """What a model answers on each of several instances; those of one size are computed together."""
     several = isinstance(steps, list)
     if several and len(steps) != len(instances):
@@ -173,14 +247,17 @@ def answers(reasoner: HasModel, instances: Sequence[Instance], steps: Any, limit
     predictions: dict[int, Prediction] = {}
     for rows in batches(reasoner, instances):
         feedback = join([trajectories[row] for row in rows])
-        predicted = predict(reasoner, instances[rows[0]].algorithm, feedback, [plans[row] for row in rows])
+        if tracer is not None:
+            tracer.instances = rows
+        predicted = predict(reasoner, instances[rows[0]].algorithm, feedback, [plans[row] for row in rows], tracer)
         predictions.update(zip(rows, predicted, strict=True))
     made = []
     for row, instance in enumerate(instances):
         truth = {name: data[0] for name, data in trajectories[row].outputs.items()}
         form = ANSWERS[instance.algorithm.name] if isinstance(instance.algorithm, KnownAlgorithm) else Answer
         answer = form(instance, reasoner.specs[instance.algorithm.name], predictions[row], truth)
-        answer.reasoner = reasoner
+        if tracer is None or tracer.replace is None:
+            answer.reasoner = reasoner
         made.append(answer)
     return made
 
@@ -198,7 +275,11 @@ def batches(reasoner: HasModel, instances: Sequence[Instance]) -> Iterator[list[
 
 
 def predict(
-    reasoner: HasModel, algorithm: Algorithm, feedback: Feedback[NumpyArray], plans: Sequence[Plan]
+    reasoner: HasModel,
+    algorithm: Algorithm,
+    feedback: Feedback[NumpyArray],
+    plans: Sequence[Plan],
+    tracer: Tracer | None = None,
 ) -> list[Prediction]:
     """What a model makes of a batch of instances of one size, each run for as many steps as its plan says."""
     model = reasoner.model
@@ -207,7 +288,7 @@ def predict(
     features = features._replace(lengths=lengths).to(next(model.parameters()).device)
     with evaluating(model):
         try:
-            return Run(model, algorithm.name, reasoner.specs[algorithm.name], features, plans).predictions()
+            return Run(model, algorithm.name, reasoner.specs[algorithm.name], features, plans, tracer).predictions()
         except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -228,116 +309,3 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         if was_training:
             model.train()
-
-
-class Run:
-    """A model on its way through a batch of instances, of which each stops at its own step.
-
-    Args:
-        model: The model.
-        algorithm: The algorithm's name.
-        spec: Its probes.
-        features: The inputs and first hints of the instances.
-        plans: How long to run the model on each.
-    """
-
-    def __init__(
-        self,
-        model: EncodeProcessDecode,
-        algorithm: str,
-        spec: Spec,
-        features: Features[Tensor],
-        plans: Sequence[Plan],
-    ) -> None:
-        self.model, self.algorithm, self.spec, self.features, self.plans = model, algorithm, spec, features, plans
-        self.has_hints = len(model.heads[algorithm].hint_decoders) > 0  # type: ignore[arg-type]
-        self.hints: list[list[Values]] = [[] for _ in plans]
-        """What was predicted for each instance, step by step."""
-        self.last: list[Values | None] = [None] * len(plans)
-        """What was last predicted for each instance: hints, or the outputs of a model that predicts none."""
-        self.room = num_free_bytes() // 2
-        """How many bytes of hints can still be kept; below 0, none are."""
-        if self.has_hints:
-            first = arrays({name: features.hints[name][0] for name in at_stage(spec, Stage.HINT)})
-            self.last = [one_of(first, row) for row in range(len(plans))]
-
-    def predictions(self) -> list[Prediction]:
-        """What the model predicts for each instance."""
-        done: dict[int, Prediction] = {}
-        before: States | None = None
-        most = max(plan.num_steps for plan in self.plans)
-        for number, step in enumerate(self.model.steps(self.algorithm, self.features, most), start=1):
-            seen = self.seen(step)
-            stopped: dict[int, StoppedBy] = {}
-            for row in range(len(self.plans)):
-                if row in done:
-                    continue
-                now = one_of(seen, row)
-                self.keep(row, now)
-                if reason := self.reason_to_stop(row, number, now):
-                    stopped[row] = reason
-                self.last[row] = now
-            still = [row for row, reason in stopped.items() if reason == "still" and before is not None]
-            if still:
-                done |= self.decoded(still, before, number - 1, stopped)
-            if others := [row for row in stopped if row not in done]:
-                done |= self.decoded(others, step.states, number, stopped)
-            if len(done) == len(self.plans):
-                break
-            before = step.states
-        return [done[row] for row in range(len(self.plans))]
-
-    def keep(self, row: int, now: Values) -> None:
-        """Keep what was predicted of an instance, but nothing of any once hints have become too many."""
-        self.room -= sum(value.nbytes for value in now.values())
-        if self.has_hints and self.room >= 0:
-            self.hints[row].append(now)
-        else:
-            self.hints = [[] for _ in self.plans]
-
-    def seen(self, step: Step) -> Values:
-        """What tells when to stop after a step: the predicted hints, or outputs of a model that predicts none."""
-        if self.has_hints:
-            return arrays(definite(self.spec, step.hints))
-        if all(plan.known_by != "limit" for plan in self.plans):
-            return {}
-        return arrays(definite(self.spec, self.model.outputs(self.algorithm, step.states)))
-
-    def reason_to_stop(self, row: int, number: int, now: Values) -> StoppedBy | None:
-        """Why the model is run on an instance for no more steps than these; None if it is run for more."""
-        plan, before = self.plans[row], self.last[row]
-        if plan.known_by != "limit":
-            return plan.known_by if number == plan.num_steps else None
-        if plan.has_ended is not None and self.has_hints:
-            if plan.has_ended(now, plan.inputs):
-                return "end"
-        elif before is not None and stands_still(before, now, plan.wavering):
-            return "still"
-        return "limit" if number == plan.num_steps else None
-
-    def decoded(
-        self, rows: Sequence[int], states: States | None, num_steps: int, stopped: Mapping[int, StoppedBy]
-    ) -> dict[int, Prediction]:
-        """The predictions for instances that have taken so many steps, which led to these states."""
-        assert states is not None
-        logits = self.model.outputs(
-            self.algorithm, states.select(torch.tensor(rows, device=self.features.lengths.device))
-        )
-        outputs, confidence = arrays(definite(self.spec, logits)), arrays(confidence_of(self.spec, logits))
-        made = {}
-        for place, row in enumerate(rows):
-            taken = self.hints[row][:num_steps]
-            hints = {name: np.stack([hint[name] for hint in taken]) for name in (taken[0] if taken else ())}
-            made[row] = Prediction(one_of(outputs, place), one_of(confidence, place), hints, num_steps, stopped[row])
-        return made
-
-
-def arrays(values: Mapping[str, Tensor]) -> dict[str, NumpyArray]:
-    """Tensors as arrays, indices in 16 bits."""
-    compact = {torch.int64: torch.int16, torch.bfloat16: torch.float32, torch.float16: torch.float32}
-    return {name: x.to(compact.get(x.dtype, x.dtype)).cpu().numpy() for name, x in values.items()}
-
-
-def one_of(values: Mapping[str, NumpyArray], row: int) -> dict[str, NumpyArray]:
-    """The values of one instance of a batch."""
-    return {name: x[row] for name, x in values.items()}

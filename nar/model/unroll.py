@@ -6,7 +6,8 @@ LoG 2023.
 """
 # Axes: B graphs, N nodes, H hidden, P (graph, step) pairs.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,6 +19,7 @@ from nar.batch import Features, num_steps_of, size_of
 from nar.limits import check_steps
 from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.model.encoders import Encoder, Encoding, dense
+from nar.model.visits import Visit, VisitStep, visited, visited_messages
 from nar.noise import Noise
 from nar.ops.channels import as_tensor, concat
 from nar.ops.linear import Linear
@@ -27,7 +29,6 @@ from nar.specs import Spec, Stage, at_stage
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
 DecayTo = Literal["zero", "mean"]
-Observe = Callable[[Tensor, Tensor], None]
 
 
 class Predictions(NamedTuple):
@@ -131,7 +132,7 @@ class EncodeProcessDecode(nn.Module):
         with_hints: bool = True,
         with_penalties: bool = False,
         num_steps: int | None = None,
-        observe: Observe | None = None,
+        visit: Visit | None = None,
     ) -> Predictions:
         """Predictions for a batch of one algorithm's graphs of equal size; of the outputs alone unless `with_hints`.
 
@@ -146,8 +147,7 @@ class EncodeProcessDecode(nn.Module):
             num_steps: How many steps to run all graphs for, at least as many as the longest needs. Nothing then depends
                 on the lengths but which states outputs are decoded of, so no shape does. If None, graphs leave the
                 batch when they end.
-            observe: Called after every step with the places in the batch of the C graphs that still run, [C], and with
-                their node states, [C, N, H].
+            visit: Called with each state at each step, which it may replace; None for nothing.
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
@@ -157,9 +157,7 @@ class EncodeProcessDecode(nn.Module):
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
         penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
-        for step, places in zip(self._steps(heads, features, schedule, penalties), kept, strict=True):
-            if observe is not None:
-                observe(step.graphs, step.node_states)
+        for step, places in zip(self._steps(heads, features, schedule, penalties, visit), kept, strict=True):
             if with_hints:
                 all_logits.append(step.hints)
             if places.start < places.stop:
@@ -181,14 +179,21 @@ class EncodeProcessDecode(nn.Module):
             outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
         )
 
-    def steps(self, algorithm: str, features: Features[Tensor], num_steps: int | None = None) -> "Iterator[Step]":
+    def steps(
+        self,
+        algorithm: str,
+        features: Features[Tensor],
+        num_steps: int | None = None,
+        visit: Visit | None = None,
+    ) -> "Iterator[Step]":
         """What `forward` computes, step by step, of which no more are taken than are asked for.
 
-        Graphs leave the batch when they end, unless `num_steps` says how many all of them take.
+        Graphs leave the batch when they end, unless `num_steps` says how many all of them take; `visit` is called as
+        by `forward`.
         """
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
-        return self._steps(heads, features, schedule_of(features.lengths, num_steps), None)
+        return self._steps(heads, features, schedule_of(features.lengths, num_steps), None, visit)
 
     def outputs(self, algorithm: str, states: States) -> dict[str, Tensor]:
         """The logits of the outputs of graphs that have come to these states at their last step."""
@@ -202,6 +207,7 @@ class EncodeProcessDecode(nn.Module):
         features: Features[Tensor],
         schedule: "Schedule",
         penalties: list[dict[str, Tensor]] | None,
+        visit: Visit | None,
     ) -> "Iterator[Step]":
         """The steps of a batch, one after the other; the processor's penalties are added to `penalties`, if any."""
         order, counts = schedule.order, schedule.counts
@@ -225,8 +231,10 @@ class EncodeProcessDecode(nn.Module):
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding)
             is_last = num_steps[graphs] == step + 1
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties)
+            at_step = None if visit is None else partial(visit, step, graphs)
+            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties, at_step)
             logits = decode(heads.hint_decoders, states)
+            logits = {name: visited(at_step, f"hints.{name}", x) for name, x in logits.items()}
             yield Step(graphs, states, hidden, logits)
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -242,12 +250,15 @@ class EncodeProcessDecode(nn.Module):
         cell: Tensor,
         is_last: Tensor,
         penalties: list[dict[str, Tensor]] | None,
+        visit: VisitStep | None,
     ) -> tuple[States, Tensor, Tensor]:
         """The states that decoders read after one step, the node states, and the cell of the LSTM.
 
         The step's penalties, if `penalties` is not None, are added to it, each for as many graphs as take the step.
         """
-        node_fts, edge_fts, graph_fts, adj = encoding.node_fts, encoding.edge_fts, encoding.graph_fts, encoding.adj
+        node_fts = visited(visit, "node_features", encoding.node_fts)
+        edge_fts = visited(visit, "edge_features", encoding.edge_fts)
+        graph_fts, adj = visited(visit, "graph_features", encoding.graph_fts), encoding.adj
         new_hidden, edge_states = self._decayed(hidden), None
         nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
         edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
@@ -255,12 +266,17 @@ class EncodeProcessDecode(nn.Module):
             if penalties is not None:
                 of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
                 penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
-            new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
+            with visited_messages(visit, self.processor, hidden):
+                new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
+        if edge_states is not None:
+            edge_states = visited(visit, "edge_states", edge_states)
         if self.latent_noise is not None:
             new_hidden = self.latent_noise(new_hidden, is_last)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)
+            cell = visited(visit, "lstm_cells", cell)
+        new_hidden = visited(visit, "node_states", new_hidden)
         node = concat(node_fts, hidden, new_hidden)
         edge = edge_fts if edge_states is None else concat(edge_fts, edge_states)
         return States(node, edge, graph_fts, adj), new_hidden, cell

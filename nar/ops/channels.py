@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +154,13 @@ def concat(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor |
 
 
 def concat_graphs(parts: Sequence[Features]) -> Features:
-    """Features of different graphs as those of one batch; their maps and weights are one and the same."""
+    """Features of different graphs as those of one batch; their maps and weights are one and the same.
+
+    They are tensors if some are.
+    """
+    if any(type(part) is not type(parts[0]) for part in parts):
+        mixed: Any = torch.cat([as_tensor(part) for part in parts])
+        return mixed  # type: ignore[no-any-return]
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(list(parts))

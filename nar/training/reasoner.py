@@ -129,6 +129,27 @@ class Reasoner(PretrainedReasoner):
         options = {"source": source, "target": target, "needle": needle, "weight": weight, "names": names}
         return run(self, *given, **options, steps=steps, limit=limit)
 
+    def trace(
+        self,
+        *given: Any,
+        source: Any = None,
+        target: Any = None,
+        needle: Any = None,
+        weight: str | None = "weight",
+        names: Any = None,
+        steps: Any = "auto",
+        limit: int | None = None,
+        replace: Any = None,
+    ) -> Any:
+        """The states inside the model at each step, on data of your own or a batch (:func:`nar.inference.trace`).
+
+        ``replace(place, state)`` may put other states in their place.
+        """
+        from nar.inference import trace
+
+        options = {"source": source, "target": target, "needle": needle, "weight": weight, "names": names}
+        return trace(self, *given, **options, steps=steps, limit=limit, replace=replace)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of all output and hint losses, and of the penalties by their weights."""
         loss = super().training_step(batch, batch_idx)

@@ -192,14 +192,18 @@ def _run(
 ) -> tuple[dict[str, Values], list[Tensor], dict[str, float | None]]:
     """The predictions by probe, the node states after every step [N, H], and the outputs' scores."""
     states: list[Tensor] = []
+    by_step: list[dict[str, Tensor]] = []
     with evaluating(model):
-        features = feedback.features._replace(lengths=torch.tensor([num_steps + 1]))
-        features = features.to(next(model.parameters()).device)
-        predictions = model(algorithm, features, observe=lambda _, hidden: states.append(hidden[0].cpu()))
-    logits = {name: x.cpu() for name, x in predictions.outputs.items()}
+        features = feedback.features.to(next(model.parameters()).device)
+        for step in model.steps(algorithm, features, num_steps):
+            states.append(step.node_states[0].cpu())
+            by_step.append(step.hints)
+        outputs = model.outputs(algorithm, step.states)
+    hints = {name: torch.cat([hints[name] for hints in by_step]) for name in by_step[0]}
+    logits = {name: x.cpu() for name, x in outputs.items()}
     values = {
         name: [_plain(spec[name], value) for value in data.cpu().numpy()]
-        for name, data in {**definite(spec, predictions.hints), **definite(spec, logits)}.items()
+        for name, data in {**definite(spec, hints), **definite(spec, logits)}.items()
     }
     given = {name: [None, *data] if spec[name].stage is Stage.HINT else data for name, data in values.items()}
     score = scores(spec, counts(spec, logits, feedback.outputs))

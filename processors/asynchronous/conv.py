@@ -130,7 +130,7 @@ class AlongEdges(Asynchronous):
         heard = self.receiver_node(node_fts) + self.graph(graph_fts)
         if self.receiver_argument is not None:
             heard = heard + self.receiver_argument(argument)
-        received = adj(sent, heard, self.edge(edge_fts))
+        received = self.message_point(adj(sent, heard, self.edge(edge_fts)))
         new_state = self.update(state, received, node_fts)
         if self.sends_state:
             return new_state, None

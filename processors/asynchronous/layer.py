@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nar.ops.channels import Channels, concat
 from nar.ops.linear import Linear
 from nar.ops.precision import alike, at_least_float32, unheard
-from nar.processor import Processor, aligned
+from nar.processor import MessagePoint, Processor, aligned
 from nar.processors.asynchronous import laws
 
 Reduction = Literal["max", "logsumexp", "sum"]
@@ -124,6 +124,7 @@ class Asynchronous(Processor):
         self.message_mlp = (
             nn.Sequential(nn.ReLU(), linear(), nn.ReLU(), linear()) if message == "mlp" else nn.Identity()
         )
+        self.message_point = MessagePoint()
         self.update_network = Network(hidden_dim, self.width, layer_norm) if update == "network" else None
         self.argument_network = Network(hidden_dim, self.width, layer_norm) if arguments == "network" else None
         self.sends_state = arguments == "state"
@@ -140,7 +141,8 @@ class Asynchronous(Processor):
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         state, argument = self.states(hidden)
         inputs = self.inputs(node_fts, edge_fts, graph_fts)
-        received = self.reduce(self.message(argument[:, :, None], argument[:, None], inputs), self.heard(adj))
+        messages = self.message(argument[:, :, None], argument[:, None], inputs)
+        received = self.message_point(self.reduce(messages, self.heard(adj)))
         new_state = self.update(state, received, node_fts)
         if self.sends_state:
             return new_state, None

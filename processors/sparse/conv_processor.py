@@ -2,13 +2,17 @@
 # Axes: B graphs, N nodes, H hidden, E edges of all graphs together. What belongs to an edge is [B, S, R, ...].
 
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from nar.ops.border import check_index, check_shapes
 from nar.ops.channels import Channels, as_tensor
 from nar.processor import SparseProcessor
+from nar.processors.sparse.conv import SparseConv
 
 
 class ConvProcessor(SparseProcessor):
@@ -124,3 +128,13 @@ class ConvProcessor(SparseProcessor):
                 f"{list(states.shape)} for {len(hidden)} nodes"
             )
         return self.norm(states), edge_states
+
+    @contextmanager
+    def watching_messages(self, watch: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """See :meth:`nar.processor.Processor.watching_messages`; what PyG's layers aggregate goes through it."""
+        with super().watching_messages(watch), ExitStack() as stack:
+            for layer in self.conv.modules():
+                if isinstance(layer, MessagePassing) and not isinstance(layer, SparseConv):
+                    hook = layer.register_aggregate_forward_hook(lambda _, given, received: watch(received))
+                    stack.callback(hook.remove)
+            yield

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nar.ops.linear import Linear
 from nar.ops.scatter import scatter_softmax
+from nar.processor import MessagePoint
 from nar.processors.gat import check_heads, leaky_relu, score_heads
 from nar.processors.sparse.conv import Flow, Nodes, Size, SparseConv, Width, linear
 
@@ -53,6 +54,7 @@ class AttentionConv(SparseConv):
         self.key = linear(sender_dim, width)
         self.edge = None if edge_dim is None else linear(edge_dim, width)
         self.graph = None if graph_dim is None else linear(graph_dim, width)
+        self.message_point = MessagePoint()
         self.norm = nn.LayerNorm(out_channels) if layer_norm else nn.Identity()
         if self.mixes_features:
             self.scores = nn.ModuleList(Linear(out_channels // num_heads, 1) for _ in range(num_heads))
@@ -96,7 +98,7 @@ class AttentionConv(SparseConv):
             logits = score_heads(self.scores, logits)
         alpha = scatter_softmax(logits, given.receivers, given.num_receivers)
         value = self.value(given.sending)
-        attended: Tensor = self.pass_on(given, value=value, alpha=alpha)
+        attended: Tensor = self.message_point(self.pass_on(given, value=value, alpha=alpha))
         if given.hearing is not None:
             attended = attended + self.skip(given.hearing)
         states: Tensor = self.norm(attended.relu())

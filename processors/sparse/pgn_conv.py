@@ -15,6 +15,7 @@ from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 from nar.ops.border import is_watched
 from nar.ops.edge_max_message import by_receiver, edge_max_message
 from nar.ops.linear import Linear, is_plain, two_layers
+from nar.processor import MessagePoint
 from nar.processors.sparse.aggregations import MaxAggregation, aggregation_of_width
 from nar.processors.sparse.conv import Flow, Given, Nodes, Size, SparseConv, Width, linear
 from nar.processors.sparse.path_triplets import PathTriplets
@@ -96,6 +97,7 @@ class PGNConv(SparseConv):
         self.message_mlp = nn.Sequential(
             nn.ReLU(), Linear(out_channels, out_channels), nn.ReLU(), Linear(out_channels, out_channels)
         )
+        self.message_point = MessagePoint()
         self.update_node = linear(receiver_dim, out_channels)
         self.update_message = Linear(out_channels, out_channels)
         self.norm = nn.LayerNorm(out_channels) if layer_norm else nn.Identity()
@@ -153,7 +155,7 @@ class PGNConv(SparseConv):
             raise NotImplementedError(f"PGNConv: expected one x with {setting}, given those of a bipartite graph")
         if given.hearing is None and self.gate is not None:
             raise NotImplementedError("PGNConv: expected x_dst with a gate, which lets it be kept, given None")
-        received = self.received(given)
+        received = self.message_point(self.received(given))
         updated = self.update_message(received)
         if given.hearing is not None:
             updated = self.update_node(given.hearing) + updated

@@ -67,7 +67,7 @@ class Knowing:
         """One, for its device."""
         yield torch.zeros(())
 
-    def steps(self, algorithm: str, features: Features[Tensor], num_steps: int) -> Iterator[Any]:
+    def steps(self, algorithm: str, features: Features[Tensor], num_steps: int, visit: None) -> Iterator[Any]:
         """As of a model: the true hints after each step, and those of the end after the end."""
         rows = [self.known[self._key(features, row)] for row in range(len(features.lengths))]
         for time in range(1, num_steps + 1):

@@ -11,6 +11,7 @@ from knowing import answer_of, own_form
 from own_algorithm import EveryKind
 
 import nar.inference.reasoning
+import nar.inference.running
 from nar.batch import Batch, to_tensors
 from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
@@ -174,7 +175,7 @@ def test_more_nodes_than_memory_are_refused_before_anything_is_made(monkeypatch:
 
 def test_hints_that_take_too_much_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     reasoner = reasoner_of("bfs").eval()
-    monkeypatch.setattr(nar.inference.reasoning, "num_free_bytes", lambda: 10**4)
+    monkeypatch.setattr(nar.inference.running, "num_free_bytes", lambda: 10**4)
     few, many = (reasoner.run(GRAPH, source="a", steps=steps) for steps in (100, 500))
     assert len(few.steps) == 100
     assert len(many.steps) == 0
