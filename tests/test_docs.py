@@ -129,6 +129,7 @@ def test_the_project_names_every_argument_that_the_pages_name(
         ["evaluate", "--help"],
         ["compare", "--help"],
         ["run", "--help"],
+        ["fit", "--model", "SparseReasoner", "--data", "SALSA", "--help"],
         *of_text,
     )
     for help_for in (*commands, ["fit", "--model.processor.help", "nar.processors.PGN"]):

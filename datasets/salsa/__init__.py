@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from nar.datasets.salsa.algorithms import SPARSE_TASKS
 from nar.datasets.salsa.graph import Graph, graph_of
+from nar.datasets.salsa.published import published_tasks
 from nar.datasets.salsa.tasks import SparseData, SparseTask
 
 if TYPE_CHECKING:
     from nar.datasets.salsa.datamodule import SALSA
 
-__all__ = ["SALSA", "SPARSE_TASKS", "Graph", "SparseData", "SparseTask", "graph_of"]
+__all__ = ["SALSA", "SPARSE_TASKS", "Graph", "SparseData", "SparseTask", "graph_of", "published_tasks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,8 @@ from nar.datasets.engine.arguments import (
     check_whole,
 )
 from nar.datasets.salsa.algorithms import SPARSE_TASKS
-from nar.datasets.salsa.tasks import SparseTask
+from nar.datasets.salsa.published import published_tasks
+from nar.datasets.salsa.tasks import SparseSplit, SparseTask
 from nar.datasets.splits.streaming import StreamingData
 from nar.errors import UserError
 from nar.sparse.batch import SparseBatch
@@ -48,6 +49,9 @@ class SALSA(StreamingData):
         seed: Seed of the training data; that of ``seed_everything`` if not given.
         test_graphs: The family of graphs to test on; ``erdos_renyi``, as in training, if not given.
         test_graph_args: The family's parameters; those of SALSA-CLRS if not given.
+        published: The folder of SALSA-CLRS's published files (see :func:`nar.datasets.salsa.published_tasks`), whose
+            test splits of these graphs and sizes are then tested on, the first `num_test` graphs of each; if not given,
+            graphs are drawn.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class SALSA(StreamingData):
         seed: int | None = None,
         test_graphs: str | None = None,
         test_graph_args: dict[str, int | float] | None = None,
+        published: str | None = None,
     ) -> None:
         super().__init__()
         self.algorithms = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
@@ -74,7 +79,10 @@ class SALSA(StreamingData):
         self.seed = 0 if seed is None else seed
         self.test_graphs = "erdos_renyi" if test_graphs is None else test_graphs
         self.test_graph_args = {} if test_graph_args is None else test_graph_args
+        self.published = published
         check_named("test_graph_args", self.test_graph_args)
+        if published is not None and self.test_graph_args:
+            raise UserError(f"expected no test_graph_args of published graphs, given {self.test_graph_args}")
         for algorithm in self.algorithms:
             check_known("task", algorithm, SPARSE_TASKS)
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
@@ -104,14 +112,27 @@ class SALSA(StreamingData):
             for a in self.algorithms
         ]
 
-    def test_tasks(self) -> list[SparseTask]:
+    def test_tasks(self) -> Sequence[SparseSplit]:
         """The test split of each algorithm and size."""
+        if self.published is not None:
+            return [task for a in self.algorithms for task in self._published_tasks(self.published, a)]
         settings: dict[str, Any] = {"graphs": self.test_graphs, "num_samples": self.num_test, **self.test_graph_args}
         return [
             SparseTask(a, num_nodes=size, seed=[0, TEST], hints="first", **settings)
             for a in self.algorithms
             for size in self.test_sizes
         ]
+
+    def _published_tasks(self, folder: str, algorithm: str) -> list[SparseSplit]:
+        """The published test split of each size."""
+        found = published_tasks(folder, algorithm, hints="first", num_samples=self.num_test)
+        by_size = {size: task for task in found if task.graphs == self.test_graphs for size in task.sizes}
+        if missing := [size for size in self.test_sizes if size not in by_size]:
+            there = ", ".join(f"{task.graphs} of {' or '.join(map(str, task.sizes))}" for task in found)
+            raise UserError(
+                f"expected published tests of {algorithm} on {self.test_graphs} of {missing[0]} nodes, given {there}"
+            )
+        return [by_size[size] for size in self.test_sizes]
 
     def train_dataloader(self) -> DataLoader[SparseBatch]:
         """Batches from where the run is, without end."""
@@ -149,7 +170,7 @@ class Stream(IterableDataset[SparseBatch]):
 class Splits(IterableDataset[SparseBatch]):
     """The batches of splits that fall to one of several processes."""
 
-    def __init__(self, tasks: Sequence[SparseTask], batch_size: int, rank: int, num_ranks: int) -> None:
+    def __init__(self, tasks: Sequence[SparseSplit], batch_size: int, rank: int, num_ranks: int) -> None:
         self.tasks = tasks
         self.batch_size = batch_size
         self.rank = rank
@@ -162,7 +183,7 @@ class Splits(IterableDataset[SparseBatch]):
                 yield batch_of(task, mine[first : first + self.batch_size])
 
 
-def batch_of(task: SparseTask, indices: Sequence[int]) -> SparseBatch:
+def batch_of(task: SparseSplit, indices: Sequence[int]) -> SparseBatch:
     """Some samples of a task, with edges in the order of their receivers."""
     data = Batch.from_data_list(task.__getitems__(indices))
     order = data.edge_index[1].argsort(stable=True)

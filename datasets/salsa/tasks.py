@@ -6,6 +6,7 @@ https://github.com/jkminder/SALSA-CLRS.
 # Axes: N nodes, E edges, T time.
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
@@ -61,7 +62,38 @@ class SparseData(Data):  # type: ignore[misc]
         return self.num_nodes if probe.type is Type.MASK_ONE else self.num_edges
 
 
-class SparseTask(Dataset[SparseData]):
+class SparseSplit(Dataset[SparseData]):
+    """The base of what gives trajectories of a task, for PyG's ``DataLoader``.
+
+    Attributes:
+        task: One of :data:`SPARSE_TASKS`.
+        graphs: The family of the graphs.
+        sizes: Their numbers of nodes.
+        num_samples: How many there are.
+    """
+
+    task: str
+    graphs: str
+    sizes: list[int]
+    num_samples: int
+
+    @property
+    def spec(self) -> Spec:
+        """The probes by name."""
+        return SPARSE_TASKS[self.task].spec
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> SparseData: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> list[SparseData]:
+        """What a ``DataLoader`` asks for: the samples of a batch, padded to the same length."""
+        return padded([self[index] for index in indices])
+
+
+class SparseTask(SparseSplit):
     """A task of SALSA-CLRS on random connected graphs, drawn and run when they are asked for.
 
     For PyG's ``DataLoader``, which is given hints of the length of the longest in the batch. SALSA-CLRS trains on 10000
@@ -117,22 +149,10 @@ class SparseTask(Dataset[SparseData]):
         for size in self.sizes:
             self.draw_graph(np.random.RandomState(0), size)
 
-    @property
-    def spec(self) -> Spec:
-        """The probes by name."""
-        return SPARSE_TASKS[self.task].spec
-
-    def __len__(self) -> int:
-        return self.num_samples
-
     def __getitem__(self, index: int) -> SparseData:
         rng = np.random.RandomState([*self.words, range(self.num_samples)[index]])
         graph = self.draw_graph(rng, self.sizes[rng.randint(len(self.sizes))])
-        return _run_task(self.task, graph, SPARSE_TASKS[self.task].draw(rng, graph), self.hints)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[SparseData]:
-        """What a ``DataLoader`` asks for: the samples of a batch, padded to the same length."""
-        return padded([self[index] for index in indices])
+        return run_task(self.task, graph, SPARSE_TASKS[self.task].draw(rng, graph), self.hints)
 
     def draw_graph(self, rng: np.random.RandomState, num_nodes: int) -> Graph:
         """A connected graph of the family."""
@@ -173,11 +193,11 @@ def trajectory(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints = 
     check_known("task", task, SPARSE_TASKS)
     check_hints(hints)
     check_graph(graph)
-    return _run_task(task, graph, checked_inputs(task, graph, inputs), hints)
+    return run_task(task, graph, checked_inputs(task, graph, inputs), hints)
 
 
-def _run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) -> SparseData:
-    """Run a task on what it has drawn."""
+def run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) -> SparseData:
+    """Run a task on inputs that are known to be what it takes; see :func:`trajectory`."""
     reached = num_reached(graph, 0)
     if not 2 <= reached == graph.num_nodes:
         raise UserError(
@@ -198,7 +218,7 @@ def _run_task(task: str, graph: Graph, inputs: tuple[Any, ...], hints: Hints) ->
     data.length = torch.tensor([length])
     for stage, values in stages.items():
         for (name, probe), value in zip(at_stage(spec, stage).items(), values, strict=True):
-            data[name] = _tensor(probe, value)
+            data[name] = as_data(probe, value)
     return data
 
 
@@ -234,7 +254,7 @@ def _buffers(spec: Spec, graph: Graph, num_times: int) -> tuple[NumpyArray, ...]
     return tuple(np.zeros(shape, type_) for shape, type_ in zip(shapes, types, strict=True))
 
 
-def _tensor(probe: Probe, value: Any) -> Tensor:
+def as_data(probe: Probe, value: Any) -> Tensor:
     """The data of a probe, with an axis of graphs if it has one value for each."""
     data = np.atleast_1d(value)
     if probe.type is Type.SCALAR:
