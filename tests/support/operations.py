@@ -8,6 +8,7 @@ GPUs), and compiled for one by `compile_for_gpu.py`.
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -56,7 +57,8 @@ def in_folder(name: str, folder: str, *axes: str, adapted: Callable[[Function], 
         made: Tensor = getattr(import_module(f"{package}.triton"), name)(*given)
         return made
 
-    return Operation(axes, adapted(call), adapted(plain), adapted(kernels), package)
+    has_kernels = find_spec(f"{package}.triton") is not None
+    return Operation(axes, adapted(call), adapted(plain), adapted(kernels) if has_kernels else None, package)
 
 
 def some_heard(num_graphs: int, num_senders: int, num_receivers: int) -> Tensor:
@@ -103,6 +105,8 @@ OPERATIONS = {
     "edge_logits": in_folder("edge_logits", "pointer_logits", *_PAIRS),
     "edge_logits, states": in_folder("edge_logits", "pointer_logits", *_PAIRS, *_STATES),
     "product_logits": in_folder("product_logits", "pointer_logits", "B M H", "B N H", "H"),
+    "triplet_max": in_folder("triplet_max", "triplets", "B N N F", "B N N F", "B N N N K", "F K"),
+    "triplet_logits": in_folder("triplet_logits", "triplets", *["B N N F"] * 3, "B N N N K", "F K", "F"),
     "softmax_plus": Operation(("B N N F", "B N N F"), softmax_plus, plain_softmax_plus),
     "scatter": Operation(("E H",), _scattered, _plain_scattered),
 }
