@@ -48,6 +48,10 @@ class Processor(KeepsArguments, nn.Module, ABC):
         takes_channels: Whether `forward` may be given features of nodes and edges as
             :class:`nar.ops.channels.Channels`, on which :class:`nar.ops.linear.Linear` is much faster, and then return
             edge states as :class:`nar.ops.channels.Rectified`.
+        triplet_dim: F, the width of messages over triplets; 0 for a processor that has none. One that has some may be
+            given features of triplets as one more argument of `forward`, ``triplet_fts``, which are to be added to its
+            messages about i, j and k, those to edge (j, k) from i:
+            :class:`nar.ops.channels.TripletChannels` [B, N, N, N, F].
         is_separable: Whether what becomes of a graph depends on it alone, and not on the others of its batch or on
             random numbers, so that parts of a batch may be computed apart, by several threads.
         penalty_names: Of what `penalties` returns.
@@ -57,6 +61,7 @@ class Processor(KeepsArguments, nn.Module, ABC):
     has_edge_states: bool = False
     masks_decoders: bool = False
     takes_channels: bool = False
+    triplet_dim: int = 0
     is_separable: bool = False
     penalty_names: tuple[str, ...] = ()
 

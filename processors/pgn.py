@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.ops.channels import Channels, Rectified, concat, precompute
+from nar.ops.channels import Channels, Rectified, TripletChannels, concat, precompute
 from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
 from nar.processor import MessagePoint, Processor, aligned
@@ -86,6 +86,7 @@ class PGN(Processor):
         self.senders = senders
         self.masks_decoders = mask_decoders
         self.has_edge_states = triplet_dim > 0
+        self.triplet_dim = triplet_dim
         self.message_receiver = Linear(2 * hidden_dim, hidden_dim)
         self.message_sender = Linear(2 * hidden_dim, hidden_dim)
         self.message_edge = Linear(hidden_dim, hidden_dim)
@@ -108,8 +109,9 @@ class PGN(Processor):
         graph_fts: Tensor,
         adj: Tensor,
         hidden: Tensor,
+        triplet_fts: TripletChannels | None = None,
     ) -> tuple[Tensor, Tensor | Rectified | None]:
-        """See :meth:`nar.processor.Processor.forward`."""
+        """See :meth:`nar.processor.Processor.forward`; features of triplets are added to messages over triplets."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = precompute(concat(node_fts, hidden), self.linears_of_nodes())
         received = self.message_point(self.received(z, edge_fts, graph_fts, adj))
@@ -117,7 +119,7 @@ class PGN(Processor):
         if self.gate is not None:
             gate = self.gate(z, received)
             states = gate * states + (1 - gate) * hidden
-        return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts)
+        return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts, triplet_fts)
 
     def linears_of_nodes(self) -> list[Linear]:
         """The linear layers that are applied to z = x ‖ h."""

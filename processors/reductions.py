@@ -13,15 +13,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from nar.configuration import KeepsArguments
 from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.ops.border import is_watched
+from nar.ops.channels import TripletChannels
 from nar.ops.linear import is_plain
 from nar.ops.max_plus import max_plus
 from nar.ops.precision import at_least_float32, unheard
 from nar.ops.softmax_plus import softmax_plus
+from nar.ops.triplets import triplet_max
 
 Adaptive = Literal["never", "evaluation", "always"]
 
@@ -251,34 +254,41 @@ class ReductionByMode(nn.Module):
         return reduced
 
 
-def over_triplets(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-    """A reduction over all i of ``ij_ij + ik_ik + jk_jk``, [B, N, N, F]; by its own calls where hooks may look on.
+def over_triplets(
+    reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: TripletChannels | None = None
+) -> Tensor:
+    """A reduction over all i of ``ij_ij + ik_ik + jk_jk + ijk_ijk``, by its calls where hooks look on, [B, N, N, F].
 
-    See :meth:`Reduction.over_triplets`.
+    See :meth:`Reduction.over_triplets`; beside the maximum, features of triplets are for :func:`by_sums`.
     """
     current = reduction.current if is_plain(reduction, ReductionByMode) else reduction
-    if isinstance(current, Reduction) and is_plain(current, type(current)):
+    if ijk is not None and isinstance(current, Max) and is_plain(current, Max):
+        return triplet_max(ij, ik, ijk.data, ijk.weight) + jk
+    if ijk is None and isinstance(current, Reduction) and is_plain(current, type(current)):
         return current.over_triplets(ij, ik, jk)
-    return by_sums(reduction, ij, ik, jk)
+    return by_sums(reduction, ij, ik, jk, ijk)
 
 
-def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-    """A reduction over all i of ``ij_ij + ik_ik + jk_jk``, [B, N, N, F], made of the sums themselves.
+def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: TripletChannels | None = None) -> Tensor:
+    """A reduction over all i of ``ij_ij + ik_ik + jk_jk + ijk_ijk``, [B, N, N, F], made of the sums themselves.
 
     The reduction is given the N² sums of one j at a time, again in the backward pass; all N³ at a time, if something
     (a compiler, a transform) is to see the operations.
     """
     if is_watched(ij, ik, jk) or ij.numel() == 0:
         every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]
+        every = every if ijk is None else every + linear(ijk.data, ijk.weight)
         made: Tensor = reduction(every.flatten(2, 3))  # to each pair of j and k
         return made.view_as(jk)
 
-    def of_one(ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-        one: Tensor = reduction(ij[:, :, None] + ik + jk[:, None])
+    def of_one(ij: Tensor, jk: Tensor, x: Tensor | None = None) -> Tensor:
+        sums = ij[:, :, None] + ik + jk[:, None]
+        one: Tensor = reduction(sums if x is None or ijk is None else sums + linear(x, ijk.weight))
         return one
 
-    parts = zip(ij.unbind(dim=2), jk.unbind(dim=1), strict=True)
-    each = [checkpoint(of_one, first, ik, last, use_reentrant=False) for first, last in parts]
+    of_three = [] if ijk is None else [ijk.data.unbind(dim=2)]
+    parts = zip(ij.unbind(dim=2), jk.unbind(dim=1), *of_three, strict=True)
+    each = [checkpoint(of_one, *part, use_reentrant=False) for part in parts]
     return torch.stack(each, dim=1)
 
 

@@ -7,13 +7,15 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 
 from torch import Tensor, nn
 
-from nar.ops.channels import Channels, Rectified, precompute
+from nar.ops.channels import Channels, Rectified, TripletChannels, precompute
 from nar.ops.linear import Linear
 from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets
 
 
 class Triplets(nn.Module):
-    """``e'_jk = ReLU(W max_i (t1 z_i + t2 z_j + t3 z_k + u1 e_ij + u2 e_ik + u3 e_jk + v g))``.
+    """``e'_jk = ReLU(W max_i (t1 z_i + t2 z_j + t3 z_k + u1 e_ij + u2 e_ik + u3 e_jk + v g + x_ijk))``.
+
+    Features of triplets, x, are left out unless a model has some.
 
     Args:
         node_dim: Width of z.
@@ -46,10 +48,20 @@ class Triplets(nn.Module):
         """The linear layers that are applied to z."""
         return [self.node_1, self.node_2, self.node_3]
 
-    def forward(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor) -> Tensor | Rectified:
-        """Edge states [B, N, N, H] from z [B, N, node_dim], edge_fts [B, N, N, H] and graph_fts [B, H].
+    def forward(
+        self,
+        z: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        triplet_fts: TripletChannels | None = None,
+    ) -> Tensor | Rectified:
+        """Edge states [B, N, N, H], which are a tensor if `edge_fts` are.
 
-        They are a tensor if `edge_fts` are.
+        Args:
+            z: [B, N, node_dim].
+            edge_fts: [B, N, N, H].
+            graph_fts: [B, H].
+            triplet_fts: x, [B, N, N, N, F].
         """
         edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
         # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
@@ -57,7 +69,7 @@ class Triplets(nn.Module):
         ik = self.edge_2(edge_fts)
         k = self.node_3(z) + self.graph(graph_fts)[:, None]
         jk = self.node_2(z)[:, :, None] + k[:, None] + self.edge_3(edge_fts)
-        messages = over_triplets(self.reduction, ij, ik, jk)
+        messages = over_triplets(self.reduction, ij, ik, jk, triplet_fts)
         if isinstance(edge_fts, Tensor):
             edge_states: Tensor = self.output(messages).relu()
             return edge_states

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nar.ops.channels import Channels, as_tensor, concat_graphs, precompute
-from nar.ops.linear import Linear, is_plain, may_be_given_channels
+from nar.ops.linear import Linear, is_plain, matrix_of, may_be_given_channels
 from nar.ops.pointer_logits import edge_logits, product_logits
 from nar.ops.precision import at_least_float32
+from nar.ops.triplets import triplet_logits
 from nar.specs import Location, Probe, Type
 
 # As in the reference, which normalises more often the nearer to a permutation the result has to be.
@@ -24,6 +25,9 @@ SINKHORN_TEMPERATURE = 0.1
 SINKHORN_STEPS_DECODING = 10
 SINKHORN_STEPS_FEEDBACK = 25
 SINKHORN_STEPS_PREDICTION = 50
+
+TRIPLET_DIM = 16
+"""The width of what edge pointers are decoded from where triplets are looked at."""
 
 _thread = local()  # has `draw`, by which a thread that computes some rows of a batch draws their noise
 
@@ -36,16 +40,20 @@ class States(NamedTuple):
         edge: Edge features, beside the edge states of a processor that has them, [B, N, N, H or 2H].
         graph: Graph features, [B, H].
         adj: As the processor saw it, [B, N, N].
+        pointers: The values of the K edge pointers that it was given as features of triplets, [B, N, N, N, K]; None if
+            it was given none.
     """
 
     node: Tensor | Channels
     edge: Tensor | Channels
     graph: Tensor
     adj: Tensor
+    pointers: Tensor | None = None
 
     def select(self, graphs: slice | Tensor) -> "States":
         """The states of some of the graphs, a slice of them or their places."""
-        return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs])
+        pointers = None if self.pointers is None else self.pointers[graphs]
+        return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs], pointers)
 
     def without_channels(self) -> "States":
         """The states with those of nodes and edges as tensors, for decoders that do not take channels."""
@@ -54,8 +62,9 @@ class States(NamedTuple):
     @staticmethod
     def concatenated(parts: "Sequence[States]") -> "States":
         """The states of all graphs of several batches, one batch after the other."""
-        node, edge, graph, adj = zip(*parts, strict=True)
-        return States(concat_graphs(node), concat_graphs(edge), torch.cat(graph), torch.cat(adj))
+        node, edge, graph, adj, pointers = zip(*parts, strict=True)
+        all_pointers = None if pointers[0] is None else torch.cat(pointers)
+        return States(concat_graphs(node), concat_graphs(edge), torch.cat(graph), torch.cat(adj), all_pointers)
 
 
 class Decoder(nn.Module):
@@ -77,7 +86,9 @@ def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
     return {name: decoder(states if name in plain else others) for name, decoder in decoders.items()}
 
 
-def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False) -> Decoder:
+def make_decoder(
+    probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False, num_pointers: int | None = None
+) -> Decoder:
     """A module from :class:`States` to the logits of `probe`, shaped as :class:`nar.specs.Type` says.
 
     Args:
@@ -85,6 +96,7 @@ def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool =
         hidden_dim: H.
         edge_dim: Width of ``States.edge``.
         masked: Whether pointers of nodes and masks of edges are predicted along ``States.adj`` alone.
+        num_pointers: K of ``States.pointers``, if edge pointers are decoded from triplets; None if from pairs.
     """
     num_logits = probe.num_classes or 1
     is_pointer = probe.type in (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -98,7 +110,9 @@ def make_decoder(probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool =
             masked = masked and probe.type in (Type.MASK, Type.MASK_ONE)
             return EdgeDecoder(hidden_dim, edge_dim, num_logits, masked=masked)
         case Location.EDGE, True:
-            return EdgePointerDecoder(hidden_dim, edge_dim)
+            if num_pointers is None:
+                return EdgePointerDecoder(hidden_dim, edge_dim)
+            return TripletPointerDecoder(hidden_dim, edge_dim, num_pointers)
         case Location.GRAPH, False:
             return GraphDecoder(hidden_dim, num_logits)
         case _:
@@ -210,6 +224,47 @@ class EdgePointerDecoder(Decoder):
         highest = torch.maximum(source[:, :, :, None], target[:, None, None])
         every: Tensor = self.output(highest).squeeze(-1)
         return every
+
+
+class TripletPointerDecoder(Decoder):
+    """``w · ReLU(a_ij + b_ik + c_jk + V P_ijk)`` for edge (i, j) pointing at k, [B, N, N, N], where::
+
+        a_ij = A1 e_ij + A2 e_ji + A3 s_i
+        b_ik = B1 e_ik + B2 e_ki + B3 s_k
+        c_jk = C1 e_jk + C2 e_kj + C3 s_j
+
+    It sees all three edges, as ``P_ij ← P_kj`` of Floyd and Warshall and ``argmin_k (m_ik + m_kj)`` ask for, which
+    :class:`EdgePointerDecoder` does not. P are the edge pointers that the processor was given. The equation is this
+    library's own.
+
+    Args:
+        hidden_dim: H.
+        edge_dim: Width of e.
+        num_pointers: How many P there are for every i, j and k.
+    """
+
+    def __init__(self, hidden_dim: int, edge_dim: int, num_pointers: int) -> None:
+        super().__init__()
+        self.edge = Linear(edge_dim, 6 * TRIPLET_DIM)
+        self.node = Linear(3 * hidden_dim, 3 * TRIPLET_DIM)
+        self.pointers = Linear(num_pointers, TRIPLET_DIM, bias=None) if num_pointers else None
+        self.output = Linear(TRIPLET_DIM, 1, bias=None)
+
+    def linears_of_nodes(self) -> list[Linear]:
+        """The linear layers that are applied to ``States.node``."""
+        return [self.node]
+
+    def forward(self, states: States) -> Tensor:
+        """The logits of every pair of nodes (i, j) pointing at node k, [B, N, N, N]."""
+        edges, nodes = self.edge(states.edge).chunk(6, dim=-1), self.node(states.node).chunk(3, dim=-1)
+        ij, ik, jk = (one + other.transpose(1, 2) for one, other in zip(edges[::2], edges[1::2], strict=True))
+        ij, ik, jk = ij + nodes[0][:, :, None], ik + nodes[1][:, None], jk + nodes[2][:, :, None]
+        if self.pointers is None:
+            pointers, weight = ij.new_zeros(*ij.shape[:3], ij.shape[2], 0), ij.new_zeros(TRIPLET_DIM, 0)
+        else:
+            assert states.pointers is not None
+            pointers, weight = states.pointers, matrix_of(self.pointers, states.pointers.shape[-1], ij)
+        return triplet_logits(ij, ik, jk, pointers, weight, matrix_of(self.output, TRIPLET_DIM, ij)[0])
 
 
 class GraphDecoder(Decoder):

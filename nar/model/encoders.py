@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.ops.channels import Channels, Folded, as_tensor
-from nar.ops.linear import Linear, is_plain
+from nar.ops.channels import Channels, Folded, TripletChannels, as_tensor
+from nar.ops.linear import Linear, is_plain, matrix_of
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -31,12 +31,14 @@ class Encoding:
         edge_fts: [B, N, N, H], as channels.
         graph_fts: [B, H].
         adj: True on the diagonal, on edges and along pointers, either way, [B, N, N].
+        triplet_fts: [B, N, N, N, F], as channels, which are the values of edge pointers; None if there are none.
     """
 
     node_fts: Channels
     edge_fts: Channels
     graph_fts: Tensor
     adj: Tensor
+    triplet_fts: TripletChannels | None = None
 
     @classmethod
     def empty(cls, num_graphs: int, num_nodes: int, like: Tensor, hidden_dim: int) -> Encoding:
@@ -53,7 +55,8 @@ class Encoding:
     def first(self, count: int) -> Encoding:
         """The encoding of the first `count` graphs."""
         node_fts, edge_fts = self.node_fts[:count], self.edge_fts[:count]
-        return Encoding(node_fts, edge_fts, self.graph_fts[:count], self.adj[:count])
+        triplet_fts = None if self.triplet_fts is None else self.triplet_fts[:count]
+        return Encoding(node_fts, edge_fts, self.graph_fts[:count], self.adj[:count], triplet_fts)
 
 
 def dense(probe: Probe, data: Tensor, num_nodes: int) -> Tensor:
@@ -76,14 +79,16 @@ class Encoder(nn.Module):
     """Linear encoders of probes, summed by location.
 
     Node pointers are edge features. An edge pointer (i, j) → k adds its mean over i to edge (j, k) and its mean over j
-    to edge (i, k). Graph pointers are node features.
+    to edge (i, k); if there are features of triplets, it adds ``w P_ijk`` to these, too. Graph pointers are node
+    features.
 
     Args:
         spec: The probes to encode.
         hidden_dim: H.
+        triplet_dim: F, width of w; 0 for no features of triplets.
     """
 
-    def __init__(self, spec: Spec, hidden_dim: int) -> None:
+    def __init__(self, spec: Spec, hidden_dim: int, triplet_dim: int = 0) -> None:
         super().__init__()
         self.spec = dict(spec)
         self.linears = nn.ModuleDict()
@@ -91,8 +96,10 @@ class Encoder(nn.Module):
             num_channels = probe.num_classes or 1
             # "xavier_on_scalars": hints that are scalars, fed back without a squashing, start small.
             std = hidden_dim**-0.5 if (probe.stage, probe.type) == (Stage.HINT, Type.SCALAR) else None
-            num_linears = 2 if (probe.location, probe.type) == (Location.EDGE, Type.POINTER) else 1
+            num_linears = 2 if is_edge_pointer(probe) else 1
             self.linears[name] = nn.ModuleList(Linear(num_channels, hidden_dim, std=std) for _ in range(num_linears))
+        pointers = [name for name, probe in spec.items() if is_edge_pointer(probe) and triplet_dim > 0]
+        self.triplet_linears = nn.ModuleDict({name: Linear(1, triplet_dim, bias=None) for name in pointers})
 
     def forward(self, values: Mapping[str, Tensor], base: Encoding) -> Encoding:
         """The encoding `base` with the probes added; `values` by name, in the shape of :func:`dense`, perhaps soft."""
@@ -118,7 +125,17 @@ class Encoder(nn.Module):
         graph_fts = base.graph_fts
         for linear, value in zip(linears[Location.GRAPH], channels[Location.GRAPH], strict=True):
             graph_fts = graph_fts + linear(value)
-        return Encoding(added(base.node_fts, Location.NODE), added(base.edge_fts, Location.EDGE), graph_fts, adj)
+        triplet_fts = [] if base.triplet_fts is None else [base.triplet_fts]
+        for name, layer in self.triplet_linears.items():
+            value = values[name].to(graph_fts.dtype)[..., None]
+            triplet_fts.append(TripletChannels(value, matrix_of(layer, 1, value)))
+        node_fts, edge_fts = added(base.node_fts, Location.NODE), added(base.edge_fts, Location.EDGE)
+        return Encoding(node_fts, edge_fts, graph_fts, adj, TripletChannels.summed(triplet_fts))
+
+
+def is_edge_pointer(probe: Probe) -> bool:
+    """Whether a probe has a node for every pair of nodes."""
+    return (probe.location, probe.type) == (Location.EDGE, Type.POINTER)
 
 
 def _channels(probe: Probe, value: Tensor) -> tuple[Location, list[Tensor]]:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nar.batch import Features, num_steps_of, size_of
+from nar.errors import UserError
 from nar.limits import check_steps
 from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
-from nar.model.encoders import Encoder, Encoding, dense
+from nar.model.encoders import Encoder, Encoding, dense, is_edge_pointer
 from nar.model.visits import Visit, VisitStep, visited, visited_messages
 from nar.noise import Noise
 from nar.ops.channels import as_tensor, concat
@@ -28,6 +29,7 @@ from nar.specs import Spec, Stage, at_stage
 
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
+EdgePointers = Literal["pairs", "triplets"]
 DecayTo = Literal["zero", "mean"]
 
 
@@ -79,6 +81,9 @@ class EncodeProcessDecode(nn.Module):
         hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
         hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
         hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
+        edge_pointers: Whether edge pointers are encoded and decoded on pairs of nodes, as in the reference, or also on
+            triplets (see :class:`nar.model.encoders.Encoder` and :class:`nar.model.decoders.TripletPointerDecoder`), of
+            which the processor has to have messages.
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
@@ -96,6 +101,7 @@ class EncodeProcessDecode(nn.Module):
         hint_mode: HintMode = "encoded_decoded",
         hint_teacher_forcing: float = 0.0,
         hint_feedback: HintFeedback = "soft",
+        edge_pointers: EdgePointers = "pairs",
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
@@ -111,6 +117,11 @@ class EncodeProcessDecode(nn.Module):
             raise ValueError(f"expected a dropout of at least 0 and below 1, given {dropout}")
         if latent_decay_to not in get_args(DecayTo):
             raise ValueError(f"expected latent_decay_to 'zero' or 'mean', given {latent_decay_to!r}")
+        if edge_pointers not in get_args(EdgePointers):
+            raise ValueError(f"expected edge_pointers 'pairs' or 'triplets', given {edge_pointers!r}")
+        if edge_pointers == "triplets" and processor.triplet_dim == 0:
+            given = type(processor).__name__
+            raise UserError(f"expected a processor with triplet_dim ≥ 1 for edge_pointers 'triplets', given {given}")
         check_steps("num_processor_steps", num_processor_steps)
         self.processor = processor
         self.encodes_hints = hint_mode == "encoded_decoded"
@@ -122,7 +133,9 @@ class EncodeProcessDecode(nn.Module):
         self.latent_decay_to = latent_decay_to
         self.latent_noise = latent_noise
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
-        self.heads = nn.ModuleDict({name: Heads(spec, processor, hint_mode) for name, spec in specs.items()})
+        self.heads = nn.ModuleDict(
+            {name: Heads(spec, processor, hint_mode, edge_pointers) for name, spec in specs.items()}
+        )
 
     def forward(
         self,
@@ -262,12 +275,13 @@ class EncodeProcessDecode(nn.Module):
         new_hidden, edge_states = self._decayed(hidden), None
         nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
         edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
+        triplets = {} if encoding.triplet_fts is None else {"triplet_fts": encoding.triplet_fts}
         for _ in range(self.num_processor_steps):
             if penalties is not None:
                 of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
                 penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
             with visited_messages(visit, self.processor, hidden):
-                new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden)
+                new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden, **triplets)
         if edge_states is not None:
             edge_states = visited(visit, "edge_states", edge_states)
         if self.latent_noise is not None:
@@ -279,7 +293,8 @@ class EncodeProcessDecode(nn.Module):
         new_hidden = visited(visit, "node_states", new_hidden)
         node = concat(node_fts, hidden, new_hidden)
         edge = edge_fts if edge_states is None else concat(edge_fts, edge_states)
-        return States(node, edge, graph_fts, adj), new_hidden, cell
+        pointers = None if encoding.triplet_fts is None else encoding.triplet_fts.data
+        return States(node, edge, graph_fts, adj, pointers), new_hidden, cell
 
     def _decayed(self, hidden: Tensor) -> Tensor:
         """The last node states after their decay, which is what the processor is given of them, [B, N, H]."""
@@ -296,22 +311,29 @@ class Heads(nn.Module):
         spec: The algorithm's probes.
         processor: Tells the widths.
         hint_mode: As in :class:`EncodeProcessDecode`.
+        edge_pointers: As in :class:`EncodeProcessDecode`.
     """
 
-    def __init__(self, spec: Spec, processor: Processor, hint_mode: HintMode) -> None:
+    def __init__(
+        self, spec: Spec, processor: Processor, hint_mode: HintMode, edge_pointers: EdgePointers = "pairs"
+    ) -> None:
         super().__init__()
         hidden_dim = processor.hidden_dim
         edge_dim = (2 if processor.has_edge_states else 1) * hidden_dim
         self.inputs = at_stage(spec, Stage.INPUT)
         self.hints = at_stage(spec, Stage.HINT)
         self.outputs = at_stage(spec, Stage.OUTPUT)
-        self.input_encoder = Encoder(self.inputs, hidden_dim)
-        self.hint_encoder = Encoder(self.hints if hint_mode == "encoded_decoded" else {}, hidden_dim)
+        fed_back = self.hints if hint_mode == "encoded_decoded" else {}
+        by_triplets = edge_pointers == "triplets"
+        triplet_dim = processor.triplet_dim if by_triplets else 0
+        self.input_encoder = Encoder(self.inputs, hidden_dim, triplet_dim)
+        self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim)
+        num_pointers = sum(map(is_edge_pointer, (*self.inputs.values(), *fed_back.values()))) if by_triplets else None
 
         def decoders(probes: Spec) -> nn.ModuleDict:
-            masked = processor.masks_decoders
+            options: Any = {"masked": processor.masks_decoders, "num_pointers": num_pointers}
             return nn.ModuleDict(
-                {name: make_decoder(probe, hidden_dim, edge_dim, masked=masked) for name, probe in probes.items()}
+                {name: make_decoder(probe, hidden_dim, edge_dim, **options) for name, probe in probes.items()}
             )
 
         self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)

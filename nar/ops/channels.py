@@ -146,6 +146,33 @@ class Channels:
         return Channels(self.data[graphs], self.map, tuple(part[graphs] for part in self.others))
 
 
+@dataclass(frozen=True)
+class TripletChannels:
+    """Features of every three nodes, ``weight data_ijk``, which would be N³ times F numbers: they are never made.
+
+    Attributes:
+        data: [B, N, N, N, K].
+        weight: [F, K].
+    """
+
+    data: Tensor
+    weight: Tensor
+
+    def __getitem__(self, graphs: slice | Tensor) -> TripletChannels:
+        """The features of some graphs."""
+        return replace(self, data=self.data[graphs])
+
+    @staticmethod
+    def summed(parts: Sequence[TripletChannels]) -> TripletChannels | None:
+        """The sum of several features; None of none."""
+        if not parts:
+            return None
+        data, weight = (
+            torch.cat(tensors, dim=-1) for tensors in zip(*((x.data, x.weight) for x in parts), strict=True)
+        )
+        return TripletChannels(data, weight)
+
+
 def concat(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor | Channels:
     """Features of the same nodes or edges side by side, [..., W + W' + ...]."""
     if isinstance(features, Tensor):

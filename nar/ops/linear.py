@@ -74,6 +74,20 @@ class Linear(nn.Linear):
         return input.joined, folded.joined, folded.bias
 
 
+def matrix_of(layer: nn.Module, in_features: int, like: Tensor) -> Tensor:
+    """The matrix [out_features, in_features] that a linear layer without a bias applies, as a call of it shows.
+
+    Unlike the layer's weight it is what hooks, pruning and norms of weights have made of that.
+
+    Args:
+        layer: A :class:`Linear`, or what was put in its place.
+        in_features: Width of what it is applied to.
+        like: Has the type and the device of that.
+    """
+    made: Tensor = layer(torch.eye(in_features, dtype=like.dtype, device=like.device))
+    return made.mT
+
+
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a call of a module does what its class says and no more, so that its weights may be used in its place.
 

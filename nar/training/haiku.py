@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nar.batch import NumpyArray
 from nar.errors import UserError
 from nar.files import check_file
+from nar.model.decoders import TripletPointerDecoder
 from nar.model.unroll import EncodeProcessDecode
 from nar.ops.linear import Linear
 from nar.processor import Processor
@@ -47,8 +48,10 @@ def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
     An algorithm's number in the tree is its place among ``model.heads``.
 
     Raises:
-        UserError: If dm-clrs has no such processor.
+        UserError: If dm-clrs has no such processor, or no such decoder.
     """
+    if any(isinstance(module, TripletPointerDecoder) for module in model.modules()):
+        raise UserError("dm-clrs has no edge_pointers 'triplets'")
     # dm-haiku names a module by its path: the methods in which it is made, "~" for a constructor's, and its own name,
     # with "_1", "_2", … behind it where others of that name were made before it in the same place.
     names = _processor_names(model.processor)

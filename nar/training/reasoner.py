@@ -14,7 +14,7 @@ from torch.optim import Adam, Optimizer
 
 from nar.batch import Batch, Key
 from nar.model.metrics import counts, definite, scores
-from nar.model.unroll import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
+from nar.model.unroll import DecayTo, EdgePointers, EncodeProcessDecode, HintFeedback, HintMode, Predictions
 from nar.noise import Noise
 from nar.processor import Processor
 from nar.specs import Spec, Type
@@ -36,6 +36,8 @@ class Reasoner(PretrainedReasoner):
         hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
         hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
         hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
+        edge_pointers: Whether edge pointers are encoded and decoded on ``"pairs"`` of nodes, as in dm-clrs, or also on
+            ``"triplets"``, which need a processor with messages over triplets, such as ``TripletGMPNN``.
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
@@ -62,6 +64,7 @@ class Reasoner(PretrainedReasoner):
         hint_mode: HintMode = "encoded_decoded",
         hint_teacher_forcing: float = 0.0,
         hint_feedback: HintFeedback = "soft",
+        edge_pointers: EdgePointers = "pairs",
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
@@ -87,6 +90,7 @@ class Reasoner(PretrainedReasoner):
             hint_mode=hint_mode,
             hint_teacher_forcing=hint_teacher_forcing,
             hint_feedback=hint_feedback,
+            edge_pointers=edge_pointers,
             use_lstm=use_lstm,
             num_processor_steps=num_processor_steps,
             dropout=dropout,

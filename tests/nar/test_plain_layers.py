@@ -78,6 +78,7 @@ class Decoders(nn.Module):
         self.each = nn.ModuleDict(
             {f"{probe.location}_{probe.type}": make_decoder(probe, H, 2 * H, masked=True) for probe in probes}
         )
+        self.each["triplets"] = make_decoder(Probe(Stage.HINT, Location.EDGE, Type.POINTER), H, 2 * H, num_pointers=2)
 
     def forward(self) -> Outputs:
         torch.manual_seed(1)
@@ -87,7 +88,8 @@ class Decoders(nn.Module):
         )
         edge = channels(B, N, N)
         edge = Channels(edge.data, edge.map, (edge_states,))
-        states = States(channels(B, N, width=3 * H), edge, graph, adj)
+        pointers = torch.rand(B, N, N, N, 2, dtype=torch.float64, requires_grad=True)
+        states = States(channels(B, N, width=3 * H), edge, graph, adj, pointers)
         return tuple(decode(self.each, states).values())
 
 
@@ -97,7 +99,7 @@ class Encoders(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         probes = [Probe(Stage.HINT, place, kind, 3 if kind is Type.CATEGORICAL else 0) for place, kind in KINDS]
-        self.encoder = Encoder({f"{probe.location}_{probe.type}": probe for probe in probes}, H)
+        self.encoder = Encoder({f"{probe.location}_{probe.type}": probe for probe in probes}, H, 2)
 
     def forward(self) -> Outputs:
         torch.manual_seed(1)
@@ -108,7 +110,10 @@ class Encoders(nn.Module):
             values[name] = torch.rand(shape, dtype=torch.float64, requires_grad=True)
         base = Encoding.empty(B, N, torch.zeros((), dtype=torch.float64), H)
         encoding = self.encoder(values, self.encoder(values, base))
-        return as_tensor(encoding.node_fts), as_tensor(encoding.edge_fts), encoding.graph_fts
+        triplet_fts = encoding.triplet_fts
+        assert triplet_fts is not None
+        of_three = nn.functional.linear(triplet_fts.data, triplet_fts.weight)
+        return as_tensor(encoding.node_fts), as_tensor(encoding.edge_fts), encoding.graph_fts, of_three
 
 
 class SparseEncoders(nn.Module):
@@ -291,6 +296,7 @@ def is_called(layer: nn.Module, name: str, part: nn.Module) -> bool:
     return not (name.startswith("reduction.usual") and layer.reduction.in_evaluation is not None)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # as of layers whose matrix is asked for
 @EVERY_LAYER
 def test_backward_hooks_of_every_part_are_called(
     make: Callable[[], nn.Module], outputs: Callable[[nn.Module], Outputs]

@@ -631,6 +631,10 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
         (["--model.processor.reduction", "median"], "model.processor"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
+        (
+            ["--model.edge_pointers", "triplets", "--model.processor", "PGN"],
+            "expected a processor with triplet_dim ≥ 1 for edge_pointers 'triplets', given PGN",
+        ),
         (["--model.latent_noise", "Discard"], "directions"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
         (["--model.learning_rate", "0"], "expected a learning_rate above 0, given 0.0"),

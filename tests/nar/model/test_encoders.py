@@ -145,6 +145,33 @@ def test_the_first_graphs_of_an_encoding_are_its_first():
     assert torch.equal(first.adj, encoding.adj[:1])
 
 
+def test_an_edge_pointer_is_a_channel_of_triplets_if_there_are_any() -> None:
+    spec = {name: make_probe(Location.EDGE, Type.POINTER) for name in ("one", "other")}
+    x, y = (random_value(probe) for probe in spec.values())
+    plain, encoder = Encoder(spec, H), Encoder(spec, H, triplet_dim=2)
+    encoder.load_state_dict(plain.state_dict(), strict=False)
+    given, expected = (
+        each({"one": 2 * y, "other": x}, each({"one": x, "other": y}, make_base())) for each in (encoder, plain)
+    )
+    assert expected.triplet_fts is None
+    assert_fts_equal(given, expected.node_fts, expected.edge_fts, expected.graph_fts)  # the means are there as well
+    one, other = (encoder.triplet_linears[name].weight[:, 0] for name in spec)
+    assert given.triplet_fts is not None
+    made = torch.nn.functional.linear(given.triplet_fts.data, given.triplet_fts.weight)
+    torch.testing.assert_close(made, (x + 2 * y)[..., None] * one + (y + x)[..., None] * other)
+    first = given.first(1).triplet_fts
+    assert first is not None
+    assert torch.equal(first.data, given.triplet_fts.data[:1])
+
+
+@pytest.mark.parametrize(("location", "type_"), [kind for kind in KINDS if kind != (Location.EDGE, Type.POINTER)])
+def test_no_other_probe_is_a_channel_of_triplets(location, type_):
+    probe = make_probe(location, type_)
+    encoder = Encoder({"probe": probe}, H, triplet_dim=2)
+    assert encoder.state_dict().keys() == Encoder({"probe": probe}, H).state_dict().keys()
+    assert encode(encoder, {"probe": random_value(probe)}).triplet_fts is None
+
+
 def adj_of(location: Location, type_: Type, entries: dict[tuple[int, int], float]) -> set[tuple[int, int]]:
     """The pairs that `adj` connects besides self-loops, if a [1, N, N] probe has these entries and 0 elsewhere."""
     value = torch.zeros(1, N, N)

@@ -637,14 +637,17 @@ def renamed(spec: Spec, data: Mapping[str, Tensor], order: Tensor, *, num_leadin
     return result
 
 
-@pytest.mark.parametrize("algorithm", ["bfs", "floyd_warshall", "heapsort"])
-def test_predictions_are_renamed_with_the_nodes(trajectories, algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [("bfs", {}), ("floyd_warshall", {}), ("floyd_warshall", {"edge_pointers": "triplets"}), ("heapsort", {})],
+)
+def test_predictions_are_renamed_with_the_nodes(trajectories, algorithm, settings):
     spec = recipe_spec(algorithm)
     features = trajectories(algorithm).features
     order = torch.tensor([3, 0, 4, 1, 2])
     inputs = renamed(spec, features.inputs, order, num_leading=1)
     hints = renamed(spec, features.hints, order, num_leading=2)
-    model = make_model(algorithm)
+    model = make_model(algorithm, **settings)
     before, after = model(algorithm, features), model(algorithm, Features(inputs, hints, features.lengths))
     for logits, expected in ((after.outputs, before.outputs), (after.hints, before.hints)):
         expected = renamed(
@@ -716,6 +719,7 @@ def test_a_processor_has_no_penalties_unless_it_says_so(trajectories):
     "settings",
     [
         {"hint_teacher_forcing": 1.5},
+        {"edge_pointers": "nodes"},
         {"dropout": -0.1},
         {"num_processor_steps": 0},
         {"latent_decay": 1.1},

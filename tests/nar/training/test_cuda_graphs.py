@@ -40,7 +40,10 @@ def outputs_and_gradients(model: EncodeProcessDecode, batch: Batch, num_steps: i
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
-    [("bfs", {}), ("heapsort", {}), ("quickselect", {"use_lstm": True}), ("bfs", {"hint_teacher_forcing": 1.0})],
+    [
+        *(("bfs", {}), ("heapsort", {}), ("quickselect", {"use_lstm": True}), ("bfs", {"hint_teacher_forcing": 1.0})),
+        ("matrix_chain_order", {"edge_pointers": "triplets"}),
+    ],
 )
 @pytest.mark.parametrize("more", [0, 3])
 def test_running_all_graphs_for_equally_many_steps_changes_nothing(
@@ -56,12 +59,20 @@ def test_running_all_graphs_for_equally_many_steps_changes_nothing(
     torch.testing.assert_close(outputs_and_gradients(model, batch, most_steps_of(batch) + more), expected)
 
 
-@pytest.mark.parametrize("algorithm", ["bfs", "insertion_sort", "matrix_chain_order"])
-def test_equally_many_steps_need_no_data_on_the_cpu(algorithm: str) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        ("bfs", {}),
+        ("insertion_sort", {}),
+        ("matrix_chain_order", {}),
+        ("floyd_warshall", {"edge_pointers": "triplets"}),
+    ],
+)
+def test_equally_many_steps_need_no_data_on_the_cpu(algorithm: str, settings: dict[str, Any]) -> None:
     (batch,) = draw(algorithm)
     num_steps = most_steps_of(batch)
     with torch.device("meta"):  # whose tensors have shapes and no data
-        model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
+        model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8), **settings)
     outputs_and_gradients(model, move_data_to_device(batch, "meta"), num_steps)
     with pytest.raises(NotImplementedError):
         outputs_and_gradients(model, move_data_to_device(batch, "meta"), None)
@@ -124,7 +135,10 @@ def test_training_by_recordings_is_training(accumulate: int, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
-    [("bfs", {}), ("insertion_sort", {}), ("matrix_chain_order", {}), ("floyd_warshall", {"use_lstm": True})],
+    [
+        *(("bfs", {}), ("insertion_sort", {}), ("matrix_chain_order", {}), ("floyd_warshall", {"use_lstm": True})),
+        ("floyd_warshall", {"edge_pointers": "triplets"}),
+    ],
 )
 def test_gradients_of_recordings_are_those_of_a_loss(algorithm: str, settings: dict[str, Any]) -> None:
     (batch,) = draw(algorithm)

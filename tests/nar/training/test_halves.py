@@ -40,10 +40,10 @@ def draw(algorithm: str, chunk_length: int | None = None) -> Batch:
     return TrainStream([algorithm], [5], 9, seed=3, chunk_length=chunk_length)[0]
 
 
-def losses_and_gradients(algorithm: str, batch: Batch, processor: Processor | None = None) -> Any:
+def losses_and_gradients(algorithm: str, batch: Batch, processor: Processor | None = None, **settings: Any) -> Any:
     """The loss, all losses by name, and gradients of a training step, one parameter being kept as it is."""
     torch.manual_seed(0)
-    reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, processor or TripletGMPNN(8))
+    reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, processor or TripletGMPNN(8), **settings)
     logged: dict[str, Tensor] = {}
     reasoner.log_dict = lambda named, **_: logged.update(named)  # type: ignore[method-assign, assignment]
     reasoner.log = lambda *args, **_: None  # type: ignore[method-assign]
@@ -55,20 +55,24 @@ def losses_and_gradients(algorithm: str, batch: Batch, processor: Processor | No
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "chunk_length"),
-    [("bfs", None), ("insertion_sort", None), ("heapsort", None), ("lcs_length", None), ("heapsort", 3), ("bfs", 4)],
+    ("algorithm", "chunk_length", "settings"),
+    [
+        *(("bfs", None, {}), ("insertion_sort", None, {}), ("heapsort", None, {}), ("lcs_length", None, {})),
+        *(("heapsort", 3, {}), ("bfs", 4, {})),
+        *(("floyd_warshall", length, {"edge_pointers": "triplets"}) for length in (None, 3)),
+    ],
 )
 def test_a_step_in_halves_is_the_step(
-    algorithm: str, chunk_length: int | None, monkeypatch: pytest.MonkeyPatch
+    algorithm: str, chunk_length: int | None, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = draw(algorithm, chunk_length)
     if chunk_length is None:
         batch.feedback.features.lengths[0] = 1  # of which no hint is scored
     reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
     assert reasoner.execution.is_halved(batch)
-    halved = losses_and_gradients(algorithm, batch)
+    halved = losses_and_gradients(algorithm, batch, **settings)
     monkeypatch.setattr(Execution, "is_halved", lambda self, batch: False)
-    expected = losses_and_gradients(algorithm, batch)
+    expected = losses_and_gradients(algorithm, batch, **settings)
     torch.testing.assert_close(halved, expected)
 
 
