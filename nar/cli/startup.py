@@ -4,7 +4,7 @@ import logging
 import warnings
 from importlib import import_module
 
-from nar.cli.optional import taken_for_missing
+from nar.cli.optional import compiler_put_off, taken_for_missing
 from nar.ops.process import wait_passively
 
 _SAYS_NOTHING = (
@@ -20,7 +20,7 @@ _SAYS_NOTHING = (
 
 
 wait_passively()  # before torch is imported
-with taken_for_missing("matplotlib", "scipy", "transformers"):
+with taken_for_missing("matplotlib", "scipy", "transformers"), compiler_put_off():
     import_module("lightning.pytorch")
 
 
