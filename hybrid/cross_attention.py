@@ -66,7 +66,8 @@ class CrossAttention(nn.Module):
     def keys(self, states: Tensor, mask: Tensor) -> Keys:
         """States [B, M, state_dim] made ready, and where there are any, [B, M]."""
         states = states.to(self.key.weight.dtype)
-        return Keys(self._by_head(self.key(states)), self._by_head(self.value(states)), mask[:, None, None])
+        key, value = self._by_head(self.key(states)), self._by_head(self.value(states))
+        return Keys(key, value, mask[:, None, None].to(key.device))  # where a model is on several
 
     def forward(self, tokens: Tensor, keys: Keys) -> Tensor:
         """What every token reads, [B, L, D]; of a graph without states, 0."""
@@ -84,10 +85,11 @@ class CrossAttention(nn.Module):
 
 
 class GatedCrossAttention(nn.Module):
-    """``x + tanh(α) W [nodes(x̂) ‖ edges(x̂)]``: tokens read a graph's nodes and edges, behind a gate that starts shut.
+    """``y = x + tanh(α) W [nodes(x̂) ‖ edges(x̂)]``: tokens read a graph's nodes and edges, behind a gate.
 
-    With x̂ = LayerNorm(x), and one cross-attention for the states of nodes and one for those of edges. α is a number
-    and starts at 0, where the result is exactly x.
+    With x̂ = LayerNorm(x), and one cross-attention for the states of nodes and one for those of edges; then, if there is
+    a feed-forward layer as in equation 3 of the paper, ``y + tanh(β) FFN(ŷ)``. α and β are numbers and start at 0,
+    where the result is exactly x.
 
     Args:
         hidden_dim: D, width of x.
@@ -95,6 +97,7 @@ class GatedCrossAttention(nn.Module):
         node_dim: Width of node states.
         edge_dim: Width of edge states; None if there are none.
         adaptive_temperature: As in :class:`CrossAttention`.
+        feed_forward: Whether a feed-forward layer, four times as wide as D, follows.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class GatedCrossAttention(nn.Module):
         edge_dim: int | None = None,
         *,
         adaptive_temperature: bool = False,
+        feed_forward: bool = False,
     ) -> None:
         super().__init__()
         if num_heads < 1 or hidden_dim % num_heads:
@@ -118,6 +122,12 @@ class GatedCrossAttention(nn.Module):
         self.edges = None if edge_dim is None else attention(edge_dim)
         self.output = nn.Linear((1 if edge_dim is None else 2) * hidden_dim, hidden_dim)
         self.alpha = nn.Parameter(torch.zeros(()))
+        self.feed_forward: nn.Sequential | None = None
+        if feed_forward:
+            width = 4 * hidden_dim
+            layers = nn.Linear(hidden_dim, width), nn.GELU(), nn.Linear(width, hidden_dim)
+            self.feed_forward = nn.Sequential(nn.LayerNorm(hidden_dim), *layers)
+            self.beta = nn.Parameter(torch.zeros(()))
 
     def forward(
         self, tokens: Tensor, node_states: Tensor, edge_states: Tensor | None = None, node_mask: Tensor | None = None
@@ -173,5 +183,8 @@ class GatedCrossAttention(nn.Module):
         read = self.nodes(x, keys.node)
         if self.edges is not None and keys.edge is not None:
             read = torch.cat([read, self.edges(x, keys.edge)], dim=-1)
-        result: Tensor = tokens + (self.alpha.tanh() * self.output(read)).to(tokens.dtype)
-        return result
+        result: Tensor = tokens + (self.alpha.tanh() * self.output(read)).to(tokens)
+        if self.feed_forward is None:
+            return result
+        fed: Tensor = self.feed_forward(result.to(self.norm.weight.dtype))
+        return result + (self.beta.tanh() * fed).to(tokens)

@@ -310,9 +310,9 @@ def rebuild(description: Description) -> nn.Module:
     base = _from_config(_without_implementations(config), attn_implementation=attention, experts_implementation=experts)
     if "generation" in live:
         base.generation_config = GenerationConfig(**live["generation"])
-    language_model: Any = _with_adapters(base, adapters)
+    language_model: Any = with_adapters(base, adapters)
     if "status" in live:
-        _restore_status(language_model, live["status"])
+        restore_status(language_model, live["status"])
     if live.get("recomputed") is not None:
         _recompute(base, live["recomputed"])
     wrapped: nn.Module = language_model
@@ -366,7 +366,7 @@ def _plain_adapter(adapter: Any) -> dict[str, Any]:
     return plain
 
 
-def _with_adapters(language_model: Any, adapters: Mapping[str, Mapping[str, Any]]) -> Any:
+def with_adapters(language_model: Any, adapters: Mapping[str, Mapping[str, Any]]) -> Any:
     """A language model with adapters of these configurations around it."""
     for name, values in adapters.items():
         from peft import PeftConfig, PeftModel, get_peft_model
@@ -400,7 +400,8 @@ def _status(language_model: Any) -> dict[str, Any]:
     return state
 
 
-def _restore_status(language_model: Any, status: Mapping[str, Any]) -> None:
+def restore_status(language_model: Any, status: Mapping[str, Any]) -> None:
+    """Use, merge or disable the adapters of a language model as a description says."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     active = list(status["active"])

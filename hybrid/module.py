@@ -76,6 +76,7 @@ class LanguageReasoner(BaseReasoner):
         weight_decay: Of AdamW.
         warmup_steps: Over which the learning rate rises to its value.
         loss_on: Whether the loss is that of the answer, or of the prompt too.
+        feed_forward: Whether a feed-forward layer follows each cross-attention.
     """
 
     kind = "text"
@@ -98,6 +99,7 @@ class LanguageReasoner(BaseReasoner):
         weight_decay: float = 0.01,
         warmup_steps: int = 0,
         loss_on: Literal["answer", "all"] = "answer",
+        feed_forward: bool = False,
     ) -> None:
         super().__init__(learning_rate)
         for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
@@ -132,6 +134,7 @@ class LanguageReasoner(BaseReasoner):
             adaptive_temperature=adaptive_temperature,
             max_position=max_position,
             positions_in_evaluation=positions_in_evaluation,
+            feed_forward=feed_forward,
         ).train()
         self.answers: list[Answer] = []
         """The answers to all texts of the last test."""

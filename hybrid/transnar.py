@@ -33,6 +33,7 @@ from nar.hybrid.positions import (
 from nar.hybrid.saving import check_weights, read_folder, read_weights, refused, restore_frozen, write_folder
 from nar.hybrid.states import ByBlock, graph_states, states_by_block
 from nar.model.unroll import EncodeProcessDecode
+from nar.packed import unpack_graphs
 from nar.training.checkpoint import make_reasoner
 from nar.training.cuda_graphs import Recorder
 from nar.training.reasoner import Reasoner
@@ -42,7 +43,7 @@ Positions = Literal["random", "consecutive"]
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Let torch make new tensors of this type as long as the context lasts."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -87,6 +88,7 @@ class TransNAR(nn.Module):
             their authors, or are ``"consecutive"``.
         blocks: The attribute of the language model that holds its decoder blocks, as in ``"model.layers"``; None for
             those of known families.
+        feed_forward: Whether a feed-forward layer follows each cross-attention, as in equation 3 of the paper.
 
     Raises:
         ValueError: If the blocks are not found, or an argument does not fit the language model.
@@ -104,8 +106,9 @@ class TransNAR(nn.Module):
         max_position: int | None = None,
         positions_in_evaluation: Positions = "random",
         blocks: str | None = None,
+        feed_forward: bool = False,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # and not that of another base, which a subclass calls by itself
         for name, value in (("num_heads", num_heads), ("max_position", max_position)):
             if value is not None:
                 _check_positive(name, value)
@@ -116,7 +119,7 @@ class TransNAR(nn.Module):
             )
         if isinstance(reasoner, SparseReasoner):
             raise ValueError("expected a reasoner of dense graphs, given a SparseReasoner")
-        self._made_with: dict[str, Any] = {"num_heads": num_heads, "blocks": blocks}
+        self._made_with: dict[str, Any] = {"num_heads": num_heads, "blocks": blocks, "feed_forward": feed_forward}
         base = without_adapters(language_model)
         self.language_model: Any = language_model
         lengths = [length for length in (context_length(base), max_position) if length is not None]
@@ -155,6 +158,7 @@ class TransNAR(nn.Module):
                 config.num_attention_heads if num_heads is None else num_heads,
                 processor.hidden_dim,
                 processor.hidden_dim if processor.has_edge_states else None,
+                feed_forward=self._made_with["feed_forward"],
             )
             self.cross_attention.append(attention.to(base.device, base.dtype))
             block.register_forward_hook(partial(self._after_block, index))
@@ -179,18 +183,25 @@ class TransNAR(nn.Module):
         return self
 
     def forward(
-        self, input_ids: Tensor, graphs: Sequence[Graphs] = (), attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        graphs: Sequence[Graphs] | Tensor = (),
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
     ) -> Any:
         """What the language model returns: ``logits`` [B, L, V] and, with `labels`, the ``loss``.
 
         Args:
             input_ids: [B, L].
-            graphs: The graph of each text, see :func:`nar.batch.grouped`.
+            graphs: The graph of each text, see :func:`nar.batch.grouped`, or as rows of a tensor, see
+                :func:`nar.packed.pack_graphs`.
             attention_mask: 1 at tokens, 0 at padding, which changes nothing of what comes out at tokens, [B, L], and
                 before it that of tokens in a ``cache``. Padding may be on either side, and on the right alone for the
                 few language models that count it, such as BART. None if there is none.
-            **kwargs: Of the language model: ``labels``, ``cache``, ...; ``position_ids`` are counted from each text's
-                first token on if not given.
+            labels: Those of `input_ids` that the loss is of, -100 elsewhere, [B, L].
+            **kwargs: Of the language model: ``cache``, ...; ``position_ids`` are counted from each text's first token
+                on if not given.
 
         Raises:
             ValueError: If a text has no graph, a graph does not fit its algorithm, a text is too long, or padding is
@@ -207,10 +218,14 @@ class TransNAR(nn.Module):
                 kwargs.setdefault("position_ids", consecutive_positions(attention_mask)[:, -num_tokens:])
         self._check_length(num_tokens if attention_mask is None else attention_mask.shape[1])
         with self._reading(input_ids, graphs, attention_mask):
-            return self.language_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+            return self.language_model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
 
     def generate(
-        self, input_ids: Tensor, graphs: Sequence[Graphs] = (), attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        graphs: Sequence[Graphs] | Tensor = (),
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
     ) -> Any:
         """What the language model's own `generate` returns: prompts and answers, [B, L + new].
 
@@ -218,7 +233,7 @@ class TransNAR(nn.Module):
 
         Args:
             input_ids: Prompts, [B, L].
-            graphs: The graph of each text.
+            graphs: The graph of each text, as for `forward`.
             attention_mask: 1 at tokens, 0 at padding, which is on the left, [B, L]; None if there is none.
             **kwargs: Of `generate`: ``max_new_tokens``, ``do_sample``, ``num_beams``, ``use_cache``, ...
 
@@ -287,7 +302,7 @@ class TransNAR(nn.Module):
 
             def make() -> TransNAR:
                 reasoner = None if config["reasoner"] is None else make_reasoner(config["reasoner"])
-                return cls(rebuild(parts), reasoner, **config["transnar"])
+                return cls._of_parts(rebuild(parts), reasoner, **config["transnar"])
 
             model: TransNAR = build_if_it_fits(make, partial(check_weights, folder=folder))
             read_weights(model, folder)
@@ -298,11 +313,18 @@ class TransNAR(nn.Module):
         model.eval()
         return model
 
+    @classmethod
+    def _of_parts(cls, language_model: nn.Module, reasoner: Any, **settings: Any) -> "TransNAR":
+        """A model of this class of its parts, however its constructor takes them."""
+        return cls(language_model, reasoner, **settings)
+
     @contextmanager
     def _reading(
-        self, input_ids: Tensor, graphs: Sequence[Graphs], attention_mask: Tensor | None, num_new: int = 0
+        self, input_ids: Tensor, graphs: Sequence[Graphs] | Tensor, attention_mask: Tensor | None, num_new: int = 0
     ) -> Iterator[None]:
         """Let the language model read these graphs, and texts and so many new tokens be at drawn positions."""
+        if isinstance(graphs, Tensor):
+            graphs = () if self.reasoner is None else unpack_graphs(graphs.to(self._device))
         keys = None if self.reasoner is None else self._graph_keys(self.reasoner, graphs, len(input_ids))
         with ExitStack() as stack:
             stack.enter_context(self._with_keys(keys))
@@ -317,7 +339,7 @@ class TransNAR(nn.Module):
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
             torch.autocast(self._device.type, enabled=False),  # its steps depend on the last ones' digits
-            _default_dtype(next(reasoner.parameters()).dtype),  # of which encoders make features
+            default_dtype(next(reasoner.parameters()).dtype),  # of which encoders make features
         ):
             blocks = graph_states(reasoner, graphs, num_texts, self._states_by_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
@@ -344,7 +366,8 @@ class TransNAR(nn.Module):
 
     @property
     def _device(self) -> torch.device:
-        return next(self.parameters()).device
+        """Where the reasoner is, if there is one."""
+        return next((self if self.reasoner is None else self.reasoner).parameters()).device
 
     @contextmanager
     def _with_keys(self, keys: list[GraphKeys] | None) -> Iterator[None]:

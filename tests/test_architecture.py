@@ -20,7 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 
 BASE = ["nar.configuration", "nar.errors", "nar.files", "nar.limits", "nar.moved", "nar.sources", "nar.specs"]
-SHARED = ["nar.batch", "nar.noise", "nar.processor", "nar.tokenizer_files"]  # what models, layers and data agree on
+SHARED = [
+    "nar.batch",
+    "nar.noise",
+    "nar.packed",
+    "nar.processor",
+    "nar.tokenizer_files",
+]  # what models, layers and data agree on
 FOR_LAYERS = ["nar.configuration", "nar.errors", "nar.processor", "nar.ops"]  # and nothing of CLRS-30
 # What the modules of a room import of the library, besides each other.
 ROOMS: dict[str, list[str]] = {
@@ -102,6 +108,7 @@ IMPORTERS = {
         "nar.hybrid.language_model",
         "nar.hybrid.module",
         "nar.hybrid.positions",
+        "nar.hybrid.pretrained",
         "nar.hybrid.transnar",
     ],
     "peft": ["nar.hybrid.language_model"],

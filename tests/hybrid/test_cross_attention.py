@@ -55,6 +55,20 @@ def test_equals_the_equation_written_as_loops(sharpened: bool) -> None:
     torch.testing.assert_close(attend(tokens, nodes, edges, mask), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_a_feed_forward_layer_follows_as_its_equation_says() -> None:
+    attend, plain = layer(feed_forward=True), layer()
+    torch.nn.init.constant_(attend.beta, -0.4)
+    plain.load_state_dict({name: x for name, x in attend.state_dict().items() if "feed" not in name and name != "beta"})
+    tokens, nodes, edges, mask = data()
+    read = plain(tokens, nodes, edges, mask)
+    norm, widen, _, narrow = attend.feed_forward
+    hidden = norm(read) @ widen.weight.T + widen.bias
+    hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
+    expected = read + math.tanh(-0.4) * (hidden @ narrow.weight.T + narrow.bias)
+    torch.testing.assert_close(attend(tokens, nodes, edges, mask), expected, rtol=1e-10, atol=1e-12)
+    assert widen.out_features == 4 * D
+
+
 def test_attention_is_sharpened_in_evaluation_alone() -> None:
     attend, plain = layer(adaptive_temperature=True), layer()
     plain.load_state_dict(attend.state_dict())
@@ -63,9 +77,10 @@ def test_attention_is_sharpened_in_evaluation_alone() -> None:
     assert not torch.allclose(attend.eval()(tokens, nodes, edges, mask), plain(tokens, nodes, edges, mask))
 
 
+@pytest.mark.parametrize("feed_forward", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_shut_gate_leaves_tokens_bit_equal(dtype: torch.dtype) -> None:
-    attend = GatedCrossAttention(D, HEADS, H, H).to(dtype)
+def test_a_shut_gate_leaves_tokens_bit_equal(dtype: torch.dtype, feed_forward: bool) -> None:
+    attend = GatedCrossAttention(D, HEADS, H, H, feed_forward=feed_forward).to(dtype)
     tokens, nodes, edges, mask = data()
     tokens = tokens.to(dtype)
     assert torch.equal(attend(tokens, 100 * nodes, 100 * edges, mask), tokens)

@@ -48,7 +48,7 @@ def assert_loaded_is_equal(model: TransNAR, folder: Path) -> TransNAR:
 
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES])
 def test_everything_is_kept(family: str, tmp_path: Path) -> None:
-    model = hybrid(family, steps_per_block=2, num_heads=1, adaptive_temperature=True)
+    model = hybrid(family, steps_per_block=2, num_heads=1, adaptive_temperature=True, feed_forward=True)
     model.language_model.generation_config.repetition_penalty = 1.5
     loaded = assert_loaded_is_equal(model, tmp_path / "model")
     assert loaded.reasoner is not None
@@ -204,6 +204,13 @@ def test_a_checkpoint_keeps_what_a_live_model_became(change: str, tmp_path: Path
     CHANGES[change](model)
     loaded, _ = load_transnar(checkpoint_of(module_with(model), tmp_path / "last.ckpt"))
     assert state(loaded) == state(model)
+    assert torch.equal(logits(loaded), logits(model.eval()))
+
+
+def test_a_checkpoint_keeps_feed_forward_layers(tmp_path: Path) -> None:
+    model = TransNAR(language_model(vocab_size=len(text_tokenizer())), reasoner(), feed_forward=True)
+    loaded, _ = load_transnar(checkpoint_of(module_with(opened(model)), tmp_path / "last.ckpt"))
+    assert loaded.settings["feed_forward"]
     assert torch.equal(logits(loaded), logits(model.eval()))
 
 

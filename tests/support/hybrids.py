@@ -71,7 +71,8 @@ def graph(algorithm: str, num_nodes: int, seed: int = 0) -> tuple[str, Features[
 def opened(model: TransNAR) -> TransNAR:
     """The model with its gates open."""
     for attention in model.cross_attention:
-        torch.nn.init.constant_(attention.alpha, 1.0)
+        for gate in attention.parameters(recurse=False):
+            torch.nn.init.constant_(gate, 1.0)
     return model
 
 

@@ -26,7 +26,7 @@ def test_the_graph_of_a_prompt_is_that_of_the_sample(algorithm: str, hints: bool
         if decimals == 1 and num_nodes > 5 and algorithm in ("graham_scan", "jarvis_march"):
             continue  # so many points have three on one line
         args = {"num_nodes": num_nodes, "seed": num_nodes, "truncate_decimals": decimals}
-        for sample in text_samples(algorithm, num_samples=3, hints=hints, **args):  # type: ignore[arg-type]
+        for sample in text_samples(algorithm, num_samples=3, hints=hints, **args):
             read = text_sample(sample.prompt, sample.answer)
             (inputs, first_hints, lengths), expected = read.features, sample.features
             assert inputs.keys() == expected.inputs.keys()
