@@ -70,6 +70,7 @@ def test_kernels_equal_the_operation_on_a_cpu(case: str, dtype: torch.dtype, tol
     assert_same_function(case, random_case(case, dtype), tolerance)
 
 
+@pytest.mark.slow
 @EVERY_CASE
 def test_kernels_equal_the_formula_where_much_is_equal(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = random_case(case, whole=True)
@@ -80,6 +81,7 @@ def test_kernels_equal_the_formula_where_much_is_equal(case: str, monkeypatch: p
     torch.testing.assert_close(values_and_gradients(kernels, arguments, DEVICE), expected)
 
 
+@pytest.mark.slow
 @EVERY_CASE
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_gives_half_precision(case: str, dtype: torch.dtype) -> None:
@@ -93,6 +95,7 @@ def test_half_precision_gives_half_precision(case: str, dtype: torch.dtype) -> N
         torch.testing.assert_close(one, other, rtol=0.05, atol=min(0.05 * scale, 0.5))
 
 
+@pytest.mark.slow
 @EVERY_CASE
 def test_second_gradients_are_those_of_the_operation_on_a_cpu(case: str) -> None:
     made = []
@@ -112,6 +115,7 @@ def test_more_senders_than_a_program_reads_at_a_time(num_senders: int, monkeypat
         assert_same_function(operation, random_case(operation, whole=True), 1e-12)
 
 
+@pytest.mark.slow
 def test_a_matrix_of_more_than_sixteen_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CASES, "max_plus", ("max_plus", {"B": 1, "N": 17, "F": 1}))
     assert_same_function("max_plus", random_case("max_plus", whole=True), 1e-12)
@@ -180,6 +184,7 @@ def test_every_kernel_compiles_for_an_h100() -> None:
     assert kernels - compiled == {"_message", "_second"}  # which others call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(None, 1e-4), (torch.bfloat16, 0.05)])
 @pytest.mark.parametrize("gathered", [False, True])
 def test_a_model_that_goes_through_the_kernels_is_the_same(

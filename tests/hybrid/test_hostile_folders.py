@@ -149,6 +149,7 @@ def test_a_setting_that_is_another_than_its_sum_says_is_refused(
             assert refusal(lambda: TransNAR.from_pretrained(folder)) is not None, (path, wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2", "adapters"])
 @pytest.mark.parametrize("name", [*FILES, "language_model/adapters/default/adapter_config.json"])
 def test_settings_with_forged_sums_are_read_or_refused(
@@ -236,6 +237,7 @@ def another_file(path: Path, kind: str) -> None:
         path.write_text("[1]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link", "bytes", "nested", "list"])
 @pytest.mark.parametrize("name", [*FILES, "model.safetensors"])
 def test_what_is_no_file_of_a_hybrid_is_refused(name: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -309,6 +311,7 @@ HARM: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", HARM)
 @pytest.mark.parametrize("name", FILES)
 def test_code_that_a_folder_names_is_neither_run_nor_fetched(

@@ -53,6 +53,7 @@ def test_padding_on_the_left_is_refused_where_it_would_be_counted(family: str) -
             forward(TEXTS[ON_THE_LEFT], grouped([GRAPHS[row] for row in ON_THE_LEFT]), MASK[ON_THE_LEFT])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHER_FAMILIES])
 def test_answers_are_those_of_each_text_alone_with_and_without_the_cache(family: str) -> None:
     model, graphs = hybrid(family), grouped([GRAPHS[row] for row in ON_THE_LEFT])

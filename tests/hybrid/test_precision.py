@@ -51,6 +51,7 @@ def assert_works(model: TransNAR, exact: TransNAR) -> None:
     assert not all(torch.equal(parameter, old) for parameter, old in zip(trained, before, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("cast", CASTS)
 def test_a_hybrid_works_when_it_is_cast(family: str, cast: str) -> None:

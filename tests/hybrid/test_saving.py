@@ -166,6 +166,7 @@ CHANGES: dict[str, Callable[[TransNAR], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "family"),
     [
@@ -198,6 +199,7 @@ def module_with(model: TransNAR) -> LanguageReasoner:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [name for name in CHANGES if name not in ("bfloat16 and back", "more tokens")])
 def test_a_checkpoint_keeps_what_a_live_model_became(change: str, tmp_path: Path) -> None:
     model = opened(TransNAR(language_model("gpt_neox", vocab_size=len(text_tokenizer())), reasoner()))
@@ -245,6 +247,7 @@ ADAPTERS: dict[str, Callable[[TransNAR], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ADAPTERS)
 def test_what_adapters_became_is_kept(change: str, tmp_path: Path) -> None:
     model = opened(TransNAR(with_adapters(vocab_size=len(text_tokenizer())), reasoner()).eval())

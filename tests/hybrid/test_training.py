@@ -113,6 +113,7 @@ def save_pretrained(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_trains_and_its_checkpoint_is_tested_without_any_other_file(
     config: Path, run: Run, short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -170,6 +171,7 @@ def test_a_reasoner_learns_only_if_it_is_not_frozen(frozen: bool, run: Run, tiny
 MODEL = "model.reasoner"
 
 
+@pytest.mark.slow
 def test_the_baseline_is_the_same_transformer_without_the_reasoner(run: Run, tiny: list[str], tmp_path: Path) -> None:
     run("fit", *tiny)
     run("fit", *tiny, "--model.language_model_only", "true", "--trainer.default_root_dir", "baseline")
@@ -223,6 +225,7 @@ def test_two_processes_train_a_reasoner_too(tiny: list[str], tmp_path: Path) -> 
     subprocess.run([NAR, "fit", *args, *DDP], cwd=tmp_path, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_hybrid_in_the_precision_of_its_run(run: Run, tiny: list[str], tmp_path: Path) -> None:
     run("fit", *tiny, "--trainer.precision", "bf16-true")
     model, _ = load_transnar("run/last.ckpt")
@@ -234,6 +237,7 @@ def test_a_checkpoint_gives_the_hybrid_in_the_precision_of_its_run(run: Run, tin
     assert {value.dtype for value in [*rotary, *model.cross_attention.parameters()]} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_gradients_of_several_batches_make_a_step(run: Run, tiny: list[str], tmp_path: Path) -> None:
     run("fit", *tiny, "--trainer.accumulate_grad_batches", "3")
     checkpoint = read_checkpoint(tmp_path / "run" / "last.ckpt")
@@ -347,6 +351,7 @@ def test_texts_of_tests_that_are_too_long_are_refused_before_training(
     assert not (tmp_path / "elsewhere").exists() or not list((tmp_path / "elsewhere").glob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_makes_no_objects_of_what_it_calls_its_language_model(
     run: Run, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -417,6 +422,7 @@ def test_what_a_batch_draws_is_its_own() -> None:
     assert torch.equal(resumed.input_ids, second.input_ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -481,6 +487,7 @@ def test_former_names_of_sizes_are_taken_with_a_warning() -> None:
     assert data.sizes == {"bfs": [4, 6]}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_whether_sizes_have_their_former_names_in_its_checkpoint_or_on_the_command_line(
     run: Run, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ LIVE = [Case("bfs", "triplet_gmpnn"), Case("quicksort", "pgn"), Case("bridges", 
 every_case = pytest.mark.parametrize("case", CASES, ids=map(str, CASES))
 
 
+@pytest.mark.slow
 def test_every_processor_that_dm_clrs_makes_is_compared_on_each_family(clrs: Any) -> None:
     source = inspect.getsource(clrs.get_processor_factory)
     theirs = re.findall(r"kind == '(\w+)'", source)

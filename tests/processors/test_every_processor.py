@@ -354,6 +354,7 @@ def test_what_is_not_a_number_makes_what_depends_on_it_none(name: str, field: st
         assert any(x.isnan().any() for x in found)
 
 
+@pytest.mark.slow
 @EVERY_PROCESSOR
 @pytest.mark.parametrize("field", ["node_fts", "edge_fts", "graph_fts", "hidden"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -415,6 +416,7 @@ def test_gradients_have_gradients(name: str) -> None:
     assert torch.autograd.gradgradcheck(states, features, fast_mode=True, atol=1e-4)
 
 
+@pytest.mark.slow
 @SOME
 def test_what_is_compiled_is_one_graph(name: str) -> None:
     torch._dynamo.reset()

@@ -122,6 +122,7 @@ def names_in_v2(num_heads: int) -> dict[str, str]:
     return {**numbered(*first, *scores), "attention.norm": "layer_norm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [GAT, GATv2])
 @pytest.mark.parametrize(
     ("suffix", "senders", "num_heads", "layer_norm"), [("", "neighbours", 1, False), ("Full", "all", 2, True)]

@@ -224,6 +224,7 @@ def digests(algorithm: str) -> list[str]:
     return [one if isinstance(one, str) else hashlib.sha256(repr(bits(one)).encode()).hexdigest() for one in found]
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_whatever_is_given_is_refused_or_gives_the_trajectory_of_dm_clrs(clrs: Any, algorithm: str) -> None:
     taken = 0

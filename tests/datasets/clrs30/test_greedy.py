@@ -79,11 +79,13 @@ def test_activities_that_take_no_time_do_not_overlap() -> None:
     assert selected("activity_selector", [0.5] * 5, [0.5] * 5) == [1] * 5
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_a_single_node_is_selected(name: str) -> None:
     assert selected(name, [1.0], [2.0]) == [1]
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_equal_values_equal_dm_clrs(clrs: Any, name: str) -> None:
     for num_nodes in (2, 5, 40):

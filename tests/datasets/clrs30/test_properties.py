@@ -133,6 +133,7 @@ def test_a_median_is_found(keys: NumpyArray) -> None:
     assert keys[by_hand("quickselect", keys).outputs["median"]] == np.sort(keys)[len(keys) // 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKS)
 def test_what_is_found_of_a_graph_is_right(name: str) -> None:
     few(given(graphs_for(name))(lambda data: CHECKS[name](*data)))()

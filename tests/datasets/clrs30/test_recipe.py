@@ -71,6 +71,7 @@ def assert_same(ours: Mapping[str, NumpyArray], theirs: Iterable[Any]) -> None:
             assert array.dtype == points[name].dtype, name
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_trajectories_equal_dm_clrs(clrs: Any, pred_as_input: list[str], algorithm: str) -> None:
     _, theirs = after_their_recipe(clrs, algorithm, pred_as_input)

@@ -230,6 +230,7 @@ def test_bytes_are_counted_by_type_and_location() -> None:
     assert num_bytes(spec, 10) == 10 * 8 + 10 * 10 * 2 + 1 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "matrix_chain_order"])
 def test_at_1024_nodes_inputs_outputs_and_the_first_hint_fit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 64 * 2**20)

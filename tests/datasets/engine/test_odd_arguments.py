@@ -195,6 +195,7 @@ def mutated(rng: np.random.RandomState, text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_mutated_text_is_refused_or_read_as_it_stands(algorithm: str) -> None:
     rng = np.random.RandomState(ALGORITHMS.index(algorithm))

@@ -96,6 +96,7 @@ def assert_equal(ours: Feedback[NumpyArray], theirs: Feedback[NumpyArray]) -> No
         np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [CompiledComponents, ComponentsByFunction])
 @pytest.mark.parametrize("hints", ["all", "first", "none"])
 def test_compiled_code_gives_the_data_of_plain_python(compiled: type[Components], hints: str) -> None:
@@ -769,6 +770,7 @@ def test_an_algorithm_that_no_other_process_can_have_is_refused_by_name(tmp_path
 # What a model makes of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_nodes", [1, 2, 5])
 @pytest.mark.parametrize("stages", [(), ("input",), ("hint",), ("output",), ("input", "hint", "output")])
 @pytest.mark.parametrize("chunk_length", [None, 2])

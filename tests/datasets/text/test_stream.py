@@ -130,6 +130,7 @@ def test_graphs_of_one_algorithm_and_size_are_put_together_and_keep_their_rows()
                 torch.testing.assert_close(group.features.inputs[name][place].double(), torch.tensor(data[0]).double())
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_a_reasoner_takes_the_graphs(algorithm: str) -> None:
     (graphs,) = grouped(text_samples(algorithm, num_nodes=5, num_samples=2, seed=0))

@@ -59,6 +59,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decay", "more"),
     [
@@ -96,6 +97,7 @@ def test_the_average_is_that_of_the_weights_after_every_step(
     assert_equal(weights(tmp_path / "run" / "last.ckpt", "current_model_state"), trained[-1])
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_it_would_without_an_average(run: Run, small: list[str], tmp_path: Path) -> None:
     run("fit", *small, *AVERAGED, "0.9")
     run("fit", *small, "--trainer.default_root_dir", "plain")
@@ -178,6 +180,7 @@ def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
         assert read_checkpoint(one)["global_step"] == read_checkpoint(other)["global_step"]
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_between_two_validations_goes_on_as_if_it_had_not(
     run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_run_that_ended_between_two_validations_goes_on_as_if_it_had_not(
         assert_equal(weights(tmp_path / "run" / "last.ckpt", key), weights(tmp_path / "whole" / "last.ckpt", key))
 
 
+@pytest.mark.slow
 def test_a_model_has_the_average_when_training_has_ended_or_the_weights_if_it_failed(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +206,7 @@ def test_a_model_has_the_average_when_training_has_ended_or_the_weights_if_it_fa
     assert_equal(dict(models[1].state_dict()), weights(tmp_path / "run" / "last.ckpt", "current_model_state"))
 
 
+@pytest.mark.slow
 def test_a_run_with_averages_does_not_go_on_without(
     run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

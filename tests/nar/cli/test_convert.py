@@ -66,6 +66,7 @@ def test_the_checkpoint_has_the_weights_of_the_file(run: Run, params: Params) ->
     assert_equal(to_haiku(load_reasoner("model.ckpt").model), params)
 
 
+@pytest.mark.slow
 def test_weights_come_back_bit_for_bit(run: Run, params: Params, tmp_path: Path) -> None:
     run(*FROM, *BOTH)
     run("convert", "--to-haiku", "back.pkl", "--ckpt_path", "model.ckpt")

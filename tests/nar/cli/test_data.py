@@ -158,6 +158,7 @@ Split("dfs", 5, True).load(Cache(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_found_and_cleared(data: Callable[..., str], cache: Cache) -> None:
     mine = others(cache)
     command = [sys.executable, "-c", KILLED, str(cache.folder)]
@@ -201,6 +202,7 @@ def test_what_is_there_is_not_generated_again(data: Callable[..., str], cache: C
     assert [path.stat().st_mtime_ns for path in files(cache)] == before
 
 
+@pytest.mark.slow
 def test_what_is_generated_ahead_is_what_a_run_reads(
     data: Callable[..., str], run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,6 +271,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_training_and_testing_go_on_without_a_cache(
     run: Run, small: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

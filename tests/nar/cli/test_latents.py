@@ -83,6 +83,7 @@ def test_the_score_without_noise_is_that_of_a_test(run: Run, small: list[str]) -
     assert not Path("run/latents/symmetries_bellman_ford.csv").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_analysed_is_refused_in_one_line(
     run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_the_generalist_learns_all_algorithms_in_as_many_steps_of_each_as_a_mode
     assert generalist == one
 
 
+@pytest.mark.slow
 def test_training_on_chunks_scores_outputs_where_a_sample_ends(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_the_checkpoint_knows_its_algorithms_its_processor_and_its_sizes(
     assert model["processor"]["class_path"] == "nar.processors.PGN"
 
 
+@pytest.mark.slow
 def test_a_test_writes_a_picture(run: Run, small: list[str], tmp_path: Path) -> None:
     run("fit", *small)
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4,5]")
@@ -162,6 +164,7 @@ def test_a_loaded_model_scores_what_the_command_line_prints(run: Run, small: lis
     assert float(rows(tmp_path / "run" / "ood.csv")[0]["score"]) == pytest.approx(right.double().mean().item())
 
 
+@pytest.mark.slow
 def test_a_processor_is_found_by_its_import_path(run: Run, small: list[str]) -> None:
     run("fit", "--model.processor", "custom_processor.MeanProcessor", *small)
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]")
@@ -177,6 +180,7 @@ def algorithms_of(path: str) -> Any:
     return written["data"]["algorithms"]
 
 
+@pytest.mark.slow
 def test_an_algorithm_is_found_by_its_import_path(
     run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +199,7 @@ def test_an_algorithm_is_found_by_its_import_path(
     assert predicted["label"].shape == (32, 6)
 
 
+@pytest.mark.slow
 def test_an_algorithm_of_ones_own_has_its_arguments_in_yaml_beside_names(
     run: Run, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +224,7 @@ def test_a_run_of_an_algorithm_of_ones_own_can_go_on_from_the_configuration_that
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_is_in_a_folder_of_the_name_of_its_class(run: Run, small: list[str]) -> None:
     root = small.index("--trainer.default_root_dir")
     run("fit", "--data.algorithms", json.dumps(DENSER), *small[:root], *small[root + 2 :])
@@ -237,6 +243,7 @@ def write_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return write_mine
 
 
+@pytest.mark.slow
 def test_a_module_in_the_folder_where_the_command_is_given_is_found(
     write_mine: Callable[[str], None], run: Run, small: list[str]
 ) -> None:
@@ -245,6 +252,7 @@ def test_a_module_in_the_folder_where_the_command_is_given_is_found(
     assert list(load_reasoner("run/best.ckpt").specs) == ["other"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_algorithm_whose_module_is_gone_is_loaded_all_the_same(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +303,7 @@ def test_what_breaks_a_type_in_a_data_worker_is_refused_in_one_line(
     assert result.returncode == 2
 
 
+@pytest.mark.slow
 def test_the_smallest_error_of_a_scalar_is_the_best(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +372,7 @@ def test_losses_and_scores_are_logged_by_probe(run: Run, small: list[str], tmp_p
 REGULARISED = "{class_path: Asynchronous, init_args: {update: network, message: mlp}}"
 
 
+@pytest.mark.slow
 def test_penalties_are_logged_by_name_and_added_to_the_loss_by_their_weights(
     run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -410,6 +420,7 @@ def test_last_means_the_last_checkpoint_of_the_run_where_no_folder_is_given(
     assert read_checkpoint(tmp_path / "runs" / "bfs" / "last.ckpt")["global_step"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_shorter_than_the_validation_interval_is_validated_and_kept(
     run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -417,6 +428,7 @@ def test_a_run_shorter_than_the_validation_interval_is_validated_and_kept(
     assert read_checkpoint(tmp_path / "run" / "best.ckpt")["global_step"] == 1
 
 
+@pytest.mark.slow
 def test_training_data_is_not_repeated_in_another_epoch(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +485,7 @@ def test_two_processes_train_one_model_and_score_every_trajectory_once(
     assert {"val/bfs/pi", "val/activity_selector/selected", "val/score"} <= expected.keys()
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_first_of_equal_score(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -483,11 +496,13 @@ def test_the_best_checkpoint_is_the_first_of_equal_score(
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 4
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains(run: Run, small: list[str], tmp_path: Path) -> None:
     run("fit", "--data.algorithms", "insertion_sort", *small, "--trainer.precision", "bf16-mixed")
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "last.ckpt").values())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -519,6 +534,7 @@ def test_a_log_has_lines_in_place_of_bars(run: Run, small: list[str], capfd: pyt
     assert not any(part in printed for part in ("\r", "\x1b", "FLOPs", "TPU", "litlogger", "litmodels", "it/s"))
 
 
+@pytest.mark.slow
 def test_a_run_without_progress_prints_no_summary(
     run: Run, small: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -553,6 +569,7 @@ def test_a_terminal_has_a_bar(run: Run, small: list[str], monkeypatch: pytest.Mo
     assert "step 20 of 20" not in text
 
 
+@pytest.mark.slow
 def test_long_silences_of_a_log_are_broken_by_lines(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -664,6 +681,7 @@ def test_bad_settings_are_refused_in_one_line(
     assert expected in error_of(run, capsys, "fit", *small, *args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -718,6 +736,7 @@ def test_a_model_that_does_not_fit_into_memory_is_not_begun(
     assert re.fullmatch(r"nar: error: the model would take [\d.e+]+ GiB or more, and [\d.]+ GiB are free: .*", error)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_within_a_step_keeps_its_traceback(
     run: Run, small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -729,6 +748,7 @@ def test_what_goes_wrong_within_a_step_keeps_its_traceback(
         run("fit", *small)
 
 
+@pytest.mark.slow
 def test_more_nodes_than_a_memory_holds_are_refused_in_one_line(
     run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -743,6 +763,7 @@ def trained(run: Run, small: list[str], tmp_path: Path) -> Path:
     return tmp_path / "run" / "best.ckpt"
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_refused(trained: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     trained.write_bytes(trained.read_bytes()[:1000])
     assert "damaged" in error_of(run, capsys, "test", "--ckpt_path", str(trained))
@@ -776,6 +797,7 @@ def test_evaluation_asks_for_a_checkpoint(command: str, run: Run, capsys: pytest
     assert "--ckpt_path" in error_of(run, capsys, command)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_for_other_algorithms_is_refused(
     trained: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -783,6 +805,7 @@ def test_a_checkpoint_for_other_algorithms_is_refused(
     assert "for ['bfs'], but the configuration asks for ['dfs']" in error
 
 
+@pytest.mark.slow
 def test_a_checkpoint_for_other_settings_of_an_algorithm_is_refused(
     run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -791,6 +814,7 @@ def test_a_checkpoint_for_other_settings_of_an_algorithm_is_refused(
     assert f"for ['{OWN}(degree=1.5)'], but the configuration asks for ['{OWN}(degree=3.0)']" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "setting", "value"),
     [
@@ -809,6 +833,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     assert f"was made with {setting.removesuffix('.hidden_dim')}" in error
 
 
+@pytest.mark.slow
 def test_hint_feedback_may_be_changed_for_a_test(trained: Path, run: Run) -> None:
     run("test", "--ckpt_path", str(trained), "--model.hint_feedback", "hard", "--data.test_sizes", "[5]")
 
@@ -847,6 +872,7 @@ def test_a_model_may_be_tested_with_another_reduction_and_with_noise(
     assert tested("--model.latent_noise", "Corrupt", "--model.latent_noise.when", "training").equal(usual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "setting", "value"),
     [
@@ -863,6 +889,7 @@ def test_what_a_model_was_trained_with_stays(
     assert f"was made with {setting.partition('.init_args')[0]} " in error
 
 
+@pytest.mark.slow
 def test_a_model_with_noise_is_loaded_with_it(run: Run, small: list[str]) -> None:
     noise = ["--model.latent_noise", "Uniform", "--model.latent_noise.scale", "0.5"]
     run("fit", *small, *noise, "--model.latent_decay", "0.5", "--model.latent_decay_to", "mean")
@@ -871,6 +898,7 @@ def test_a_model_with_noise_is_loaded_with_it(run: Run, small: list[str]) -> Non
     assert (model.latent_noise.scale, model.latent_decay, model.latent_decay_to) == (0.5, 0.5, "mean")
 
 
+@pytest.mark.slow
 def test_settings_that_a_checkpoint_does_not_know_yet_are_their_defaults(
     trained: Path, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -885,6 +913,7 @@ def test_settings_that_a_checkpoint_does_not_know_yet_are_their_defaults(
     assert "was made with model.latent_decay 1.0, but the configuration asks for 0.5" in error
 
 
+@pytest.mark.slow
 def test_a_folder_with_checkpoints_is_not_trained_into_again(
     trained: Path, run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,7 @@ def test_what_is_no_variant_is_refused(text: str) -> None:
         _variant_of(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -240,6 +241,7 @@ def test_all_are_the_30_algorithms(run: Run) -> None:
     assert rehearsed == {"algorithms": list(ALGORITHMS), "max_steps": 10_000}
 
 
+@pytest.mark.slow
 def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_that_it_is_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def error_of(run: Run, capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return line.removeprefix("nar: error: ")
 
 
+@pytest.mark.slow
 def test_a_page_is_written(run: Run, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("view", "--ckpt_path", str(checkpoint))
     assert capsys.readouterr().out == "written: view.html\n"

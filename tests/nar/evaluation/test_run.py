@@ -45,6 +45,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     return {"out": tmp_path / "out", "sizes": [4, 8], "cache_dir": str(tmp_path / "cache")}
 
 
+@pytest.mark.slow
 def test_scores_are_those_that_lightning_tests_find(checkpoints: list[Path], settings: dict[str, Any]) -> None:
     evaluation = evaluate(checkpoints[:1], **settings)
     model, _ = run_module._reasoner(str(checkpoints[0]))
@@ -115,6 +116,7 @@ def test_hints_are_scored_as_dm_clrs_does_and_part_where_the_first_is_wrong(
         assert time == (wrong[0] if wrong else NEVER)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_computed_again(
     checkpoints: list[Path], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_what_is_there_is_not_computed_again(
         assert all(np.array_equal(x, again.marks[unit].arrays()[name]) for name, x in marks.arrays().items())
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_ended_goes_on_and_ends_equal(
     checkpoints: list[Path], settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -152,6 +155,7 @@ def test_another_number_of_samples_is_another_evaluation(checkpoints: list[Path]
     assert len(marks.parted) == 7
 
 
+@pytest.mark.slow
 def test_the_report_has_a_line_for_every_score_and_chance(checkpoints: list[Path], settings: dict[str, Any]) -> None:
     evaluation = evaluate(checkpoints, **settings, families=["dm-clrs", "grid"], with_hints=True)
     paths = write_report(evaluation, settings["out"])

@@ -99,6 +99,7 @@ def test_spanning_trees_weigh_what_networkxs_do(size: int, seed: int) -> None:
     assert kruskal.problem() == prim.problem() == ""
 
 
+@pytest.mark.slow
 @few_graphs
 @given(size=SIZES, seed=SEEDS)
 def test_orders_components_and_cuts_are_networkxs(size: int, seed: int) -> None:

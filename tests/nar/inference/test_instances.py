@@ -115,6 +115,7 @@ def test_what_is_unlike_training_is_noted() -> None:
     assert answer_of("bfs", weighted_graph(), source="a").notes == ()
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None)
 @given(st.floats(1e-300, 1e300))
 def test_what_divides_is_the_next_power_of_two(number: float) -> None:

@@ -42,6 +42,7 @@ def test_lengths_by_size_are_those_of_the_classical_algorithm(algorithm: str, si
         assert num_steps_of(length) <= longest(instance)
 
 
+@pytest.mark.slow
 @every_algorithm
 @settings(derandomize=True, deadline=None, max_examples=5)
 @given(size=st.integers(4, 12), seed=st.integers(0, 99))
@@ -114,6 +115,7 @@ def share_of_right_entries(answers: list[Any]) -> float:
     return sum(right for right, _ in counts) / sum(number for _, number in counts)
 
 
+@pytest.mark.slow
 def test_a_trained_model_knows_when_to_stop_on_graphs_of_twelve_nodes() -> None:
     reasoner = Reasoner({"bfs": recipe_spec("bfs")}, MPNN(hidden_dim=16))
     optimizer = torch.optim.Adam(reasoner.parameters(), lr=3e-3)

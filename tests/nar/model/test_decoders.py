@@ -355,6 +355,7 @@ def random_logits(probe: Probe) -> Tensor:
     return torch.randn(150, *logits_shape(probe)[1:]) * 3
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_soft_value_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_)

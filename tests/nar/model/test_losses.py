@@ -97,6 +97,7 @@ def output_loss_of_dm_clrs(reference: Any, probe: Probe, logits: Tensor, truth: 
     return float(reference.losses.output_loss(point, reference.array(logits), N))
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_output_loss_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_)
@@ -105,6 +106,7 @@ def test_output_loss_equals_that_of_dm_clrs(reference, location, type_):
     assert probe_loss(probe, logits, truth).item() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @KINDS_WITH_MASKED_ENTRIES
 def test_output_loss_with_unscored_entries_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_)
@@ -239,6 +241,7 @@ def output_loss(probe: Probe, logits: Tensor, truth: Tensor, ended: Tensor | Non
 ENDED = torch.tensor([True, False, False, True, True, False, True, False])
 
 
+@pytest.mark.slow
 @EVERY_KIND
 @pytest.mark.parametrize("some_unscored", [False, True])
 def test_output_loss_of_those_that_ended_equals_that_of_dm_clrs_for_chunks(reference, location, type_, some_unscored):

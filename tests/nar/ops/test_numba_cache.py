@@ -162,6 +162,7 @@ def names_from_elsewhere(file: str) -> dict[str, str]:
     return {alias.asname or alias.name: module for alias, module in pairs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", ["nar.datasets", "nar.ops.loops", "nar.hybrid", "nar.viewer", "nar.processors.sparse"]
 )
@@ -223,6 +224,7 @@ print(*results, *(sum(function.stats.cache_hits.values()) for function in (first
 """
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_library_is_seen_in_its_other_folders_and_in_a_users_script(tmp_path: Path) -> None:
     for part in PARTS:
         target = tmp_path / part
@@ -394,6 +396,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_compiled_again(

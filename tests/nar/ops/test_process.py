@@ -30,6 +30,7 @@ def test_torch_uses_one_core_and_the_librarys_own_operations_all() -> None:
     assert parallel.num_threads == number
 
 
+@pytest.mark.slow
 def test_what_is_there_is_left_to_itself_by_the_garbage_collector_until_that_is_undone() -> None:
     tune_process()
     assert gc.get_freeze_count() > 0
@@ -46,6 +47,7 @@ def test_how_threads_wait_is_what_the_environment_says(monkeypatch: pytest.Monke
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
+@pytest.mark.slow
 def test_a_script_calls_one_function_before_torch_is_imported_and_one_after(tmp_path: Path) -> None:
     code = """
 import sys
@@ -63,6 +65,7 @@ print(torch.get_num_threads(), parallel.num_threads)
     assert result.stdout.split() == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_program_that_is_tuned_ends_without_a_word(tmp_path: Path) -> None:
     code = "import triton._C.libtriton, gc; from nar.ops.process import tune_process; tune_process()"
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -88,6 +88,7 @@ def test_without_rows_all_groups_are_zero(reduce: Reduce) -> None:
     assert scatter(torch.zeros(0, 2), empty, 3, reduce, ptr=starts(empty, 3)).equal(torch.zeros(3, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["aot_eager"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what torch's compiler is itself built with
 def test_what_is_compiled_has_the_same_values_and_gradients(compiler: str) -> None:

@@ -194,11 +194,13 @@ def test_the_shipped_configuration_is_trained_resumed_and_tested(
     assert isinstance(load_reasoner("run/best.ckpt"), SparseReasoner)
 
 
+@pytest.mark.slow
 def test_several_algorithms_share_a_model(run: Callable[..., None], small_salsa: list[str]) -> None:
     run("fit", *small_salsa, "--data.algorithms", "[bfs,eccentricity]")
     assert set(load_reasoner("run/best.ckpt").specs) == {"bfs", "eccentricity"}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_kind_of_model_it_is_of(
     run: Callable[..., None], small: list[str], small_salsa: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_checkpoint_says_what_kind_of_model_it_is_of(
         assert expected in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_configuration_that_it_saved(run: Callable[..., None], small_salsa: list[str]) -> None:
     run("fit", *small_salsa)
     saved = "run/logs/version_0/config.yaml"
@@ -250,6 +253,7 @@ def test_the_command_of_former_versions_says_what_to_write(
     )
 
 
+@pytest.mark.slow
 @every_task
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_a_reasoner_learns_in_any_precision(task: str, dtype: torch.dtype) -> None:

@@ -132,6 +132,7 @@ def test_what_failed_is_tried_again_and_what_is_done_is_not(fake: None, tmp_path
     ]
 
 
+@pytest.mark.slow
 def test_seeds_algorithms_variants_and_sizes_may_be_added(fake: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
     list(campaign(out, sizes=[16]).train())
@@ -243,6 +244,7 @@ def test_nothing_begins_after_the_time_is_over(fake: None, tmp_path: Path) -> No
     assert calls(tmp_path / "out", "fit") == []
 
 
+@pytest.mark.slow
 def test_runs_end_with_a_campaign_that_is_killed_and_what_they_saved_counts(fake: None, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "v" / "bfs" / "seed0"
     script = f"""

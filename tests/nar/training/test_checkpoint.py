@@ -145,6 +145,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *inner] if path else inner
 
 
+@pytest.mark.slow
 def test_whatever_is_changed_in_a_checkpoint_it_is_read_or_refused_in_one_line(path: Path) -> None:
     sound, choices = torch.load(path, weights_only=True), random.Random(1)
     values = [

@@ -119,6 +119,7 @@ def train(batches: list[Batch], accumulate: int) -> tuple[Reasoner, list[Tensor]
     return reasoner, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_training_by_recordings_is_training(accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reasoner, "log", lambda *args, **kwargs: None)

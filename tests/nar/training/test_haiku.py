@@ -131,6 +131,7 @@ def converted(saved: Theirs, run: Run, tmp_path: Path) -> Path:
     return tmp_path / "model.ckpt"
 
 
+@pytest.mark.slow
 def test_a_file_of_dm_clrs_is_read_as_it_holds_states_of_its_optimiser(saved: Theirs) -> None:
     path = Path(saved.model.checkpoint_path) / "best.pkl"
     assert b"optax" in path.read_bytes()
@@ -138,6 +139,7 @@ def test_a_file_of_dm_clrs_is_read_as_it_holds_states_of_its_optimiser(saved: Th
     assert_equal(read_pickle(path), saved.model.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1], ids=ALGORITHMS)
 def test_predicts_as_the_converted_model_of_dm_clrs_does(index: int, saved: Theirs, converted: Path) -> None:
     jax: Any = importlib.import_module("jax")
@@ -189,6 +191,7 @@ def assert_equal_trees(ours: EncodeProcessDecode, theirs: Theirs) -> None:
     assert shapes == initial_shapes(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_names_are_those_that_dm_clrs_gives(kind: str, clrs: Any, tmp_path: Path) -> None:
     assert_equal_trees(our_model(KINDS[kind](), ["bfs"]), their_model(clrs, kind, ["bfs"], tmp_path))
@@ -202,6 +205,7 @@ def test_names_follow_the_settings_of_the_model(use_ln: bool, use_lstm: bool, cl
     assert_equal_trees(ours, their_model(clrs, "mpnn", ["bfs"], tmp_path, use_ln=use_ln, use_lstm=use_lstm))
 
 
+@pytest.mark.slow
 def test_names_of_every_kind_of_probe_are_those_that_dm_clrs_gives(clrs: Any, tmp_path: Path) -> None:
     # Between them: scalars, masks, categories and pointers of nodes, edges and graphs, and permutations.
     several = ["segments_intersect", "optimal_bst", "lcs_length", "graham_scan", "quickselect", "heapsort"]
@@ -672,6 +676,7 @@ def mutations(number: int) -> list[bytes]:
     return changed
 
 
+@pytest.mark.slow
 def test_hostile_and_damaged_files_take_neither_memory_nor_time_and_change_nothing(tmp_path: Path) -> None:
     sound = pickle.dumps(content())
     damaged = mutations(400)

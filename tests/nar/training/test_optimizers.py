@@ -39,6 +39,7 @@ def states(path: str) -> dict[str, Any]:
     return dict(group)
 
 
+@pytest.mark.slow
 def test_a_run_has_the_optimizer_that_it_is_given_and_goes_on_with_it(run: Run, small: list[str]) -> None:
     run("fit", *small, *FLAGS)
     given = config_of(read_checkpoint("run/last.ckpt"))["model"]["optimizer"]
@@ -60,12 +61,14 @@ def test_without_one_it_is_adam_with_the_learning_rate_of_the_model(run: Run, sm
     assert (group["lr"], group["weight_decay"]) == (0.01, 0)
 
 
+@pytest.mark.slow
 def test_a_schedule_changes_the_learning_rate_of_another_optimizer(run: Run, small: list[str]) -> None:
     schedule = ("--lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--lr_scheduler.step_size", "3")
     run("fit", *small, "--optimizer", "SGD", "--optimizer.lr", "0.5", *schedule)
     assert states("run/last.ckpt")["lr"] == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -89,6 +92,7 @@ def test_what_cannot_be_an_optimizer_is_refused_by_the_command(
     assert not list((tmp_path / "run").glob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_optimizer(
     run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_signal_ends_a_run_with_its_status_and_a_checkpoint_from_which_it_goes
     assert read_checkpoint(last)["global_step"] == 10
 
 
+@pytest.mark.slow
 def test_gradients_that_wait_for_others_are_waited_for(
     signalled: Callable[[str, int, signal.Signals], None],
     run: Run,
@@ -147,6 +148,7 @@ def test_gradients_that_wait_for_others_are_waited_for(
     assert_equal_weights(tmp_path / "run" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_starts_again_goes_on_where_it_was(
     whole: Path,
     signalled: Callable[[str, int, signal.Signals], None],
@@ -176,6 +178,7 @@ def test_a_job_that_slurm_starts_again_goes_on_where_it_was(
         assert_equal_weights(tmp_path / "run" / name, whole / name)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_a_best_checkpoint_alone_goes_on_from_it(
     whole: Path, run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -186,6 +189,7 @@ def test_a_run_that_has_a_best_checkpoint_alone_goes_on_from_it(
         assert_equal_weights(tmp_path / "run" / name, whole / name)
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_was_moved_keeps_its_best_checkpoint_until_there_is_a_better_one(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +204,7 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_checkpoint_until_there_is_a
     assert read_checkpoint(tmp_path / "moved" / "best.ckpt")["global_step"] == 8
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_unfinished_is_removed_by_the_next(run: Run, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best.ckpt0123abcd.tmp").touch()
@@ -207,6 +212,7 @@ def test_what_a_killed_run_left_unfinished_is_removed_by_the_next(run: Run, smal
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"best.ckpt", "last.ckpt", "logs"}
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_in_one_line_and_leaves_its_checkpoints(
     run: Run,
     small: list[str],
@@ -231,6 +237,7 @@ def test_a_full_disk_ends_a_run_in_one_line_and_leaves_its_checkpoints(
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.ckpt*")} == before
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_folder_is_refused_and_writes_nothing(
     run: Run,
     small: list[str],
@@ -257,6 +264,7 @@ def test_a_second_run_in_a_folder_is_refused_and_writes_nothing(
     run("fit", *small, "--ckpt_path", "last", "--trainer.max_steps", "6")  # it is free again
 
 
+@pytest.mark.slow
 def test_a_run_to_see_whether_all_is_well_leaves_nothing_in_the_way_of_the_real_one(
     run: Run, small: list[str], tmp_path: Path
 ) -> None:
@@ -268,6 +276,7 @@ def test_a_run_to_see_whether_all_is_well_leaves_nothing_in_the_way_of_the_real_
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--trainer.enable_checkpointing=false", "--trainer.barebones=true"])
 @pytest.mark.filterwarnings("ignore:.*barebones.*")
 @pytest.mark.filterwarnings("ignore:.*self.log.*")
@@ -283,6 +292,7 @@ def test_without_checkpoints_none_is_written_and_none_is_in_the_way(
     assert not list(tmp_path.glob("run/*.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_run_without_logs_keeps_its_checkpoints(run: Run, small: list[str], tmp_path: Path) -> None:
     run("fit", *small, "--trainer.logger", "false")
     assert {path.name for path in tmp_path.glob("run/*.ckpt")} == {"best.ckpt", "last.ckpt"}
@@ -294,6 +304,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "number", "has_best"), OTHERS, ids=["of every step", "of the best"])
 def test_checkpoints_of_a_users_own_are_written_beside_ours_or_in_their_place(
     given: str, number: int, has_best: bool, run: Run, small: list[str], tmp_path: Path
@@ -304,6 +315,7 @@ def test_checkpoints_of_a_users_own_are_written_beside_ours_or_in_their_place(
     assert (tmp_path / "run" / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "old", "new"),
     [
@@ -469,6 +481,7 @@ def test_a_damaged_checkpoint_ends_every_command_in_one_line(
     assert expected in error_of(run, capsys, *command.split(), "--ckpt_path", str(half))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_data_module", [True, False])
 def test_what_lightnings_trainer_saved_is_loaded_and_tested(has_data_module: bool, run: Run, tmp_path: Path) -> None:
     data = CLRS30(

@@ -79,6 +79,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -98,6 +99,7 @@ def test_the_command_line_changes_the_learning_rate_after_every_step(
     assert seen == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_longer_than_was_planned_has_the_later_end(
     run: Run, small: list[str], seen: list[float]
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_run_that_goes_on_longer_than_was_planned_has_the_later_end(
     assert seen[5:] == pytest.approx(later[5:])  # the step before has the rate that the checkpoint ended with
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_schedule_it_was_made_with_alone(
     run: Run, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

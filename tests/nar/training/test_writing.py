@@ -24,6 +24,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_of_twenty_writers_that_are_killed_each_leaves_a_whole_checkpoint_and_so_does_a_full_disk(
     tmp_path: Path,
 ) -> None:

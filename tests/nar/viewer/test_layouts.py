@@ -22,6 +22,7 @@ def test_nodes_on_a_circle_do_not_touch() -> None:
         assert distances.min() > 2 * layout.size
 
 
+@pytest.mark.slow
 def test_springs_are_the_same_at_every_call() -> None:
     edges = list(networkx.path_graph(9).edges)
     assert springs(9, edges) == springs(9, edges)
@@ -32,6 +33,7 @@ def test_parts_of_a_graph_are_apart() -> None:
     assert _are_apart(springs(1, []))
 
 
+@pytest.mark.slow
 def test_a_sparse_graph_is_drawn_by_springs_at_first_and_a_dense_one_on_a_circle() -> None:
     names = [[layout.name for layout in layouts(SPECS["bfs"], inputs_of("bfs", 16, p=[p]))] for p in (0.3, 0.9)]
     assert names == [["springs", "circle"], ["circle", "springs"]]

@@ -90,6 +90,7 @@ def error(layer: Processor, level: int, inputs: Inputs | None = None, seed: int 
     return asynchrony_error(layer, level, *inputs, generator=torch.Generator().manual_seed(seed), **settings)
 
 
+@pytest.mark.slow
 @every_level
 @every_dtype
 @pytest.mark.parametrize("kind", EXACT, ids=str)

@@ -49,6 +49,7 @@ def layer_of(make: Make, dtype: torch.dtype, draw: Any) -> Asynchronous:
     return layer
 
 
+@pytest.mark.slow
 @every_semilattice
 @every_dtype
 @given(data=st.data())

@@ -188,6 +188,7 @@ def test_the_order_of_edges_of_different_receivers_does_not_matter(aggr: str) ->
     torch.testing.assert_close(conv(x, in_order), conv(x, edge_index))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["aot_eager"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what torch's compiler is itself built with
 def test_a_compiled_layer_has_the_same_states_and_gradients(compiler: str) -> None:
