@@ -124,6 +124,7 @@ DENSE = Kind(
     runs=Path("runs"),
     free_in_evaluation=(
         "hint_feedback",
+        "hint_loss",
         "learning_rate",
         "hint_teacher_forcing",
         "dropout",

@@ -288,7 +288,9 @@ def predict(
     features = features._replace(lengths=lengths).to(next(model.parameters()).device)
     with evaluating(model):
         try:
-            return Run(model, algorithm.name, reasoner.specs[algorithm.name], features, plans, tracer).predictions()
+            reads_hints = reasoner.hint_loss == "all"
+            spec = reasoner.specs[algorithm.name]
+            return Run(model, algorithm.name, spec, features, plans, tracer, reads_hints=reads_hints).predictions()
         except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise

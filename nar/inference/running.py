@@ -28,6 +28,7 @@ class Run:
         features: The inputs and first hints of the instances.
         plans: How long to run the model on each.
         tracer: What is to see the states, if anything.
+        reads_hints: Whether predicted hints mean what their probes say, as they do not where they have no loss.
     """
 
     def __init__(
@@ -38,10 +39,13 @@ class Run:
         features: Features[Tensor],
         plans: Sequence[Plan],
         tracer: Tracer | None = None,
+        *,
+        reads_hints: bool = True,
     ) -> None:
         self.tracer = tracer
         self.model, self.algorithm, self.spec, self.features, self.plans = model, algorithm, spec, features, plans
-        self.has_hints = len(model.heads[algorithm].hint_decoders) > 0  # type: ignore[arg-type]
+        num_hints = len(model.heads[algorithm].hint_decoders)  # type: ignore[arg-type]
+        self.has_hints = reads_hints and num_hints > 0
         self.hints: list[list[Values]] = [[] for _ in plans]
         """What was predicted for each instance, step by step."""
         self.last: list[Values | None] = [None] * len(plans)

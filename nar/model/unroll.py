@@ -179,8 +179,9 @@ class EncodeProcessDecode(nn.Module):
         # Outputs are decoded of all graphs at once, each at its own last step, in the order of the batch.
         final = States.concatenated(final_states).select(last)
         outputs = decode(heads.output_decoders, final)
+        mean_penalties = _summed(penalties or [], sum(counts) * self.num_processor_steps)
         if not with_hints:
-            return Predictions(outputs, {}, order[:0], order[:0])
+            return Predictions(outputs, {}, order[:0], order[:0], mean_penalties)
         time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
         graph = torch.cat([order[:count] for count in counts])
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
@@ -188,9 +189,7 @@ class EncodeProcessDecode(nn.Module):
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
-        return Predictions(
-            outputs, hints, time, graph, _summed(penalties or [], sum(counts) * self.num_processor_steps)
-        )
+        return Predictions(outputs, hints, time, graph, mean_penalties)
 
     def steps(
         self,

@@ -37,6 +37,7 @@ class _Trained(Protocol):
 
     model: EncodeProcessDecode
     penalties: dict[str, float]
+    hint_loss: str
     specs: Any
 
 
@@ -61,7 +62,7 @@ class Execution:
         return self.losses(batch)
 
     def validate(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The logits of outputs, and the loss of every probe."""
+        """The logits of outputs, and the losses of probes."""
         return self.recorded_validation(batch) if self.is_recorded(batch) else self.outputs_and_losses(batch)
 
     def is_recorded(self, batch: Batch) -> bool:
@@ -88,7 +89,7 @@ class Execution:
         return self._is_on("cpu") and is_plain and is_large and not torch.is_autocast_enabled("cpu")
 
     def losses(self, batch: Batch, num_steps: int | None = None, parameters: dict[str, Tensor] | None = None) -> Losses:
-        """The losses of all probes and the penalties by name, and their weighted sum.
+        """The losses of probes and the penalties by name, and their weighted sum.
 
         Args:
             batch: Trajectories to predict.
@@ -97,7 +98,7 @@ class Execution:
         """
         penalties = self.reasoner.penalties
         given = (batch.algorithm, batch.feedback.features)
-        options = {"num_steps": num_steps, "with_penalties": bool(penalties)}
+        options = {"num_steps": num_steps, "with_penalties": bool(penalties), "with_hints": self._scores_hints}
         predictions: Predictions = (
             self.reasoner.model(*given, **options)
             if parameters is None
@@ -139,7 +140,8 @@ class Execution:
             with noise_of_rows(
                 rows[index], len(longest_first), batch.seed
             ):  # what the rows would draw in the whole batch
-                predictions = self.reasoner.model(batch.algorithm, halves[index].feedback.features)
+                features = halves[index].feedback.features
+                predictions = self.reasoner.model(batch.algorithm, features, with_hints=self._scores_hints)
             by_probe = losses(spec, predictions, halves[index].feedback, halves[index].ended)
             parts = {name: value * (numbers[index][name] / totals[name]) for name, value in by_probe.items()}
             loss = torch.stack(list(parts.values())).sum()
@@ -153,9 +155,15 @@ class Execution:
     def outputs_and_losses(
         self, batch: Batch, num_steps: int | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The logits of outputs, and the loss of every probe."""
-        predictions = self.reasoner.model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
+        """The logits of outputs, and the losses of probes."""
+        options = {"num_steps": num_steps, "with_hints": self._scores_hints}
+        predictions = self.reasoner.model(batch.algorithm, batch.feedback.features, **options)
         return predictions.outputs, losses(self._spec(batch), predictions, batch.feedback)
+
+    @property
+    def _scores_hints(self) -> bool:
+        """Whether hints have a loss; they are fed back all the same."""
+        return self.reasoner.hint_loss == "all"
 
     def _spec(self, batch: Batch) -> Spec:
         spec: Spec = self.reasoner.specs[batch.algorithm]

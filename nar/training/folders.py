@@ -174,7 +174,8 @@ def card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             ``num_samples``.
     """
     algorithms = list(config.get("specs", {}))
-    processor = config.get("model", {}).get("processor") or {}
+    model = config.get("model", {})
+    processor, is_variant = model.get("processor") or {}, model.get("hint_loss") == "none"
     name = str(processor.get("class_path", "a processor")).rpartition(".")[2]
     sizes = ", ".join(map(str, config.get("data", {}).get("train_sizes") or []))
     lines = [
@@ -199,6 +200,7 @@ def card(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "|---|---|",
         f"| processor | `{processor.get('class_path', '')}` |",
         f"| trained on | random instances of CLRS-30's samplers with {sizes or 'an unknown number of'} nodes |",
+        *(["| variant of the task | without a loss of hints |"] if is_variant else []),
         *(f"| {key} | {facts[key]} |" for key in _TOLD if key in facts),
         *([f"| made by | `{facts['command']}` |"] if "command" in facts else []),
         "| licence | Apache-2.0 |",

@@ -6,7 +6,7 @@ Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022; ``clr
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from nar.processor import Processor
 from nar.specs import Spec, Type
 from nar.training.execution import Execution
 from nar.training.pretrained import PretrainedReasoner
+
+HintLoss = Literal["all", "none"]
 
 
 class Reasoner(PretrainedReasoner):
@@ -36,6 +38,10 @@ class Reasoner(PretrainedReasoner):
         hint_mode: Whether hints are fed back and predicted, only predicted, or not used.
         hint_teacher_forcing: Probability, per graph and step, that training feeds the true hint.
         hint_feedback: Whether predicted hints are fed back as probabilities or as definite values.
+        hint_loss: Whether the losses of ``"all"`` hints are added to those of the outputs, or of ``"none"``: hints are
+            then predicted and fed back in the same way, but nothing tells the model what they are to say, and their
+            losses are neither computed nor logged. That is a variant of the task, in which an algorithm's result is
+            learnt and not its way.
         edge_pointers: Whether edge pointers are encoded and decoded on ``"pairs"`` of nodes, as in dm-clrs, or also on
             ``"triplets"``, which need a processor with messages over triplets, such as ``TripletGMPNN``.
         use_lstm: Whether node states pass through an LSTM after the processor.
@@ -64,6 +70,7 @@ class Reasoner(PretrainedReasoner):
         hint_mode: HintMode = "encoded_decoded",
         hint_teacher_forcing: float = 0.0,
         hint_feedback: HintFeedback = "soft",
+        hint_loss: HintLoss = "all",
         edge_pointers: EdgePointers = "pairs",
         use_lstm: bool = False,
         num_processor_steps: int = 1,
@@ -83,6 +90,9 @@ class Reasoner(PretrainedReasoner):
                 raise ValueError(f"expected a penalty of {type(processor).__name__}, {known}, given {name!r}")
             if not 0 <= weight < math.inf:
                 raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
+        if hint_loss not in get_args(HintLoss):
+            raise ValueError(f"expected hint_loss 'all' or 'none', given {hint_loss!r}")
+        self.hint_loss: str = hint_loss
         self.specs = specs
         self.model = EncodeProcessDecode(
             specs,
@@ -155,7 +165,7 @@ class Reasoner(PretrainedReasoner):
         return trace(self, *given, **options, steps=steps, limit=limit, replace=replace)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of all output and hint losses, and of the penalties by their weights."""
+        """The sum of the losses of outputs and hints, and of the penalties by their weights."""
         loss = super().training_step(batch, batch_idx)
         self.log(f"train/{batch.algorithm}/loss", loss.detach(), batch_size=1)
         return loss

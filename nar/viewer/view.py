@@ -24,10 +24,17 @@ FRAME_HEIGHT = 860
 
 
 class HasModel(Protocol):
-    """An object that has an encode-process-decode model and the specs of its algorithms, as a reasoner does."""
+    """An object that has an encode-process-decode model and the specs of its algorithms, as a reasoner does.
+
+    Attributes:
+        specs: Of each algorithm by name.
+        model: The model.
+        hint_loss: ``"none"`` if its hints are predicted without a loss: they do not mean what their probes say.
+    """
 
     specs: Mapping[str, Spec]
     model: EncodeProcessDecode
+    hint_loss: str
 
 
 class Page:

@@ -51,7 +51,7 @@ class Knowing:
         change: Change = lambda outputs: None,
     ) -> None:
         self.specs, self.spec, self.strict = {algorithm: recipe_spec(algorithm)}, recipe_spec(algorithm), strict
-        self.model, self.training = self, False
+        self.model, self.training, self.hint_loss = self, False, "all"
         self.processor = SimpleNamespace(hidden_dim=1)
         hints = [name for name, probe in self.spec.items() if probe.stage == "hint"] if with_hints else []
         self.heads = {algorithm: SimpleNamespace(hint_decoders=hints)}

@@ -117,6 +117,7 @@ MODEL: dict[str, Kind] = {
     "model.hint_mode": Choice(("encoded_decoded", "decoded_only", "none")),
     "model.hint_teacher_forcing": Real(("-0.1", "1.1", ".inf")),
     "model.hint_feedback": Choice(("soft", "hard", "hard_on_eval")),
+    "model.hint_loss": Choice(("all", "none")),
     "model.edge_pointers": Choice(("pairs", "triplets")),
     "model.use_lstm": Choice(("true", "false")),
     "model.num_processor_steps": Whole(1),

@@ -137,6 +137,14 @@ def test_a_model_without_hints_stops_when_its_outputs_stand_still() -> None:
     assert reasoner_of("dfs", hint_mode="none").run(GRAPH).stopped_by == "length"
 
 
+def test_hints_that_had_no_loss_do_not_tell_when_to_stop() -> None:
+    answer = reasoner_of("bfs", hint_loss="none").run(GRAPH, source="a")
+    assert answer.stopped_by in ("still", "limit")
+    assert len(answer.steps) == 0
+    scored = reasoner_of("bfs")
+    assert len(scored.run(GRAPH, source="a").steps) > 0
+
+
 def test_what_was_predicted_is_told_in_the_users_names() -> None:
     answer = reasoner_of("dijkstra").run(GRAPH, source="c", weight=None)
     assert answer.outputs["pi"].keys() == answer.confidence["pi"].keys() == set("abcde")
