@@ -9,8 +9,9 @@ import secrets
 import stat
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import IO
 
@@ -111,6 +112,19 @@ def replacing_text(path: str | Path) -> Iterator[IO[str]]:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         yield text
         text.detach()
+
+
+def unused(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
+    """Paths ``<name>.<kind>`` in a folder of which there is none yet; else ``<name>_2.<kind>``, or the next number.
+
+    Args:
+        folder: Which need not be there.
+        name: Of the files, without what tells their kind.
+        kinds: Such as ``csv``.
+    """
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    every = ([folder / f"{one}.{kind}" for kind in kinds] for one in names)
+    return next(paths for paths in every if not any(path.exists() for path in paths))
 
 
 def remove_leftovers(path: Path, age: float = 0.0) -> None:

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nar.files import check_file, replacing, replacing_text
+from nar.files import check_file, replacing, replacing_text, unused
 
 METRICS = ("parse", "shape", "clrs", "exact")
 KEY = ("model", "algorithm", "num_nodes")
@@ -168,8 +168,11 @@ def _draw_panel(
 
 
 def write_text_report(scores: TextScores, train_sizes: Mapping[str, Sequence[int]], folder: Path) -> list[Path]:
-    """Write ``answers.csv``, ``answers.md`` and ``answers.png`` into a folder, and return their paths."""
-    paths = [folder / f"answers.{kind}" for kind in ("csv", "md", "png")]
+    """Write ``answers.csv``, ``answers.md`` and ``answers.png`` into a folder, and return their paths.
+
+    If one of them is there already, all have the first number in their names that none has, from ``answers_2.csv`` on.
+    """
+    paths = unused(folder, "answers", ("csv", "md", "png"))
     write_text_csv(scores, paths[0])
     _write_text_markdown(scores, train_sizes, paths[1])
     draw_text_scores(scores, train_sizes, paths[2])

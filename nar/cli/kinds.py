@@ -55,7 +55,8 @@ class Kind:
         kept_data: Arguments of the data that a run that goes on has as before.
         folder: The name of a run's folder by the arguments of the model; None if it is named after the algorithm.
         prepare: What is done with the model and the data before they are trained.
-        report: What is printed and written of a test, by the model, the data, the settings and the folder.
+        report: What is printed and written of a test, by the model, the data, the settings, the content of the
+            checkpoint and the folder.
         processors: The short names of the processors that its models can have.
     """
 
@@ -72,7 +73,7 @@ class Kind:
     kept_data: tuple[str, ...]
     folder: Callable[[Mapping[str, Any]], str | None]
     prepare: Callable[[Any, Any], None]
-    report: Callable[[Any, Any, Any, Path], None]
+    report: Callable[[Any, Any, Any, Mapping[str, Any], Path], None]
     processors: Callable[[], list[str]]
 
     def classes(self) -> tuple[type[LightningModule], type[LightningDataModule]]:

@@ -5,8 +5,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nar.files import unused
 from nar.ops.process import tune_process
-from nar.training.table import draw_scores, print_table, write_csv
+from nar.training.table import draw_scores, print_table
 
 
 def tune(model: Any, data: Any) -> None:
@@ -20,18 +21,32 @@ def check_texts(model: Any, data: Any) -> None:
         model.check_length(text, text.input_ids.shape[1])
 
 
-def report_scores(model: Any, data: Any, settings: Mapping[str, Any], folder: Path) -> None:
-    """Print the scores of a reasoner, and write them as ``ood.csv`` and ``ood.png``."""
+def report_scores(
+    model: Any, data: Any, settings: Mapping[str, Any], checkpoint: Mapping[str, Any], folder: Path
+) -> None:
+    """Print the scores of a reasoner, and write them as ``ood.csv``, with the columns of ``nar evaluate``, and
+    ``ood.png``; under another name where there is such a file already.
+    """
+    from nar.evaluation.instances import Marks  # here, as all of these take long to be imported
+    from nar.evaluation.report import rows_of, write_csv
+    from nar.evaluation.run import FAMILY_OF_DM_CLRS, Unit, subject_of
+
     graphs = settings["data"].test_graphs
-    name = "ood" if graphs is None else f"ood_{graphs}"
-    table, picture = (folder / f"{name}.{kind}" for kind in ("csv", "png"))
+    table, picture = unused(folder, "ood" if graphs is None else f"ood_{graphs}", ("csv", "png"))
     print_table(model.scores, "test")
-    write_csv(model.scores, table)
+    subject = subject_of(settings["ckpt_path"], checkpoint)
+    rows: list[Any] = []
+    for (algorithm, num_nodes), counts in model.marks.items():
+        unit = Unit(subject, algorithm, num_nodes, data.test_graphs or FAMILY_OF_DM_CLRS, num_nodes)
+        rows += rows_of(model.marked_specs, unit, Marks.of_outputs(counts))
+    write_csv(rows, table)
     draw_scores(model.scores, picture)
     print(f"written: {table} and {picture}")
 
 
-def report_answers(model: Any, data: Any, settings: Mapping[str, Any], folder: Path) -> None:
+def report_answers(
+    model: Any, data: Any, settings: Mapping[str, Any], checkpoint: Mapping[str, Any], folder: Path
+) -> None:
     """Print how right the answers of a language model are, and write it as ``answers.csv``, .md and .png."""
     answers = import_module("nar.cli.answers")
     model.to(model.trainer.strategy.root_device)

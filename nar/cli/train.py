@@ -274,7 +274,8 @@ class TrainCLI(LightningCLI):
         self._give_weights()
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
-            self.kind.report(self.model, self.datamodule, self.config, Path(self.trainer.default_root_dir))
+            folder = Path(self.trainer.default_root_dir)
+            self.kind.report(self.model, self.datamodule, self.config, self.checkpoint, folder)
 
     def predict(self) -> None:
         """Write the predicted outputs, one safetensors file for each algorithm and size."""

@@ -1,7 +1,7 @@
 """What a model got right of each instance of a split: the counts of which every score is made."""
 # Axes: B instances, T time.
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,13 @@ from torch import Tensor
 
 from nar.batch import Batch, Feedback, NumpyArray, size_of
 from nar.datasets import Algorithm
+from nar.datasets.clrs30.families import on_family
+from nar.datasets.clrs30.known import KnownAlgorithm
+from nar.datasets.engine.arguments import random_state
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.splits import TEST_SEED, Split, SplitBatches, draw
-from nar.model.metrics import counts_by_graph, fuse_permutations
+from nar.inference.drawn import is_valid
+from nar.model.metrics import counts_by_graph, definite, fuse_permutations
 from nar.model.unroll import EncodeProcessDecode, Predictions
 from nar.specs import MASKED, Spec, Type
 
@@ -51,6 +55,16 @@ class Question(NamedTuple):
         args |= {"num_nodes": self.num_nodes, "num_samples": number, "seed": TEST_SEED}
         return split, draw(split.algorithm, "nar", hints="all" if self.with_hints else "first", **args)
 
+    def drawn(self) -> list[tuple[Any, ...]]:
+        """What the sampler draws of each instance; nothing of an algorithm of a user's own."""
+        split = Split(self.algorithm, self.num_nodes, True)
+        if not isinstance(split.algorithm, KnownAlgorithm):
+            return []
+        sampler = split.algorithm if self.family is None else on_family(split.algorithm, self.family)
+        number = split.num_samples if self.num_samples is None else self.num_samples
+        rng = random_state(TEST_SEED)
+        return [sampler.draw(rng, self.num_nodes, **self.family_args) for _ in range(number)]
+
 
 class Marks(NamedTuple):
     """The counts of what a model got right of every instance.
@@ -60,12 +74,21 @@ class Marks(NamedTuple):
         hints: Counts by hint, [T, B, 3], from time 1 on; nothing unless whole trajectories were drawn.
         parted: The first time at which a predicted hint is not the true one, :data:`NEVER` if there is none, [B].
         chance: What each output would score if it were guessed knowing nothing but how often there is something.
+        valid: Whether the outputs are a right answer, be it the classical algorithm's or another, [B]; [0] if that is
+            not known.
     """
 
     outputs: dict[str, NumpyArray]
     hints: dict[str, NumpyArray]
     parted: NumpyArray
     chance: dict[str, float]
+    valid: NumpyArray
+
+    @classmethod
+    def of_outputs(cls, outputs: dict[str, NumpyArray]) -> "Marks":
+        """The marks of which nothing is known but the counts of outputs."""
+        number = len(next(iter(outputs.values())))
+        return cls(outputs, {}, np.full(number, NEVER), {}, np.zeros(0, dtype=bool))
 
     def arrays(self) -> dict[str, NumpyArray]:
         """All counts and chances as arrays, each under one name, for a file."""
@@ -74,6 +97,7 @@ class Marks(NamedTuple):
             **{f"hint/{name}": value for name, value in self.hints.items()},
             **{f"chance/{name}": np.asarray(value) for name, value in self.chance.items()},
             "parted": self.parted,
+            "valid": self.valid,
         }
 
     @classmethod
@@ -84,11 +108,16 @@ class Marks(NamedTuple):
             return {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
 
         chance = {name: float(value) for name, value in group("chance/").items()}
-        return cls(group("output/"), group("hint/"), arrays["parted"], chance)
+        return cls(group("output/"), group("hint/"), arrays["parted"], chance, arrays["valid"])
 
 
 def mark(
-    model: EncodeProcessDecode, spec: Spec, split: Split, feedback: Feedback[NumpyArray], device: torch.device
+    model: EncodeProcessDecode,
+    spec: Spec,
+    split: Split,
+    feedback: Feedback[NumpyArray],
+    device: torch.device,
+    drawn: Sequence[tuple[Any, ...]] = (),
 ) -> Marks:
     """What the model gets right of some instances; the same whatever the batches are that it is given.
 
@@ -100,12 +129,13 @@ def mark(
         split: Whose instances they are.
         feedback: The instances; with more than one hint, hints are scored too.
         device: To compute on.
+        drawn: What the sampler drew of each instance, by which answers are checked; nothing if they are not.
     """
     batch_size = max(1, min(64, STATES_IN_A_BATCH // split.num_nodes**2))
     while True:
         batches = SplitBatches([(split, feedback)], batch_size)
         try:
-            return _joined(spec, list(_marked(model, spec, batches, device)), feedback)
+            return _joined(spec, list(_marked(model, spec, batches, device)), split, feedback, drawn)
         except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if batch_size == 1 or not _is_of_memory(error):
                 raise
@@ -117,10 +147,17 @@ def _is_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or is_allocator
 
 
-def _marked(
-    model: EncodeProcessDecode, spec: Spec, batches: SplitBatches, device: torch.device
-) -> Iterator[tuple[dict[str, NumpyArray], dict[str, NumpyArray], NumpyArray]]:
-    """The counts of outputs and of hints, and when hints part, batch by batch."""
+class _Part(NamedTuple):
+    """The counts of outputs and of hints of a batch, when hints part, and the definite outputs."""
+
+    outputs: dict[str, NumpyArray]
+    hints: dict[str, NumpyArray]
+    parted: NumpyArray
+    answers: dict[str, NumpyArray]
+
+
+def _marked(model: EncodeProcessDecode, spec: Spec, batches: SplitBatches, device: torch.device) -> Iterator[_Part]:
+    """What is counted, batch by batch."""
     with torch.inference_mode():
         for index in range(len(batches)):
             batch: Batch = batches[index]
@@ -129,12 +166,12 @@ def _marked(
             predictions: Predictions = model(batch.algorithm, feedback.features, with_hints=has_hints)
             outputs = counts_by_graph(spec, predictions.outputs, feedback.outputs)
             hints, parted = _marked_hints(spec, predictions, feedback) if has_hints else ({}, None)
-            number = len(feedback.features.lengths)
-            none = np.full(number, NEVER)
-            yield (
+            answers = definite(spec, predictions.outputs)
+            yield _Part(
                 {name: value.cpu().numpy() for name, value in outputs.items()},
                 hints,
-                none if parted is None else parted,
+                np.full(len(feedback.features.lengths), NEVER) if parted is None else parted,
+                {name: value.cpu().numpy() for name, value in answers.items()},
             )
 
 
@@ -160,20 +197,45 @@ def _marked_hints(
 
 
 def _joined(
-    spec: Spec,
-    parts: list[tuple[dict[str, NumpyArray], dict[str, NumpyArray], NumpyArray]],
-    feedback: Feedback[NumpyArray],
+    spec: Spec, parts: list[_Part], split: Split, feedback: Feedback[NumpyArray], drawn: Sequence[tuple[Any, ...]]
 ) -> Marks:
     """The marks of all batches in the order of the instances."""
-    outputs = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-    num_times = max((len(value) for part in parts for value in part[1].values()), default=0)
+    outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
+    num_times = max((len(value) for part in parts for value in part.hints.values()), default=0)
 
     def padded(value: NumpyArray) -> NumpyArray:
         return np.pad(value, ((0, num_times - len(value)), (0, 0), (0, 0)))
 
-    hints = {name: np.concatenate([padded(part[1][name]) for part in parts], axis=1) for name in parts[0][1]}
-    parted = np.concatenate([part[2] for part in parts])
-    return Marks(outputs, hints, parted, chance(spec, feedback.outputs, size_of(spec, feedback.features.inputs)))
+    hints = {name: np.concatenate([padded(part.hints[name]) for part in parts], axis=1) for name in parts[0].hints}
+    parted = np.concatenate([part.parted for part in parts])
+    answers = {name: np.concatenate([part.answers[name] for part in parts]) for name in parts[0].answers}
+    by_chance = chance(spec, feedback.outputs, size_of(spec, feedback.features.inputs))
+    return Marks(outputs, hints, parted, by_chance, _valid(spec, split, feedback, answers, drawn))
+
+
+def _valid(
+    spec: Spec,
+    split: Split,
+    feedback: Feedback[NumpyArray],
+    answers: Mapping[str, NumpyArray],
+    drawn: Sequence[tuple[Any, ...]],
+) -> NumpyArray:
+    """Whether each answer is a right one, [B]; [0] if nothing that was drawn is given."""
+    truth = fuse_permutations(spec, {name: torch.as_tensor(value) for name, value in feedback.outputs.items()})
+    return np.array(
+        [
+            is_valid(
+                split.algorithm,
+                spec,
+                values,
+                {name: answer[row] for name, answer in answers.items()},
+                {name: value[row].numpy() for name, value in truth.items()},
+            )
+            for row, values in enumerate(drawn)
+            if isinstance(split.algorithm, KnownAlgorithm)
+        ],
+        dtype=bool,
+    )
 
 
 def chance(spec: Spec, outputs: Mapping[str, NumpyArray], num_nodes: int) -> dict[str, float]:

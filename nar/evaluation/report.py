@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nar.batch import NumpyArray
-from nar.datasets.clrs30.recipe import num_nodes_at
 from nar.evaluation.instances import NEVER, Marks
 from nar.evaluation.run import FAMILY_OF_DM_CLRS, Evaluation, Subject, Unit
 from nar.evaluation.statistics import Estimate, estimates, is_exact, resampling_weights, share_of
@@ -52,9 +51,10 @@ class Row(NamedTuple):
     Attributes:
         unit: Whose it is.
         probe: Of which probe it is; nothing where it is of whole instances.
-        kind: ``mean`` over the outputs (what CLRS-30 reports), an ``output``'s own, the share of ``exact`` instances, a
-            ``hint``'s over all times, the share of instances with ``exact hints``, the mean time at which hints first
-            ``part`` from the true ones where they do, or what is scored by ``chance``.
+        kind: ``mean`` over the outputs (what CLRS-30 reports), an ``output``'s own, the share of ``exact`` instances,
+            that of ``valid`` ones (whose answer is right, be it the classical algorithm's or another), a ``hint``'s
+            over all times, the share of instances with ``exact hints``, the mean time at which hints first ``part``
+            from the true ones where they do, or what is scored by ``chance``.
         estimate: The score and its interval, which that of chance does not have.
         num_samples: Of how many instances it is.
     """
@@ -128,6 +128,8 @@ def rows_of(specs: Mapping[str, Spec], unit: Unit, marks: Marks) -> Iterator[Row
         guessed = statistics.mean(marks.chance.values())
         yield Row(unit, "score", "chance", Estimate(guessed, math.nan, math.nan), number)
     yield Row(unit, "", "exact", share_of(is_exact(spec, marks.outputs), weights), number)
+    if len(marks.valid):
+        yield Row(unit, "", "valid", share_of(marks.valid, weights), number)
     if marks.hints:
         pooled = {name: counts.sum(axis=0) for name, counts in marks.hints.items()}
         for name, estimate in estimates(spec, pooled, weights).items():
@@ -149,11 +151,12 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     with replacing_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for (subject, algorithm, size, family), probe, kind, estimate, number in rows:
-            known = (subject.checkpoint, algorithm, subject.processor, subject.seed, subject.step)
-            where = ("test", family, num_nodes_at(algorithm, size), probe, kind)
+        for unit, probe, kind, estimate, number in rows:
+            subject = unit.subject
+            known = (subject.checkpoint, unit.algorithm, subject.processor, subject.seed, subject.step)
+            where = ("test", unit.family, unit.num_nodes, probe, kind)
             low, high = ("" if math.isnan(x) else f"{x:.6f}" for x in estimate[1:])
-            writer.writerow([*known, *where, f"{estimate.score:.6f}", number, low, high])
+            writer.writerow([*known, *where, f"{estimate.score:.9f}", number, low, high])
 
 
 def _write_hints(evaluation: Evaluation, path: Path) -> None:
@@ -162,7 +165,7 @@ def _write_hints(evaluation: Evaluation, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(_HINT_COLUMNS)
         for unit, marks in evaluation.marks.items():
-            known = (unit.subject.checkpoint, unit.algorithm, unit.family, num_nodes_at(unit.algorithm, unit.size))
+            known = (unit.subject.checkpoint, unit.algorithm, unit.family, unit.num_nodes)
             for name, counts in marks.hints.items():
                 kind = evaluation.specs[unit.algorithm][name].type
                 for time, at_time in enumerate(counts, start=1):

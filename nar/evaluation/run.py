@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -36,8 +36,12 @@ from nar.training.checkpoint import (
 )
 from nar.training.folders import WEIGHTS_FILE, facts_of, folder_of
 from nar.training.reasoner import Reasoner
+from nar.training.saving import specs_of
 
 logger = logging.getLogger(__name__)
+
+MOST_KEPT = 2**28
+"""How many bytes of checkpoints are kept in memory until their models are made, at most; others are read twice."""
 
 FAMILY_OF_DM_CLRS = "dm-clrs"
 """What the column ``family`` has for instances of the sampler that the model was trained on."""
@@ -54,7 +58,7 @@ class Subject:
         seed: Of its training; None where it is not told.
         step: After how many training steps it was written; None where it is not told.
         train_sizes: In nodes.
-        algorithms: That it knows.
+        specs: The probes of each algorithm that it knows, by name.
     """
 
     checkpoint: str
@@ -63,7 +67,12 @@ class Subject:
     seed: int | None
     step: int | None
     train_sizes: tuple[int, ...]
-    algorithms: tuple[str, ...]
+    specs: Mapping[str, Spec] = field(compare=False)
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The names of the algorithms that it knows."""
+        return tuple(self.specs)
 
 
 class Unit(NamedTuple):
@@ -74,12 +83,14 @@ class Unit(NamedTuple):
         algorithm: By name.
         size: The number of nodes asked for (string matchers have 5/4 of it).
         family: Of graphs, or :data:`FAMILY_OF_DM_CLRS`.
+        num_nodes: As asked of the sampler.
     """
 
     subject: Subject
     algorithm: str
     size: int
     family: str
+    num_nodes: int
 
     @property
     def file_name(self) -> str:
@@ -134,7 +145,7 @@ def evaluate(
     """
     out = Path(out)
     settings = {"num_samples": num_samples, "with_hints": with_hints}
-    subjects = {path: _subject_of(path) for path in found(checkpoints)}
+    subjects, contents = _read(found(checkpoints))
     if len({subject.digest for subject in subjects.values()}) < len(subjects):
         raise UserError("expected different checkpoints, given some with the same content")
     units = _units_of(list(subjects.values()), sizes, algorithms, families)
@@ -147,12 +158,14 @@ def evaluate(
             task = progress.add_task("evaluating", total=len(units))
             for path, subject in subjects.items():
                 own = [unit for unit in units if unit.subject == subject]
-                reasoner, given = _reasoner(path)
-                evaluation.specs.update({name: reasoner.specs[name] for name in subject.algorithms})
+                evaluation.specs.update(subject.specs)
+                model: tuple[Reasoner, dict[str, str | Algorithm]] | None = None
                 for unit in own:
                     progress.update(task, description=f"{unit.algorithm} {unit.size}")
                     marks = _kept(out, unit, settings)
                     if marks is None:
+                        model = model or _reasoner(path, contents.pop(path, None))
+                        reasoner, given = model
                         marks = _marks(reasoner.to(where), unit, given[unit.algorithm], settings, cache, where)
                         _keep(out, unit, marks, settings)
                     evaluation.marks[unit] = marks
@@ -182,33 +195,46 @@ def found(checkpoints: Sequence[str | Path]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _subject_of(path: str) -> Subject:
-    """The model of a checkpoint as tables name it: processor, seed, step and what it was trained on.
+def _read(paths: Sequence[str]) -> tuple[dict[str, Subject], dict[str, Mapping[str, Any]]]:
+    """The models of checkpoints as tables name them, and what is in the first of them, as long as that is little.
 
     Raises:
-        UserError: If it is not of a reasoner of dense graphs.
+        UserError: If one is not of a reasoner of dense graphs.
     """
-    checkpoint = read_checkpoint(path)
+    subjects: dict[str, Subject] = {}
+    contents: dict[str, Mapping[str, Any]] = {}
+    room = MOST_KEPT
+    for path in paths:
+        checkpoint = read_checkpoint(path)
+        if (kind := kind_of(config_of(checkpoint))) != "dense":
+            raise UserError(f"{path} is of a model of the kind {kind}: expected a reasoner of dense graphs")
+        subjects[path] = subject_of(path, checkpoint)
+        room -= _weights_file(path).stat().st_size
+        if room >= 0:
+            contents[path] = checkpoint
+    return subjects, contents
+
+
+def subject_of(path: str, checkpoint: Mapping[str, Any]) -> Subject:
+    """The model of a checkpoint that has been read, of whatever kind, as tables name it."""
     config = config_of(checkpoint)
-    if kind_of(config) != "dense":
-        raise UserError(f"{path} is of a model of the kind {kind_of(config)}: expected a reasoner of dense graphs")
     processor, folder = config["model"].get("processor", {}), folder_of(path)
     facts = {} if folder is None else facts_of(folder)
     sizes = config["data"].get("train_sizes") or []
     return Subject(
         checkpoint=path,
-        digest=_digest(path),
+        digest=hashlib.sha256(_weights_file(path).read_bytes()).hexdigest(),
         processor=str(processor.get("class_path", "")).rpartition(".")[2] if isinstance(processor, dict) else "",
         seed=run_of(checkpoint).get("seed_everything", facts.get("seed")),
         step=checkpoint.get("global_step", facts.get("steps")),
         train_sizes=tuple(int(size) for size in sizes),
-        algorithms=tuple(config["specs"]),
+        specs=specs_of(config["specs"]),
     )
 
 
-def _digest(path: str) -> str:
+def _weights_file(path: str) -> Path:
     folder = folder_of(path)
-    return hashlib.sha256((Path(path) if folder is None else folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    return Path(path) if folder is None else folder / WEIGHTS_FILE
 
 
 def _units_of(
@@ -231,7 +257,7 @@ def _units_of(
     if not sizes or min(sizes) < 1:
         raise UserError(f"expected sizes ≥ 1, given {list(sizes)}")
     units = [
-        Unit(subject, name, size, family)
+        Unit(subject, name, size, family, num_nodes_at(name, size) if name in CLRS_30 else size)
         for size in sorted(set(sizes))
         for subject in subjects
         for name in subject.algorithms
@@ -249,9 +275,14 @@ def _takes_families(algorithm: str) -> bool:
     return algorithm in CLRS_30 and CLRS_30[algorithm].graph is not None
 
 
-def _reasoner(path: str) -> tuple[Reasoner, dict[str, str | Algorithm]]:
-    """The model of a checkpoint, and its algorithms by name: by name too, or one of a user's own."""
-    checkpoint = read_checkpoint(path)
+def _reasoner(path: str, content: Mapping[str, Any] | None = None) -> tuple[Reasoner, dict[str, str | Algorithm]]:
+    """The model of a checkpoint, and its algorithms by name: by name too, or one of a user's own.
+
+    Args:
+        path: The checkpoint.
+        content: What is in it, if it has been read.
+    """
+    checkpoint = read_checkpoint(path) if content is None else content
     config = config_of(checkpoint)
     with making_model_of(path):
         reasoner = make_reasoner(config)
@@ -272,9 +303,9 @@ def _marks(
     device: torch.device,
 ) -> Marks:
     family = None if unit.family == FAMILY_OF_DM_CLRS else unit.family
-    question = Question(algorithm, num_nodes_at(algorithm, unit.size), family, **settings)
+    question = Question(algorithm, unit.num_nodes, family, **settings)
     split, feedback = question.draw(cache)
-    return mark(reasoner.model, reasoner.specs[unit.algorithm], split, feedback, device)
+    return mark(reasoner.model, reasoner.specs[unit.algorithm], split, feedback, device, question.drawn())
 
 
 def _kept(out: Path, unit: Unit, settings: Mapping[str, Any]) -> Marks | None:

@@ -49,15 +49,29 @@ def entry_losses(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch
     return -scatter_log_softmax(logits, *batch.groups(probe)).index_select(0, truth.long())
 
 
-def counts(spec: Spec, logits: Mapping[str, Tensor], batch: SparseBatch) -> dict[str, Tensor]:
-    """How many entries of each output, and how many :data:`GRAPHS`, are right, and of how many; int64 [2] each."""
-    right = {name: _is_right(spec[name], x, batch.outputs[name], batch) for name, x in logits.items()}
-    wrong = sum(
-        scatter((~entries).long(), batch.graph_of(spec[name]), len(batch.lengths)) for name, entries in right.items()
-    )
-    assert isinstance(wrong, Tensor)
-    by_name = right | {GRAPHS: wrong == 0}
-    return {name: torch.stack([x.sum(), x.new_tensor(x.numel(), dtype=torch.int64)]) for name, x in by_name.items()}
+def counts_by_graph(spec: Spec, logits: Mapping[str, Tensor], batch: SparseBatch) -> dict[str, Tensor]:
+    """How many entries of each output are right in each graph, of how many, and 0; int64 [B, 3].
+
+    They are as :func:`nar.model.metrics.counts_by_graph` has those of pointers, whatever the output's type.
+    """
+    by_output = {}
+    for name, x in logits.items():
+        is_right = _is_right(spec[name], x, batch.outputs[name], batch).long()
+        graph, number = batch.graph_of(spec[name]), len(batch.lengths)
+        right, of = (scatter(entries, graph, number) for entries in (is_right, torch.ones_like(is_right)))
+        by_output[name] = torch.stack([right, of, torch.zeros_like(of)], dim=1)
+    return by_output
+
+
+def counts(by_graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """How many entries of each output, and how many :data:`GRAPHS`, are right, and of how many; int64 [2] each.
+
+    Args:
+        by_graph: Of :func:`counts_by_graph`.
+    """
+    is_right = torch.stack([x[:, 0] == x[:, 1] for x in by_graph.values()]).all(dim=0)
+    graphs = torch.stack([is_right.sum(), is_right.new_tensor(len(is_right), dtype=torch.int64)])
+    return {name: x[:, :2].sum(dim=0) for name, x in by_graph.items()} | {GRAPHS: graphs}
 
 
 def _is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -> Tensor:

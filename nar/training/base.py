@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nar.batch import Key
+from nar.batch import Key, NumpyArray
 from nar.configuration import KeepsArguments, changes, plain
 from nar.limits import check_learning_rate
 from nar.specs import Spec
@@ -52,6 +52,7 @@ class BaseReasoner(KeepsArguments, LightningModule):
         tally: What has been counted of the batches of an evaluation that goes on.
         scores: The scores of the last validation or test, by algorithm and size and then by name; under ``"score"``
             their mean.
+        marks: The counts that the scores of the last test are made of, of each trajectory by itself, likewise.
     """
 
     kind: ClassVar[Kind]
@@ -72,6 +73,7 @@ class BaseReasoner(KeepsArguments, LightningModule):
         self.optimizer = optimizer
         self.tally = Tally()
         self.scores: dict[Key, dict[str, float]] = {}
+        self.marks: dict[Key, dict[str, NumpyArray]] = {}
         self._pending: PendingLosses | None = None
 
     # Training
@@ -141,6 +143,11 @@ class BaseReasoner(KeepsArguments, LightningModule):
         """Evaluate no model whose loss was not finite."""
         self.check_pending()
 
+    @property
+    def marked_specs(self) -> Mapping[str, Spec]:
+        """The probes of each algorithm by the types that `marks` are counted as."""
+        return self.specs
+
     @abstractmethod
     def scores_of(self, algorithm: str, counts: Mapping[str, Tensor]) -> dict[str, float]:
         """The scores of an algorithm's outputs by name, and under ``"score"`` their mean."""
@@ -152,8 +159,12 @@ class BaseReasoner(KeepsArguments, LightningModule):
         return tally
 
     def on_test_epoch_end(self) -> None:
-        """Log scores."""
-        self.finish_tally()
+        """Log scores, and keep what was counted of each trajectory in `marks`."""
+        tally = self.finish_tally()
+        self.marks = {
+            key: {name: torch.cat(parts).numpy() for name, parts in by_name.items()}
+            for key, by_name in tally.marks.items()
+        }
         self.log_scores("test")
 
     def log_scores(self, stage: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from nar.batch import Batch, Key
-from nar.model.metrics import counts, definite, scores
+from nar.model.metrics import counts_by_graph, definite, scores
 from nar.model.unroll import DecayTo, EdgePointers, EncodeProcessDecode, HintFeedback, HintMode, Predictions
 from nar.noise import Noise
 from nar.processor import Processor
@@ -178,11 +178,13 @@ class Reasoner(PretrainedReasoner):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores of its algorithm and size."""
-        self._count(batch, self(batch, with_hints=False).outputs)
+        self.tally.add_marks(batch.key, self._count(batch, self(batch, with_hints=False).outputs))
 
-    def _count(self, batch: Batch, outputs: Mapping[str, Tensor]) -> None:
-        new = counts(self.specs[batch.algorithm], outputs, batch.feedback.outputs)
-        self.tally.add_counts(batch.key, new)
+    def _count(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add a batch to the scores; what was counted of each trajectory."""
+        by_graph = counts_by_graph(self.specs[batch.algorithm], outputs, batch.feedback.outputs)
+        self.tally.add_counts(batch.key, {name: counts.sum(dim=0) for name, counts in by_graph.items()})
+        return by_graph
 
     def scores_of(self, algorithm: str, counts: Mapping[str, Tensor]) -> dict[str, float]:
         """The scores of an algorithm's outputs by name, and under ``"score"`` their mean."""

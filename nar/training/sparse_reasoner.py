@@ -13,8 +13,8 @@ from torch.optim import AdamW, Optimizer
 from nar.processor import SparseProcessor
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparseEncodeProcessDecode, SparseHintMode, SparsePredictions
-from nar.sparse.scores import counts, losses, scores
-from nar.specs import Spec
+from nar.sparse.scores import counts, counts_by_graph, losses, scores
+from nar.specs import Spec, Type
 from nar.training.pretrained import PretrainedReasoner
 
 
@@ -64,10 +64,25 @@ class SparseReasoner(PretrainedReasoner):
 
     def validation_step(self, batch: SparseBatch, batch_idx: int) -> None:
         """Add a batch to the counts of its algorithm and size."""
-        new = counts(self.specs[batch.algorithm], self(batch, with_hints=False).outputs, batch)
-        self.tally.add_counts(batch.key, new)
+        self._count(batch)
 
-    test_step = validation_step
+    def test_step(self, batch: SparseBatch, batch_idx: int) -> None:
+        """Add a batch to the counts of its algorithm and size."""
+        self.tally.add_marks(batch.key, self._count(batch))
+
+    def _count(self, batch: SparseBatch) -> dict[str, Tensor]:
+        """Add a batch to the counts; what was counted of each graph."""
+        by_graph = counts_by_graph(self.specs[batch.algorithm], self(batch, with_hints=False).outputs, batch)
+        self.tally.add_counts(batch.key, counts(by_graph))
+        return by_graph
+
+    @property
+    def marked_specs(self) -> Mapping[str, Spec]:
+        """The probes of each algorithm, all counted as pointers are: by how many entries are right."""
+        return {
+            algorithm: {name: probe._replace(type=Type.POINTER) for name, probe in spec.items()}
+            for algorithm, spec in self.specs.items()
+        }
 
     def scores_of(self, algorithm: str, counts: Mapping[str, Tensor]) -> dict[str, float]:
         """The accuracies of outputs and of graphs by name, and under ``"score"`` the mean over outputs."""

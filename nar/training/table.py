@@ -1,6 +1,5 @@
-"""Scores as a table, a CSV file and a picture."""
+"""Scores as a table and as a picture."""
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nar.batch import Key
-from nar.files import replacing, replacing_text
+from nar.files import replacing
 
 Scores = Mapping[Key, Mapping[str, float]]
 """By algorithm and size: the score of each output and under ``"score"`` their mean."""
@@ -29,16 +28,6 @@ def print_table(scores: Scores, title: str) -> None:
     if not console.is_terminal:
         console.width = 120  # no line is broken that another program may read
     console.print(table)
-
-
-def write_csv(scores: Scores, path: Path) -> None:
-    """Write one line for each algorithm, size and output, and for their mean, which is called ``score``."""
-    with replacing_text(path) as file:
-        writer = csv.writer(file)
-        writer.writerow(["algorithm", "num_nodes", "output", "score"])
-        for (algorithm, num_nodes), by_output in scores.items():
-            for name in ["score", *(name for name in by_output if name != "score")]:
-                writer.writerow([algorithm, num_nodes, name, by_output[name]])
 
 
 def draw_scores(scores: Scores, path: Path) -> None:

@@ -104,13 +104,14 @@ def test(folder: Path, given: dict[str, str]) -> None:
     sizes = [int(size) for size in given["--data.test_sizes"].strip("[]").split(",")]
     weight = int((folder / "weights.txt").read_text()) / 1009
     is_string_matcher = folder.parent.name == "kmp_matcher"
-    with (folder / "ood.csv").open("w", newline="") as file:
+    tables = len(list(folder.glob("ood*.csv")))
+    with (folder / f"ood_{tables + 1}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["algorithm", "num_nodes", "output", "score"])
+        writer.writerow(["algorithm", "num_nodes", "probe", "kind", "score"])
         for size in sizes:
             num_nodes = size * 5 // 4 if is_string_matcher else size
-            writer.writerow([folder.parent.name, num_nodes, "score", weight - size / 10_000])
-            writer.writerow([folder.parent.name, num_nodes, "pi", 0])
+            writer.writerow([folder.parent.name, num_nodes, "score", "mean", weight - size / 10_000])
+            writer.writerow([folder.parent.name, num_nodes, "pi", "output", 0])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,17 +120,3 @@ def answer_of(algorithm: str, data: Any, change: Change = lambda outputs: None, 
     return run(
         Knowing(algorithm, instances_of(algorithm, data, **options), change=change), data, **options, steps="classical"
     )
-
-
-def own_form(algorithm: str, drawn: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
-    """What a sampler drew as a user would give it: the data, and the options."""
-    match algorithm, drawn:
-        case "binary_search", (target, keys):
-            return keys, {"target": target}
-        case "lcs_length" | "optimal_bst" | "kmp_matcher" | "naive_string_matcher", (first, second):
-            return (first.tolist(), second.tolist()), {}
-        case _, (weights, int(source)):
-            return weights, {"source": source}
-        case _, (first, second):
-            return np.stack([first, second], axis=1), {}
-    return drawn[0], {}

@@ -74,7 +74,7 @@ def test_every_shipped_config_trains_and_its_checkpoint_is_tested(
     few = ["bfs", "heapsort", "insertion_sort"] if config.stem == "generalist" else ["bfs"]
     run("fit", "--config", str(config), *small, "--data.algorithms", f"[{','.join(few)}]")
     run("test", "--ckpt_path", str(tmp_path / "run" / "best.ckpt"), "--data.test_sizes", "[4,6]")
-    scores = [row for row in rows(tmp_path / "run" / "ood.csv") if row["output"] == "score"]
+    scores = [row for row in rows(tmp_path / "run" / "ood.csv") if row["kind"] == "mean"]
     assert [(row["algorithm"], row["num_nodes"]) for row in scores] == [(name, n) for name in few for n in ("4", "6")]
     assert all(0 <= float(row["score"]) <= 1 for row in scores)
 
@@ -125,7 +125,7 @@ def test_the_checkpoint_knows_its_algorithms_its_processor_and_its_sizes(
     run("fit", *mine, *small)
     capsys.readouterr()
     run("test", "--ckpt_path", "run/best.ckpt")
-    assert [row["algorithm"] for row in rows(tmp_path / "run" / "ood.csv") if row["output"] == "score"] == [
+    assert [row["algorithm"] for row in rows(tmp_path / "run" / "ood.csv") if row["kind"] == "mean"] == [
         "dfs",
         "minimum",
     ]
@@ -134,6 +134,31 @@ def test_the_checkpoint_knows_its_algorithms_its_processor_and_its_sizes(
     assert "minimum" in printed
     model = config_of(read_checkpoint("run/best.ckpt"))["model"]
     assert model["processor"]["class_path"] == "nar.processors.PGN"
+
+
+@pytest.mark.slow
+def test_a_test_writes_the_columns_and_scores_of_an_evaluation(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", "--data.algorithms", "[bfs,kmp_matcher]", *small)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4,8]", "--data.eval_batch_size", "5")
+    run("evaluate", "run/best.ckpt", "--sizes", "4", "8", "--cache_dir", str(tmp_path / "cache"))
+    tested, evaluated = rows(tmp_path / "run/ood.csv"), rows(tmp_path / "evaluation/scores.csv")
+    kinds = ("output", "mean", "exact")
+    in_order = sorted(tested, key=lambda row: int(row["num_nodes"]))
+    assert in_order == [row for row in evaluated if row["kind"] in kinds]
+
+
+@pytest.mark.slow
+def test_a_second_test_leaves_what_the_first_has_written(run: Run, small: list[str], tmp_path: Path) -> None:
+    run("fit", *small)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[4]")
+    written = {path: path.read_bytes() for path in (tmp_path / "run").glob("ood.*")}
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[5]")
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[5]", "--data.test_graphs", "grid")
+    assert written == {path: path.read_bytes() for path in written}
+    names = {path.name for path in (tmp_path / "run").glob("ood*")}
+    assert names == {f"ood{number}.{kind}" for number in ("", "_2", "_grid") for kind in ("csv", "png")}
+    assert {row["num_nodes"] for row in rows(tmp_path / "run/ood_2.csv")} == {"5"}
+    assert {row["family"] for row in rows(tmp_path / "run/ood_grid.csv")} == {"grid"}
 
 
 @pytest.mark.slow
@@ -191,9 +216,8 @@ def test_an_algorithm_is_found_by_its_import_path(
     assert re.search(r"Components *│ 5 │ \S* │ label 0.", capsys.readouterr().out)
     run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[1,6]")
     assert re.search(r"Components *│ 6 │ \S* │ label 0.", capsys.readouterr().out)
-    assert [(row["algorithm"], row["num_nodes"], row["output"]) for row in rows(tmp_path / "run" / "ood.csv")] == [
-        ("Components", size, output) for size in ("1", "6") for output in ("score", "label")
-    ]
+    found = [(row["algorithm"], row["num_nodes"], row["kind"]) for row in rows(tmp_path / "run" / "ood.csv")]
+    assert found == [("Components", size, kind) for size in ("1", "6") for kind in ("output", "mean", "exact")]
     run("predict", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[6]")
     predicted = load_file(tmp_path / "run" / "predictions" / "Components_6.safetensors")
     assert predicted["label"].shape == (32, 6)
@@ -845,15 +869,15 @@ REDUCTION = "model.processor.init_args.reduction"
 def tested(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., torch.Tensor]:
     """Tests the last checkpoint with further arguments, and returns the logits that are scored."""
     logits: list[torch.Tensor] = []
-    original = nar.training.reasoner.counts
+    original = nar.training.reasoner.counts_by_graph
 
-    def counts(spec: Any, outputs: Any, truth: Any) -> dict[str, torch.Tensor]:
+    def counts_by_graph(spec: Any, outputs: Any, truth: Any) -> dict[str, torch.Tensor]:
         logits.append(outputs["pi"])
         return original(spec, outputs, truth)
 
     def tested(*args: str) -> torch.Tensor:
         logits.clear()
-        monkeypatch.setattr(nar.training.reasoner, "counts", counts)
+        monkeypatch.setattr(nar.training.reasoner, "counts_by_graph", counts_by_graph)
         run("test", "--ckpt_path", "run/last.ckpt", "--data.test_sizes", "[6]", *args)
         return torch.cat(logits)
 

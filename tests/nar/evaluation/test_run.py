@@ -17,9 +17,10 @@ from nar.evaluation import run as run_module
 from nar.evaluation.compare import markdown as compared
 from nar.evaluation.instances import NEVER, Question, mark
 from nar.evaluation.report import COLUMNS, _cells_of, rows_of, write_report
+from nar.evaluation.statistics import is_exact
 from nar.model.metrics import counts, hint_scores, pooled_score, scores
 from nar.processors import MPNN
-from nar.training.checkpoint import write_checkpoint
+from nar.training.checkpoint import read_checkpoint, write_checkpoint
 from nar.training.reasoner import Reasoner
 
 ALGORITHMS = ["bfs", "insertion_sort", "naive_string_matcher"]
@@ -122,10 +123,53 @@ def test_what_is_there_is_not_computed_again(
 ) -> None:
     first = evaluate(checkpoints, **settings)
     monkeypatch.setattr(run_module, "mark", lambda *args: pytest.fail("computed again"))
+    monkeypatch.setattr(run_module, "make_reasoner", lambda config: pytest.fail("made a model for nothing"))
     again = evaluate(checkpoints, **settings)
+    assert again.specs == first.specs
     assert first.marks.keys() == again.marks.keys()
     for unit, marks in first.marks.items():
         assert all(np.array_equal(x, again.marks[unit].arrays()[name]) for name, x in marks.arrays().items())
+
+
+def test_each_checkpoint_is_read_once(
+    checkpoints: list[Path], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def reading(path: str) -> Any:
+        read.append(path)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(run_module, "read_checkpoint", reading)
+    evaluate(checkpoints, **{**settings, "sizes": [4], "algorithms": ["bfs"]})
+    assert read == [str(path) for path in checkpoints]
+    monkeypatch.setattr(run_module, "MOST_KEPT", 0)
+    evaluate(checkpoints, **{**settings, "sizes": [5], "algorithms": ["bfs"]})
+    assert len(read) == 3 * len(checkpoints)
+
+
+@pytest.mark.parametrize("family", [None, "grid"])
+@pytest.mark.parametrize("num_samples", [None, 3])
+def test_what_is_drawn_is_what_the_instances_are_made_of(
+    family: str | None, num_samples: int | None, tmp_path: Path
+) -> None:
+    question = Question("dijkstra", 6, family, num_samples=num_samples)
+    _, feedback = question.draw(Cache(tmp_path))
+    drawn = question.drawn()
+    assert len(drawn) == len(feedback.features.lengths)
+    assert feedback.features.inputs["s"].tolist() == [source for _, source in drawn]
+    assert np.array_equal(feedback.features.inputs["A"], np.stack([weights for weights, _ in drawn]))
+
+
+@pytest.mark.slow
+def test_an_instance_that_is_exact_is_valid(checkpoints: list[Path], settings: dict[str, Any]) -> None:
+    evaluation = evaluate(checkpoints[:1], **settings, families=["dm-clrs", "grid"])
+    for unit, marks in evaluation.marks.items():
+        exact = is_exact(evaluation.specs[unit.algorithm], marks.outputs)
+        assert marks.valid.shape == exact.shape
+        assert (marks.valid | ~exact).all()
+        rows = {row.kind: row.estimate.score for row in rows_of(evaluation.specs, unit, marks)}
+        assert rows["valid"] == marks.valid.mean()
 
 
 @pytest.mark.slow
@@ -163,7 +207,8 @@ def test_the_report_has_a_line_for_every_score_and_chance(checkpoints: list[Path
     with paths[0].open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert {row["kind"] for row in rows} >= {"mean", "output", "exact", "hint", "exact hints", "part", "chance"}
+    of_instances = {"exact", "valid", "exact hints", "part"}
+    assert {row["kind"] for row in rows} == {"mean", "output", "chance", "hint", *of_instances}
     assert {row["family"] for row in rows if row["algorithm"] == "bfs"} == {"dm-clrs", "grid"}
     assert {row["family"] for row in rows if row["algorithm"] == "insertion_sort"} == {"dm-clrs"}
     assert {row["num_nodes"] for row in rows if row["algorithm"] == "naive_string_matcher"} == {"5", "10"}

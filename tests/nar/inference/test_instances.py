@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from knowing import answer_of, instances_of, own_form
+from knowing import answer_of, instances_of
 from torch_geometric.data import Data
 from torch_geometric.utils import from_networkx
 
@@ -18,6 +18,7 @@ from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30
 from nar.errors import UserError
+from nar.inference.drawn import own_form
 from nar.inference.instances import Options, are_several, power_of_two_from
 from nar.processors import MPNN
 from nar.training.reasoner import Reasoner

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from knowing import answer_of, own_form
+from knowing import answer_of
 from own_algorithm import EveryKind
 
 import nar.inference.reasoning
@@ -18,6 +18,7 @@ from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30, run_on
 from nar.errors import UserError
 from nar.inference.answers import confidence_of
+from nar.inference.drawn import own_form
 from nar.processors import MPNN, PGN
 from nar.training.reasoner import Reasoner
 from nar.viewer import show

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from knowing import Knowing, instances_of, own_form
+from knowing import Knowing, instances_of
 from own_algorithm import EveryKind
 
 from nar.batch import Batch, num_steps_of, to_tensors
@@ -16,6 +16,7 @@ from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30, run_on, sample
 from nar.inference import run
+from nar.inference.drawn import own_form
 from nar.inference.steps import LENGTHS, LENGTHS_BY_REACH, length_by_size, longest
 from nar.model.losses import losses
 from nar.processors import MPNN

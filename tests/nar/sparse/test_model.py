@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparsePredictions
-from nar.sparse.scores import GRAPHS, _first_of_the_highest, counts, entry_losses, losses, scores
+from nar.sparse.scores import GRAPHS, _first_of_the_highest, counts, counts_by_graph, entry_losses, losses, scores
 from nar.specs import Location, Probe, Stage, Type, at_stage
 from nar.training.checkpoint import load_reasoner, read_checkpoint
 from nar.training.sparse_reasoner import SparseReasoner
@@ -126,7 +126,7 @@ def test_accuracies_are_of_nodes_and_of_graphs_that_are_right_throughout(
     truth: list[int], nodes: float, graphs: float
 ) -> None:
     logits = torch.zeros(8).index_fill(0, torch.tensor([0, 3, 6, 5]), 1)
-    found = scores(counts(SPEC, {"pi": logits}, small_batch(truth)))
+    found = scores(counts(counts_by_graph(SPEC, {"pi": logits}, small_batch(truth))))
     assert found == {"pi": nodes, GRAPHS: graphs, "score": nodes}
 
 
@@ -148,7 +148,7 @@ def test_a_scalar_is_right_if_it_rounds_to_the_truth_and_a_mask_by_its_sign(
 ) -> None:
     probe = Probe(Stage.OUTPUT, Location.NODE, type_)
     batch = small_batch([])._replace(graph=torch.tensor([0, 0, 1]), outputs={"x": torch.tensor(truth)})
-    assert counts({"x": probe}, {"x": torch.tensor(logits)}, batch)["x"].tolist() == [right, 3]
+    assert counts(counts_by_graph({"x": probe}, {"x": torch.tensor(logits)}, batch))["x"].tolist() == [right, 3]
 
 
 def test_learns_to_run_bfs() -> None:
