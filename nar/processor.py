@@ -4,6 +4,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -115,6 +116,13 @@ class Processor(KeepsArguments, nn.Module, ABC):
         finally:
             for point, earlier in zip(points, before, strict=True):
                 point.watch = earlier
+
+
+def takes_triplet_fts(processor: Processor) -> bool:
+    """Whether a processor has messages over triplets and its `forward` may be given features to add to them."""
+    parameters = signature(processor.forward).parameters.values()
+    is_taken = any(x.name == "triplet_fts" or x.kind is Parameter.VAR_KEYWORD for x in parameters)
+    return processor.triplet_dim > 0 and is_taken
 
 
 class SparseProcessor(Processor):

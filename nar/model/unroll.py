@@ -25,7 +25,7 @@ from nar.model.visits import Visit, VisitStep, visited, visited_messages
 from nar.noise import Noise
 from nar.ops.channels import as_tensor, concat
 from nar.ops.linear import Linear
-from nar.processor import Processor
+from nar.processor import Processor, takes_triplet_fts
 from nar.specs import Spec, Stage, at_stage
 
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
@@ -120,9 +120,9 @@ class EncodeProcessDecode(nn.Module):
             raise ValueError(f"expected latent_decay_to 'zero' or 'mean', given {latent_decay_to!r}")
         if edge_pointers not in get_args(EdgePointers):
             raise ValueError(f"expected edge_pointers 'pairs' or 'triplets', given {edge_pointers!r}")
-        if edge_pointers == "triplets" and processor.triplet_dim == 0:
-            given = type(processor).__name__
-            raise UserError(f"expected a processor with triplet_dim ≥ 1 for edge_pointers 'triplets', given {given}")
+        if edge_pointers == "triplets" and not takes_triplet_fts(processor):
+            expected = "a processor with triplet_dim ≥ 1 whose forward takes triplet_fts"
+            raise UserError(f"expected {expected} for edge_pointers 'triplets', given {type(processor).__name__}")
         check_steps("num_processor_steps", num_processor_steps)
         self.processor = processor
         self.encodes_hints = hint_mode == "encoded_decoded"

@@ -674,7 +674,7 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--model.hint_mode", "some"], "model.hint_mode"),
         (
             ["--model.edge_pointers", "triplets", "--model.processor", "PGN"],
-            "expected a processor with triplet_dim ≥ 1 for edge_pointers 'triplets', given PGN",
+            "whose forward takes triplet_fts for edge_pointers 'triplets', given PGN",
         ),
         (["--model.latent_noise", "Discard"], "directions"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
