@@ -22,7 +22,7 @@ def generate_answers(
     model: TransNAR,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    graphs: Sequence[Graphs] = (),
+    graphs: Sequence[Graphs] | Tensor = (),
     *,
     max_new_tokens: int,
     **generation: Any,
@@ -35,7 +35,7 @@ def generate_answers(
         model: A hybrid, or a language model alone; put into evaluation mode for the time.
         tokenizer: Of the language model.
         prompts: B texts.
-        graphs: The graph of each, see :func:`nar.batch.grouped`; on any device.
+        graphs: The graph of each, as for :meth:`TransNAR.forward`; on any device.
         max_new_tokens: So many for each answer, fewer where the context ends; see :func:`longest_answer`.
         **generation: Of `generate`: ``do_sample``, ``temperature``, ...; by default the answers are greedy.
 
@@ -52,7 +52,7 @@ def generate_answers(
     try:
         tokens = model.eval().generate(
             input_ids,
-            _on(device, graphs),
+            graphs if isinstance(graphs, Tensor) else _on(device, graphs),
             attention_mask,
             max_new_tokens=max_new_tokens,
             stopping_criteria=[AnswerEnds(tokenizer)],

@@ -55,14 +55,18 @@ class RandomPositions:
         finally:
             self.drawn = before
 
-    def _replace(self, language_model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def _replace(self, language_model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, self.replaced(kwargs)
+
+    def replaced(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a language model with drawn positions, if there are any, in the place of its own."""
         if self.drawn is None:
-            return None
+            return kwargs
         consecutive, mask = kwargs["position_ids"], kwargs.get("attention_mask")
         if mask is None:  # a text without one, whose positions are not consecutive, is taken for several texts
             mask = consecutive.new_ones(len(consecutive), int(consecutive[0, -1]) + 1)
         drawn = self.drawn.repeat_interleave(len(consecutive) // len(self.drawn), dim=0)  # for several answers
-        return args, {**kwargs, "position_ids": drawn.gather(1, consecutive), "attention_mask": mask}
+        return {**kwargs, "position_ids": drawn.gather(1, consecutive), "attention_mask": mask}
 
 
 def takes_positions(language_model: PreTrainedModel) -> bool:

@@ -5,7 +5,7 @@ After ``import nar.hybrid``, ``AutoModelForCausalLM.from_pretrained`` knows its 
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from nar.batch import Graphs
 from nar.errors import UserError
 from nar.hybrid.cross_attention import GatedCrossAttention
 from nar.hybrid.language_model import describe, restore_status, with_adapters, without_adapters
@@ -203,6 +204,11 @@ class TransNARModel(TransNAR, PreTrainedModel, GenerationMixin):  # type: ignore
         if "language_model" in self._modules:  # transformers sets one before there is anything
             without_adapters(self.language_model).generation_config = value
 
+    @property
+    def base_model(self) -> "_Backbone":
+        """What makes the last hidden states of tokens, of which TRL makes logits itself."""
+        return _Backbone(self)
+
     def get_output_embeddings(self) -> Any:
         """The layer that makes logits."""
         return self.language_model.get_output_embeddings()
@@ -233,6 +239,26 @@ class TransNARModel(TransNAR, PreTrainedModel, GenerationMixin):  # type: ignore
             for name, x in (*self.named_parameters(), *self.named_buffers())
             if x.is_floating_point()
         )
+
+
+class _Backbone:
+    """A hybrid without its output embeddings; no module, as its weights are the hybrid's."""
+
+    def __init__(self, model: TransNARModel) -> None:
+        self.model = model
+
+    def __call__(
+        self,
+        input_ids: Tensor,
+        graphs: Sequence[Graphs] | Tensor = (),
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """What the backbone of the language model returns: ``last_hidden_state`` [B, L, D]; see `TransNAR.forward`."""
+        model = self.model
+        with model._given(input_ids, graphs, attention_mask, kwargs) as given:
+            given = given if model.positions is None else model.positions.replaced(given)
+            return without_adapters(model.language_model).base_model(**given)
 
 
 def _language_model(config: TransNARConfig) -> nn.Module:

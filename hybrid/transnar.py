@@ -207,6 +207,18 @@ class TransNAR(nn.Module):
             ValueError: If a text has no graph, a graph does not fit its algorithm, a text is too long, or padding is
                 elsewhere; or if positions are drawn and there is a cache, whose positions are not known any more.
         """
+        with self._given(input_ids, graphs, attention_mask, {"labels": labels, **kwargs}) as given:
+            return self.language_model(**given)
+
+    @contextmanager
+    def _given(
+        self,
+        input_ids: Tensor,
+        graphs: Sequence[Graphs] | Tensor,
+        attention_mask: Tensor | None,
+        kwargs: dict[str, Any],
+    ) -> Iterator[dict[str, Any]]:
+        """The arguments of the language model, or its backbone, which reads the graphs as long as this is entered."""
         num_tokens = input_ids.shape[1]
         if self._draws_positions:
             if kwargs.get("cache") is not None or kwargs.get("past_key_values") is not None:
@@ -218,7 +230,7 @@ class TransNAR(nn.Module):
                 kwargs.setdefault("position_ids", consecutive_positions(attention_mask)[:, -num_tokens:])
         self._check_length(num_tokens if attention_mask is None else attention_mask.shape[1])
         with self._reading(input_ids, graphs, attention_mask):
-            return self.language_model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
+            yield {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs}
 
     def generate(
         self,

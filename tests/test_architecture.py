@@ -102,6 +102,7 @@ IMPORTERS = {
     ],
     "clrs": ["nar.datasets.clrs30.dm_clrs"],
     "transformers": [
+        "nar.datasets.text.batches",
         "nar.datasets.text.datamodule",
         "nar.datasets.text.tokenizer",
         "nar.tokenizer_files",
@@ -113,6 +114,7 @@ IMPORTERS = {
         "nar.hybrid.pretrained",
         "nar.hybrid.transnar",
     ],
+    "pyarrow": ["nar.datasets.text.published"],
     "peft": ["nar.hybrid.language_model"],
     "torch_geometric": [
         "nar.datasets.salsa.tasks",

@@ -11,9 +11,10 @@ import matplotlib
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from transformers import AutoModelForCausalLM
 
 from nar.datasets.text.tokenizer import text_tokenizer
-from nar.hybrid import make_language_model
+from nar.hybrid import TransNARModel, make_language_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
@@ -36,6 +37,10 @@ RUNS = {
     "pyg_node_classifier": (["--steps", "60"], r"n = 64: (9\d|100).*right\n.*\nn = 2048: (9\d|100).*right"),
     "reasoner_in_model": (["--steps", "2"], r"2: 0\.\d+, \[0\.4\d+, 0\.5\d+, 0\.5\d+\]"),
     "slurm_array": ([*SMALL], r"task 33: bfs with seed 1 in runs/array/bfs/seed1\n(.*\n)*.*bfs +│ 64 │"),
+    "transnar_trainer": (
+        ["--steps", "2", "--hidden_size", "16"],
+        r"'eval_loss': \d.*\n(.*\n)*truth: \[0 0 1 2\]\nScores\(",
+    ),
     "transnar_hub": (["--language_model", "tiny", "--steps", "2"], r"truth: \[[\d ]+\]\nScores\("),
 }
 
@@ -65,6 +70,8 @@ def test_an_example_runs_from_another_folder(name: str, elsewhere: Path) -> None
         assert (elsewhere / "runs/array/bfs/seed1/best.ckpt").exists()
     if name == "transnar_hub":
         assert (elsewhere / "hybrid/tokenizer.json").exists()
+    if name == "transnar_trainer":
+        assert type(AutoModelForCausalLM.from_pretrained(elsewhere / "hybrid")) is TransNARModel
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import NOT_SCORED, Key, TextBatch
+from nar.batch import Key, TextBatch
 from nar.datasets.clrs30.samplers import check_size, known_algorithm
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.arguments import (
@@ -31,7 +31,9 @@ from nar.datasets.engine.arguments import (
 from nar.datasets.splits.compilation import compile_ahead
 from nar.datasets.splits.splits import PREFETCHED_BATCHES, DrawingLoader, own_indices
 from nar.datasets.splits.streaming import StreamingData
-from nar.datasets.text.stream import TRAIN_SIZES, TextSample, TextStream, grouped, text_samples
+from nar.datasets.text.batches import text_batch
+from nar.datasets.text.published import read_texts, samples_of
+from nar.datasets.text.stream import TRAIN_SIZES, TextSample, TextStream, text_samples
 from nar.datasets.text.tokenizer import load_tokenizer
 from nar.errors import UserError
 
@@ -58,6 +60,8 @@ class CLRSText(StreamingData):
         num_test: Texts of the test split, of each algorithm and size.
         num_workers: Processes that draw texts ahead of training; 0 to draw them in between.
         seed: Seed of the training data; that of ``seed_everything`` if not given.
+        texts: A file of texts in the published columns (see :func:`nar.datasets.text.read_texts`) to test on in place
+            of drawn ones: those of `algorithms`.
         train_lengths: The former name of `train_sizes`.
         test_lengths: The former name of `test_sizes`.
     """
@@ -75,6 +79,7 @@ class CLRSText(StreamingData):
         num_test: int = 125,
         num_workers: int = 1,
         seed: int | None = None,
+        texts: str | None = None,
         train_lengths: list[int] | None = None,
         test_lengths: list[int] | None = None,
     ) -> None:
@@ -113,6 +118,10 @@ class CLRSText(StreamingData):
                 check_size(algorithm, num_nodes)
         self._stream()
         self.tokenizer = load_tokenizer(tokenizer)
+        self.texts = texts
+        self._rows = [] if texts is None else [x for x in read_texts(texts) if x["algo_name"] in self.algorithms]
+        if texts is not None and not self._rows:
+            raise UserError(f"expected texts of {', '.join(self.algorithms)} in {texts}, given none")
 
     def _stream(self, rank: int = 0) -> TextStream:
         return TextStream(
@@ -131,17 +140,24 @@ class CLRSText(StreamingData):
         return self._batches(self._drawn(cells, self.num_val, VALIDATION))
 
     def test_dataloader(self) -> DataLoader[TextBatch]:
-        """Texts at `test_sizes`."""
+        """Texts at `test_sizes`, or those of a file."""
         return self._batches(self.test_texts())
 
     def test_texts(self) -> Iterator[list[TextSample]]:
-        """All texts of the test split, a list for each algorithm and size."""
+        """All texts of the test split, or of a file, a list for each algorithm and size."""
+        if self.texts is not None:
+            of_file = samples_of(self._rows)
+            keys = dict.fromkeys((text.algorithm, text.num_nodes) for text in of_file)
+            return ([text for text in of_file if (text.algorithm, text.num_nodes) == key] for key in keys)
         cells = [(algorithm, num_nodes) for algorithm in self.algorithms for num_nodes in self.test_sizes]
         return self._drawn(cells, self.num_test, TEST)
 
     def largest_texts(self) -> Iterator[TextBatch]:
-        """A text of each algorithm at the largest size of training and test."""
-        largest = {algorithm: max(*sizes, *self.test_sizes) for algorithm, sizes in self.sizes.items()}
+        """A text of each algorithm at the largest size of training and test, or the longest of a file."""
+        for texts in () if self.texts is None else self.test_texts():
+            yield text_batch(self.tokenizer, [max(texts, key=lambda text: len(text.prompt + text.answer))])
+        tested = self.test_sizes if self.texts is None else []
+        largest = {algorithm: max(*sizes, *tested) for algorithm, sizes in self.sizes.items()}
         compile_ahead(largest.items())
         for algorithm, num_nodes in largest.items():
             drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=[0, TEST], hints=self.hints)
@@ -195,24 +211,6 @@ class _EvalBatches(Dataset[TextBatch]):
         samples = self.batches[index]
         texts = tuple(sample.prompt for sample in samples), tuple(sample.answer for sample in samples)
         return text_batch(self.tokenizer, samples)._replace(prompts=texts[0], answers=texts[1])
-
-
-def text_batch(tokenizer: PreTrainedTokenizerBase, samples: Sequence[TextSample], seed: int = 0) -> TextBatch:
-    """Texts as tokens, with the answer and the end of each as labels."""
-    prompts, answers = ([getattr(sample, part) for sample in samples] for part in ("prompt", "answer"))
-    both: Any = tokenizer(prompts + answers, add_special_tokens=False, verbose=False)["input_ids"]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    rows = [(prompt, answer + end) for prompt, answer in zip(both[: len(prompts)], both[len(prompts) :], strict=True)]
-    longest = max(len(prompt) + len(answer) for prompt, answer in rows)
-    input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id or 0)
-    attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, NOT_SCORED)
-    for row, (prompt, answer) in enumerate(rows):
-        start, stop = len(prompt), len(prompt) + len(answer)
-        input_ids[row, :stop] = torch.tensor(prompt + answer)
-        attention_mask[row, :stop] = 1
-        labels[row, start:stop] = input_ids[row, start:stop]
-    keys = tuple((sample.algorithm, sample.num_nodes) for sample in samples)
-    return TextBatch(seed, keys, input_ids, attention_mask, labels, grouped(samples))
 
 
 class _TextLoader(DrawingLoader):

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from nar.batch import Features, Feedback, NumpyArray, to_tensors
-from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
+from nar.batch import Features, Feedback, NumpyArray
+from nar.datasets.clrs30.recipe import apply_recipe
 from nar.datasets.clrs30.samplers import known_algorithm, run_on
 from nar.datasets.engine.algorithm import Hints
 from nar.datasets.engine.checks import shape_of
-from nar.datasets.text.format import Text, parse_prompt, texts
-from nar.datasets.text.stream import TextSample
+from nar.datasets.text.format import Text, parse_prompt, render, texts
+from nar.datasets.text.stream import TextSample, sample_graph
 from nar.errors import UserError
 
 
@@ -30,17 +30,15 @@ def graph_of(prompt: str) -> tuple[str, Features[Tensor]]:
     Raises:
         UserError: If it is not the prompt of one of the 30 algorithms, or its inputs are not what that takes.
     """
-    sample = text_sample(prompt, "")
-    return sample.algorithm, to_tensors(Feedback(sample.features, {}), recipe_spec(sample.algorithm)).features
+    return sample_graph(text_sample(prompt))
 
 
-def text_sample(prompt: str, answer: str, num_nodes: int | None = None) -> TextSample:
-    """A prompt and an answer with the graph that the prompt is about.
+def text_sample(prompt: str, answer: str | None = None) -> TextSample:
+    """A prompt and its answer with the graph that the prompt is about; the size is what the inputs say.
 
     Args:
         prompt: As for :func:`graph_of`.
-        answer: Whatever is to be the true answer.
-        num_nodes: The size that was asked of the sampler; what the inputs say if not given. (Segments do not tell.)
+        answer: The true answer; that of the classical algorithm if not given.
 
     Raises:
         UserError: As :func:`graph_of`.
@@ -48,9 +46,9 @@ def text_sample(prompt: str, answer: str, num_nodes: int | None = None) -> TextS
     text = parse_prompt(prompt)
     feedback = _run(text)
     features = apply_recipe(text.algorithm, feedback).features.first_hints()
-    return TextSample(
-        text.algorithm, _size_asked_for(text) if num_nodes is None else num_nodes, prompt, answer, features
-    )
+    if answer is None:
+        ((_, answer),) = render(text.algorithm, feedback, hints=bool(text.trace))
+    return TextSample(text.algorithm, _size_asked_for(text), prompt, answer, features)
 
 
 def _run(text: Text) -> Feedback[NumpyArray]:

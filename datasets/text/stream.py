@@ -123,11 +123,12 @@ def text_samples(
 
 def grouped(samples: Sequence[TextSample]) -> list[Graphs]:
     """The graphs of a batch of texts, those that a reasoner can take at once together."""
-    return batch.grouped([(one.algorithm, _in_tensors(one)) for one in samples])
+    return batch.grouped([sample_graph(one) for one in samples])
 
 
-def _in_tensors(one: TextSample) -> Features[Tensor]:
-    return to_tensors(Feedback(one.features, {}), recipe_spec(one.algorithm)).features
+def sample_graph(one: TextSample) -> tuple[str, Features[Tensor]]:
+    """The algorithm of a text, and the features of its graph in tensors."""
+    return one.algorithm, to_tensors(Feedback(one.features, {}), recipe_spec(one.algorithm)).features
 
 
 class TextStream(IterableDataset[list[TextSample]]):

@@ -209,6 +209,18 @@ def test_blocks_that_are_computed_again_change_no_gradient(use_reentrant: bool) 
         assert torch.equal(gradient, gradients[1][name])
 
 
+@pytest.mark.parametrize("max_position", [None, 64])
+def test_hidden_states_are_those_of_which_logits_are_made(max_position: int | None) -> None:
+    model, expected = made(max_position=max_position), []
+    torch.manual_seed(4)
+    expected.append(logits(model))
+    torch.manual_seed(4)
+    with torch.no_grad():
+        hidden = model.base_model(TEXTS, graphs=pack_graphs(GRAPHS), attention_mask=MASK).last_hidden_state
+        expected.append(model.get_output_embeddings()(hidden))
+    assert torch.equal(*expected)
+
+
 def test_a_configuration_makes_a_model_with_random_weights() -> None:
     config = TransNARConfig(text_config=language_model().config.to_dict(), reasoner=reasoner().config, num_heads=1)
     for model in (TransNARModel(config), AutoModel.from_config(config)):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,9 @@ import yaml
 from hybrids import ALGORITHMS, language_model, reasoner
 from torch import Tensor
 
+from nar.analysis.answers import read_text_csv
 from nar.batch import TextBatch
+from nar.datasets.text import clrs_text_dataset, read_texts, write_texts
 from nar.datasets.text.datamodule import CLRSText, text_batch
 from nar.datasets.text.stream import TRAIN_SIZES, TextStream, text_samples
 from nar.datasets.text.tokenizer import text_tokenizer
@@ -129,6 +132,29 @@ def test_every_shipped_config_trains_and_its_checkpoint_is_tested_without_any_ot
     (tmp_path / "run").rename(elsewhere)
     run("validate", "--ckpt_path", "elsewhere/best.ckpt")
     run("test", "--ckpt_path", "elsewhere/best.ckpt", "--data.test_sizes", "[4]")
+
+
+def test_a_checkpoint_is_tested_on_the_texts_of_a_file(
+    run: Run, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", *tiny)
+    write_texts("texts.jsonl", clrs_text_dataset({"bfs": [4, 7], "dfs": [4]}, 6, seed=5))
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.texts", "texts.jsonl")
+    scores = read_text_csv(tmp_path / "run" / "answers.csv")
+    rows = [row for row in read_texts("texts.jsonl") if row["algo_name"] == "bfs"]
+    sizes = Counter(row["length"] for row in rows)
+    assert {(*key, of_key["texts"]) for key, of_key in scores.items() if key[0] == "hybrid"} == {
+        ("hybrid", "bfs", size, number) for size, number in sizes.items()
+    }
+    write_texts("others.jsonl", clrs_text_dataset({"dfs": [4]}, 1))
+    expected = "expected texts of bfs, insertion_sort in others.jsonl, given none"
+    assert expected in error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt", "--data.texts", "others.jsonl")
+    write_texts("texts.jsonl", [{**rows[0], "length": 99}])
+    expected = f"row 1: expected length {rows[0]['length']}, as many as in question, given 99"
+    assert expected in error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt", "--data.texts", "texts.jsonl")
+    assert "cannot read none.jsonl" in error_of(
+        run, capsys, "test", "--ckpt_path", "run/best.ckpt", "--data.texts", "none.jsonl"
+    )
 
 
 def test_the_paper_s_language_model_has_70_million_parameters() -> None:

@@ -40,10 +40,11 @@ def test_the_graph_of_a_prompt_is_that_of_the_sample(algorithm: str, hints: bool
             assert (read.prompt, read.answer) == (sample.prompt, sample.answer)
 
 
-def test_the_size_that_segments_do_not_tell_can_be_said() -> None:
-    (sample,) = text_samples("segments_intersect", num_nodes=9, num_samples=1, seed=0)
-    assert text_sample(sample.prompt, sample.answer).num_nodes == 4
-    assert text_sample(sample.prompt, sample.answer, num_nodes=9).num_nodes == 9
+@pytest.mark.parametrize("hints", [False, True])
+@every_algorithm
+def test_the_answer_of_a_prompt_is_that_of_the_classical_algorithm(algorithm: str, hints: bool) -> None:
+    for sample in text_samples(algorithm, num_nodes=5, num_samples=2, seed=5, hints=hints):
+        assert text_sample(sample.prompt).answer == sample.answer
 
 
 def test_graphs_of_prompts_are_grouped_as_those_of_samples() -> None:
