@@ -53,6 +53,7 @@ from nar.cli.trainer import (
     Beginning,
     check_averages,
     check_devices,
+    draw_logged,
     given_callbacks,
     is_of_settings,
     own_callbacks,
@@ -258,6 +259,8 @@ class TrainCLI(LightningCLI):
         else:
             self._say_what_ended_it(None, is_saved=True)
         finally:
+            if self._callback(Beginning).is_over and self.trainer.is_global_zero:
+                draw_logged(self.trainer)
             self._release_lock()
 
     def validate(self) -> None:

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar, WeightAver
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from nar.cli.parser import origin
-from nar.errors import UserError
+from nar.errors import UserError, one_line
+from nar.training.curves import draw_curves
 from nar.training.progress import ProgressLines
 from nar.training.runs import StopOnSignal, checkpoints
 
@@ -113,6 +114,17 @@ def check_devices(trainer: Trainer) -> None:
     most = max(_MOST_PROCESSES, os.cpu_count() or 1)
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
         raise UserError(f"expected --trainer.devices of at most {most} on the CPU, given {trainer.num_devices}")
+
+
+def draw_logged(trainer: Trainer) -> None:
+    """Draw what a run has logged as CSV, in this process and in those before, into its folder."""
+    path = Path(trainer.default_root_dir) / "curves.png"
+    try:
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger) and draw_curves(Path(logger.root_dir), path):
+                return
+    except OSError as error:  # a run is not lost for want of a picture
+        print(f"nar: {path} could not be drawn: {one_line(error)}", file=sys.stderr)
 
 
 def is_of_settings(error: BaseException) -> bool:

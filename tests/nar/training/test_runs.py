@@ -209,7 +209,7 @@ def test_what_a_killed_run_left_unfinished_is_removed_by_the_next(run: Run, smal
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best.ckpt0123abcd.tmp").touch()
     run("fit", *small)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"best.ckpt", "last.ckpt", "logs"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"best.ckpt", "curves.png", "last.ckpt", "logs"}
 
 
 @pytest.mark.slow
@@ -525,3 +525,17 @@ def test_an_algorithm_that_does_not_tell_its_arguments_is_refused_by_name_where_
     assert list(load_reasoner(tmp_path / "model.ckpt").specs) == ["EveryKind"]
     error = error_of(run, capsys, "test", "--ckpt_path", "model.ckpt")
     assert error.endswith("refused: data.algorithms.0 was given as EveryKind, which no checkpoint holds")
+
+
+@pytest.mark.slow
+def test_a_run_is_drawn_when_it_ends_and_when_it_has_been_gone_on_with(
+    run: Run, small: list[str], tmp_path: Path
+) -> None:
+    logged = ("--trainer.log_every_n_steps", "1")
+    run("fit", *small, *logged)
+    picture = tmp_path / "run" / "curves.png"
+    first = picture.read_bytes()
+    run("fit", *small, *EIGHT, *logged, "--ckpt_path", "last")
+    assert picture.read_bytes() != first
+    run("fit", *small, "--trainer.default_root_dir", "silent", "--trainer.logger", "false")
+    assert not Path("silent/curves.png").exists()
