@@ -289,7 +289,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of a table by algorithm."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     texts = ("what", "algorithm", "commit")
     return {row["algorithm"]: {k: v if k in texts else float(v) for k, v in row.items()} for row in rows}
@@ -298,7 +298,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 def write(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Write a table, in place of what was there when it is whole."""
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with temporary.open("w", encoding="utf-8", newline="") as file:
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()

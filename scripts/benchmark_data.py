@@ -104,7 +104,7 @@ def main() -> None:
         table.add_row("geometric mean", str(num_nodes), "", "", f"{mean:.1f}")
         table.add_row("least", str(num_nodes), "", "", f"{min(ratios):.1f}")
     Console(width=100).print(table)
-    with (Path(__file__).parent / "benchmark_data.csv").open("w", newline="") as file:
+    with (Path(__file__).parent / "benchmark_data.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["algorithm", "num_nodes", "dm_clrs_ms", "nar_ms", "ratio"])
         writer.writerows((*row[:2], *(f"{x:.4g}" for x in row[2:])) for row in rows)

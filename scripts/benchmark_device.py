@@ -211,7 +211,7 @@ def run(device: str, algorithms: Sequence[str], num_batches: int, seconds: float
             rows.append(row)
             texts = [{key: f"{x:.4g}" if isinstance(x, float) else str(x) for key, x in row.items()} for row in rows]
             print(" | ".join(f"{key} {text}" for key, text in texts[-1].items()), flush=True)
-            with (Path(__file__).parent / f"benchmark_{device}.csv").open("w", newline="") as file:
+            with (Path(__file__).parent / f"benchmark_{device}.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, list(texts[0]))
                 writer.writeheader()
                 writer.writerows(texts)

@@ -74,7 +74,7 @@ def main() -> None:
         table.add_row(row[0], str(row[1]), str(row[2]), f"{row[3]:.3g}", f"{row[4]:.3g}", exponent, f"{row[5]:.0f}")
         last = row
     Console(width=100).print(table)
-    with (Path(__file__).parent / "benchmark_sizes.csv").open("w", newline="") as file:
+    with (Path(__file__).parent / "benchmark_sizes.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["algorithm", "num_nodes", "num_steps", "s", "s_per_step", "MB"])
         writer.writerows([*row[:3], *(f"{x:.4g}" for x in row[3:])] for row in rows)

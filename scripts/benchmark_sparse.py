@@ -165,7 +165,7 @@ def main() -> None:
         names.remove("torch-scatter")
     rows = measure(names, options)
     path = Path(__file__).with_suffix(".csv")
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in rows:

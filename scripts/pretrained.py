@@ -77,7 +77,8 @@ def main() -> None:
         checkpoint = read_checkpoint(path)
         config, seed = config_of(checkpoint), int(path.parent.name.removeprefix("seed"))
         weights, folder = in_half_precision(checkpoint["state_dict"]), OUT / algorithm
-        steps, run_steps = checkpoint["global_step"], json.loads((path.parent / "run.json").read_text())["steps"]
+        steps = checkpoint["global_step"]
+        run_steps = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))["steps"]
         facts: dict[str, Any] = {
             "algorithm": algorithm,
             "recipe": given.recipe,

@@ -49,7 +49,7 @@ Row = Mapping[str, str]
 def run(folder: Path, command: str, *flags: Any) -> None:
     """Run the command line; what it prints is in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "printed.txt").open("a") as file:
+    with (folder / "printed.txt").open("a", encoding="utf-8") as file:
         subprocess.run([NAR, command, *map(str, flags)], check=True, stdout=file, stderr=file)
 
 
@@ -65,9 +65,9 @@ def train(folder: Path, steps: int, *flags: Any) -> int:
             run(folder, "fit", *flags, *to, *resume)
             finished.touch()
         finally:
-            with spent.open("a") as file:
+            with spent.open("a", encoding="utf-8") as file:
                 file.write(f"{time.monotonic() - start:.0f}\n")
-    return sum(map(int, spent.read_text().split()))
+    return sum(map(int, spent.read_text(encoding="utf-8").split()))
 
 
 def trained_parameters(language_model: Mapping[str, Any]) -> int:
@@ -109,7 +109,7 @@ def hybrid_parameters(model: Mapping[str, Any], reasoner: Path) -> int:
 
 def configured(config: Path, more: Sequence[str]) -> dict[str, Any]:
     """The settings of the model and of the data in a configuration, with flags for the language model in them."""
-    groups = yaml.safe_load(config.read_text())
+    groups = yaml.safe_load(config.read_text(encoding="utf-8"))
     content: dict[str, Any] = {name: groups[name].get("init_args", groups[name]) for name in ("model", "data")}
     for flag in more:
         name, _, value = flag.partition("=")
@@ -125,10 +125,10 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
         SystemExit: If those that are there have others.
     """
     text = yaml.safe_dump({name: str(value) for name, value in settings.items()})
-    if path.exists() and path.read_text() != text:
+    if path.exists() and path.read_text(encoding="utf-8") != text:
         raise SystemExit(f"{path.parent} has runs with other settings: expected another --root, and another --out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def measure(name: str, seed: int, folder: Path, steps: int, num_texts: int, flags: Sequence[Any]) -> list[Row]:
@@ -136,7 +136,7 @@ def measure(name: str, seed: int, folder: Path, steps: int, num_texts: int, flag
     seconds = train(folder, steps, *flags, "--seed_everything", seed)
     tests = ["--data.test_sizes", list(SIZES), "--data.num_test", num_texts, "--data.eval_batch_size", num_texts]
     run(folder, "test", "--ckpt_path", folder / "last.ckpt", *tests, "--trainer.enable_progress_bar", "false")
-    with (folder / "answers.csv").open(newline="") as file:
+    with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
         rows = [{**row, **{name: f"{float(row[name]):.4f}" for name in METRICS}} for row in csv.DictReader(file)]
     known = {"seed": str(seed), "steps": str(steps), "seconds": str(seconds)}
     return [{**row, **known} if row["model"] == name else row for row in rows]
@@ -146,14 +146,14 @@ def recorded(out: Path, steps: Mapping[str, int]) -> list[Row]:
     """The rows that are there already of models that were trained for so many steps."""
     if not out.exists():
         return []
-    with out.open(newline="") as file:
+    with out.open(encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["steps"] == str(steps[row["model"]])]
 
 
 def record(out: Path, rows: Sequence[Row]) -> None:
     """Add rows."""
     is_new = not out.exists()
-    with out.open("a", newline="") as file:
+    with out.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if is_new:
             writer.writeheader()
@@ -202,7 +202,9 @@ def main() -> None:
     args, more = parser.parse_known_args()
 
     settings = {name: value for name, value in vars(args).items() if name not in OWN}
-    keep_settings(args.root / "settings.yaml", {**settings, "config": args.config.read_text(), "more": more})
+    keep_settings(
+        args.root / "settings.yaml", {**settings, "config": args.config.read_text(encoding="utf-8"), "more": more}
+    )
     data = ["--data.algorithms", f"[{', '.join(args.algorithms)}]"]
     of_trainer = [flag for flag in more if flag.startswith("--trainer")]
     of_reasoner = ["--config", CONFIGS / "generalist.yaml", *data, "--data.chunk_length", "null"]

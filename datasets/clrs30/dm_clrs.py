@@ -119,7 +119,7 @@ def _silent_stderr() -> Iterator[None]:
     """Send what is written to file descriptor 2 to nowhere: TensorFlow's start-up lines come from C++."""
     sys.stderr.flush()
     saved = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             yield

@@ -89,9 +89,9 @@ def _free_in_cgroups() -> Iterator[int]:
     for folder in _cgroups():
         for limit, use in _LIMIT_AND_USE_FILES:
             try:
-                most = int((folder / limit).read_text())
-                used = int((folder / use).read_text())
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                most = int((folder / limit).read_text(encoding="utf-8"))
+                used = int((folder / use).read_text(encoding="utf-8"))
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
             except (OSError, ValueError):  # there is none, or it is "max"
                 continue
             yield most - used + int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
@@ -100,7 +100,7 @@ def _free_in_cgroups() -> Iterator[int]:
 def _cgroups() -> Iterator[Path]:
     """The folders of the control groups of this process, where they are mounted, and of all that these are in."""
     try:
-        lines = OWN_CGROUPS.read_text().splitlines()
+        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return
     for line in lines:

@@ -112,7 +112,7 @@ def read_text_csv(path: Path) -> dict[Key, dict[str, float]]:
         OSError: If there is none.
     """
     check_file(path)
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"expected scores of answers in {path}, with columns {', '.join(COLUMNS)}")

@@ -34,6 +34,7 @@ COMMANDS = {
 }
 _OF_LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = ("-h", "--help")
+_OF_BROKEN_PIPE = 128 + 13  # SIGPIPE, a name that Windows does not have
 
 
 def overview(program: str, commands: Mapping[str, str]) -> str:
@@ -121,7 +122,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):  # as in `nar --help | head -3`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
-            raise SystemExit(128 + signal.SIGPIPE) from None
+            raise SystemExit(_OF_BROKEN_PIPE) from None
         if not isinstance(error, UserError | OSError) and type(error).__name__ != FOR_USERS:
             raise
         print(line_of(error), file=sys.stderr)

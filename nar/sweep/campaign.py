@@ -114,7 +114,7 @@ class Campaign:
             raise UserError(f"{self.out} holds something else than a campaign: expected another --out")
         self.out.mkdir(parents=True, exist_ok=True)
         with _locked(self.out):
-            known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else settings
+            known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
             differing = [name for name, setting in settings.items() if known.get(name, setting) != setting]
             differing = differing or ([] if known.keys() & settings.keys() else list(settings))
             if differing:
@@ -176,7 +176,7 @@ class Campaign:
 
 def described(flags: Sequence[str]) -> list[str]:
     """Flags in which each configuration has its content in place of its name."""
-    texts = {name: Path(name).read_text() for flag, name in pairwise(flags) if flag == "--config"}
+    texts = {name: Path(name).read_text(encoding="utf-8") for flag, name in pairwise(flags) if flag == "--config"}
     return [texts.get(flag, flag) for flag in flags]
 
 

@@ -72,7 +72,7 @@ class Reached:
         if not path.exists():
             return cls()
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{**content, "scores": {int(size): score for size, score in content["scores"].items()}})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path} is damaged: remove it, and what is in its folder is tested again") from error
@@ -154,7 +154,7 @@ class Commands:
         """
         nar = Path(sys.executable).with_name("nar")  # by which more processes would be started
         own = (str(GRACE), str(self.folder / "run.lock"), str(nar), command)
-        with (self.folder / "printed.txt").open("a+") as printed:
+        with (self.folder / "printed.txt").open("a+", encoding="utf-8", errors="replace") as printed:
             begin = printed.seek(0, os.SEEK_END)
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START + PROGRAM, *own, *flags],
@@ -164,6 +164,7 @@ class Commands:
                 cwd=self.cwd,
                 env=self.environment,
                 start_new_session=True,  # Ctrl-C is for the campaign alone, which tells its runs
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
             try:
                 is_told = self._wait(process, is_late)
@@ -232,7 +233,7 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
     flags += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
     if commands.run("test", flags, lambda: now() > deadline):
         tables = commands.folder.glob("ood*.csv")  # of which that of this test is the last
-        with max(tables, key=lambda path: path.stat().st_mtime_ns).open(newline="") as file:
+        with max(tables, key=lambda path: path.stat().st_mtime_ns).open(encoding="utf-8", newline="") as file:
             means = [row for row in csv.DictReader(file) if row["kind"] == "mean"]
         found = {int(row["num_nodes"]): float(row["score"]) for row in means}
         # In the order of sizes: string matchers are tested on 5/4 as many nodes as the size says.
@@ -242,8 +243,11 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
 
 def _end(process: "subprocess.Popen[bytes]", grace: float) -> None:
     """Have a process end, after so many seconds at most."""
-    with process:  # its standard input is closed at the end
-        process.terminate()
+    with process:
+        if sys.platform != "win32":
+            process.terminate()
+        elif process.stdin is not None:
+            process.stdin.close()  # which tells it to end (see `_START`): Windows has no signal that asks for it
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace)
         process.kill()

@@ -144,11 +144,11 @@ class StopOnSignal(Callback):
             signal.signal(number, self._note)
         environment = trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
-            number = environment.requeue_signal or signal.SIGUSR1
-            handler = signal.getsignal(number)
-            if callable(handler):
-                self.requeue = handler, number
-                signal.signal(number, self._note_requeue)
+            requeue = environment.requeue_signal  # None on Windows, where there is no SIGUSR1
+            handler = None if requeue is None else signal.getsignal(requeue)
+            if requeue is not None and callable(handler):
+                self.requeue = handler, requeue
+                signal.signal(requeue, self._note_requeue)
 
     def _note(self, number: int, _: Any) -> None:
         if self.signal is not None and number == signal.SIGINT:

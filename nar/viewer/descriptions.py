@@ -53,7 +53,7 @@ def meanings_of(algorithm: str) -> Mapping[str, Meaning]:
 
 @cache
 def _table() -> dict[str, dict[str, str | dict[str, object]]]:
-    return tomllib.loads((files("nar.viewer") / "descriptions.toml").read_text())
+    return tomllib.loads((files("nar.viewer") / "descriptions.toml").read_text(encoding="utf-8"))
 
 
 def entries() -> Iterator[tuple[tuple[str, ...], str, Meaning]]:

@@ -138,7 +138,7 @@ def run(args: Sequence[str]) -> None:
                 print(told(result), flush=True)
                 write_tables(campaign)
     paths = write_report(campaign)
-    print((campaign.out / "table.md").read_text())
+    print((campaign.out / "table.md").read_text(encoding="utf-8"))
     print(f"written: {', '.join(map(str, paths))}")
     left = sum(not result.reached.is_finished for result in campaign.results())
     if left:

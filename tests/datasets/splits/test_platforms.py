@@ -1,37 +1,15 @@
 """What other systems than Linux lack is not needed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import other_system
 import pytest
 
 SCRIPT = """
-import builtins, ctypes, multiprocessing, os, signal, sys
-
-def plant():
-    import lightning.pytorch, torch._dynamo  # which, made for this system, need what it has
-
-    load_module, load = builtins.__import__, ctypes.CDLL.__init__
-
-    def import_theirs(name, names=None, *args, **kwargs):
-        is_ours = (names or {}).get("__name__", "").startswith("nar")
-        if is_ours and name in ("fcntl", "resource", "termios", "pwd", "grp"):
-            raise ModuleNotFoundError(name)
-        return load_module(name, names, *args, **kwargs)
-
-    def load_file(self, name, *args, **kwargs):
-        if name is None or str(name).startswith("libc."):
-            raise OSError(f"{name} is not there")
-        load(self, name, *args, **kwargs)
-
-    builtins.__import__ = import_theirs
-    ctypes.CDLL.__init__ = load_file
-    for function in ("fork", "sched_getaffinity", "sched_setaffinity", "getuid", "nice", "killpg"):
-        vars(os).pop(function, None)
-    for number in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGALRM"):
-        vars(signal).pop(number, None)
-    multiprocessing.set_start_method("spawn")
+from other_system import plant
 
 if __name__ == "__main__":
     plant()
@@ -58,7 +36,8 @@ def test_data_are_drawn_kept_and_sent_by_workers_without_what_linux_alone_has(tm
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "bfs-4-0123456789abcdef.safetensors.lock").touch()  # left over
     command = [sys.executable, "-W", "error::ImportWarning", str(script)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(Path(other_system.__file__).parent)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "(2, 5)" in result.stdout
     assert "bfs torch.Size([2, 4, 4])" in result.stdout
