@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     if not path.exists():
         return curves
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             for name, text in row.items():
                 step, value = _number(row.get("step")), _number(text)
