@@ -53,6 +53,7 @@ class Processor(KeepsArguments, nn.Module, ABC):
             given features of triplets as one more argument of `forward`, ``triplet_fts``, which are to be added to its
             messages about i, j and k, those to edge (j, k) from i:
             :class:`nar.ops.channels.TripletChannels` [B, N, N, N, F].
+        looks_at_adj: Whether `forward` or `penalties` look at `adj`; if not, a model does not add those of hints to it.
         is_separable: Whether what becomes of a graph depends on it alone, and not on the others of its batch or on
             random numbers, so that parts of a batch may be computed apart, by several threads.
         penalty_names: Of what `penalties` returns.
@@ -63,6 +64,7 @@ class Processor(KeepsArguments, nn.Module, ABC):
     masks_decoders: bool = False
     takes_channels: bool = False
     triplet_dim: int = 0
+    looks_at_adj: bool = True
     is_separable: bool = False
     penalty_names: tuple[str, ...] = ()
 

@@ -85,6 +85,7 @@ class PGN(Processor):
         self.hidden_dim = hidden_dim
         self.senders = senders
         self.masks_decoders = mask_decoders
+        self.looks_at_adj = senders == "neighbours" or type(self).__module__ != __name__  # a subclass of yours may
         self.has_edge_states = triplet_dim > 0
         self.triplet_dim = triplet_dim
         self.message_receiver = Linear(2 * hidden_dim, hidden_dim)

@@ -5,6 +5,8 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 """
 # Axes: B graphs, N nodes, H hidden, F triplet features. What belongs to an edge is [B, sender, receiver, ...].
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from nar.ops.channels import Channels, Rectified, TripletChannels, precompute
@@ -57,20 +59,35 @@ class Triplets(nn.Module):
     ) -> Tensor | Rectified:
         """Edge states [B, N, N, H], which are a tensor if `edge_fts` are.
 
+        They are computed where a decoder first reads them, unless `edge_fts` are a tensor.
+
         Args:
             z: [B, N, node_dim].
             edge_fts: [B, N, N, H].
             graph_fts: [B, H].
             triplet_fts: x, [B, N, N, N, F].
         """
-        edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
-        # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
-        ij = self.node_1(z)[:, :, None] + self.edge_1(edge_fts)
-        ik = self.edge_2(edge_fts)
-        k = self.node_3(z) + self.graph(graph_fts)[:, None]
-        jk = self.node_2(z)[:, :, None] + k[:, None] + self.edge_3(edge_fts)
-        messages = over_triplets(self.reduction, ij, ik, jk, triplet_fts)
+        of_nodes = self.node_1(z), self.node_2(z), self.node_3(z)
+        messages = partial(self.messages, *of_nodes, edge_fts, graph_fts, triplet_fts)
         if isinstance(edge_fts, Tensor):
-            edge_states: Tensor = self.output(messages).relu()
+            edge_states: Tensor = self.output(messages()).relu()
             return edge_states
         return Rectified(messages, self.output.weight, self.output.bias_or_zeros())
+
+    def messages(
+        self,
+        first: Tensor,
+        second: Tensor,
+        third: Tensor,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor,
+        triplet_fts: TripletChannels | None,
+    ) -> Tensor:
+        """The reduction of messages over all i, [B, N, N, F], from t1 z, t2 z and t3 z [B, N, F] and the features."""
+        edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
+        # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
+        ij = first[:, :, None] + self.edge_1(edge_fts)
+        ik = self.edge_2(edge_fts)
+        k = third + self.graph(graph_fts)[:, None]
+        jk = second[:, :, None] + k[:, None] + self.edge_3(edge_fts)
+        return over_triplets(self.reduction, ij, ik, jk, triplet_fts)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nar.ops.channels import Channels, as_tensor, concat_graphs, precompute
+from nar.ops.channels import Channels, as_tensor, concat_graphs, precompute, take
 from nar.ops.linear import Linear, is_plain, matrix_of, may_be_given_channels
 from nar.ops.pointer_logits import edge_logits, product_logits
 from nar.ops.precision import at_least_float32
@@ -52,8 +52,11 @@ class States(NamedTuple):
 
     def select(self, graphs: slice | Tensor) -> "States":
         """The states of some of the graphs, a slice of them or their places."""
-        pointers = None if self.pointers is None else self.pointers[graphs]
-        return States(self.node[graphs], self.edge[graphs], self.graph[graphs], self.adj[graphs], pointers)
+        if isinstance(graphs, slice) and graphs == slice(0, len(self.graph)):
+            return self
+        graph, adj = take(self.graph, graphs), take(self.adj, graphs)
+        pointers = None if self.pointers is None else take(self.pointers, graphs)
+        return States(self.node[graphs], self.edge[graphs], graph, adj, pointers)
 
     def without_channels(self) -> "States":
         """The states with those of nodes and edges as tensors, for decoders that do not take channels."""

@@ -101,8 +101,14 @@ class Encoder(nn.Module):
         pointers = [name for name, probe in spec.items() if is_edge_pointer(probe) and triplet_dim > 0]
         self.triplet_linears = nn.ModuleDict({name: Linear(1, triplet_dim, bias=None) for name in pointers})
 
-    def forward(self, values: Mapping[str, Tensor], base: Encoding) -> Encoding:
-        """The encoding `base` with the probes added; `values` by name, in the shape of :func:`dense`, perhaps soft."""
+    def forward(self, values: Mapping[str, Tensor], base: Encoding, *, with_adj: bool = True) -> Encoding:
+        """The encoding `base` with the probes added.
+
+        Args:
+            values: By name, in the shape of :func:`dense`, perhaps soft.
+            base: Of other probes, or an empty one.
+            with_adj: Whether the probes' edges and pointers are added to `adj`, too.
+        """
         channels: dict[Location, list[Tensor]] = {location: [] for location in Location}
         linears: dict[Location, list[Linear]] = {location: [] for location in Location}
         adj = base.adj
@@ -111,6 +117,8 @@ class Encoder(nn.Module):
             location, parts = _channels(probe, value)
             channels[location] += parts
             linears[location] += self.linears[name]  # type: ignore[arg-type]
+            if not with_adj:
+                continue
             if probe.location is Location.NODE and probe.type in POINTERS:
                 adj = adj | (value + value.mT > 0.5)
             elif (probe.location, probe.type) == (Location.EDGE, Type.MASK):

@@ -24,7 +24,7 @@ from nar.model.schedule import Schedule, schedule_of
 from nar.model.visits import Visit, VisitStep, visited, visited_messages
 from nar.noise import Noise
 from nar.ops.channels import as_tensor, concat
-from nar.ops.linear import Linear
+from nar.ops.linear import Linear, may_be_given_channels
 from nar.processor import Processor, takes_triplet_fts
 from nar.specs import Spec, Stage, at_stage
 
@@ -166,25 +166,22 @@ class EncodeProcessDecode(nn.Module):
         heads = self.heads[algorithm]
         assert isinstance(heads, Heads)
         schedule = schedule_of(features.lengths, num_steps)
-        order, counts, kept, last = schedule
-
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
         penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
-        for step, places in zip(self._steps(heads, features, schedule, penalties, visit), kept, strict=True):
+        for step, places in zip(self._steps(heads, features, schedule, penalties, visit), schedule.kept, strict=True):
             if with_hints:
                 all_logits.append(step.hints)
             if places.start < places.stop:
                 final_states.append(step.states.select(places))
 
         # Outputs are decoded of all graphs at once, each at its own last step, in the order of the batch.
-        final = States.concatenated(final_states).select(last)
+        final = States.concatenated(final_states).select(schedule.last)
         outputs = decode(heads.output_decoders, final)
-        mean_penalties = _summed(penalties or [], sum(counts) * self.num_processor_steps)
+        time, graph = schedule.time, schedule.graph
+        mean_penalties = _summed(penalties or [], sum(schedule.counts) * self.num_processor_steps)
         if not with_hints:
-            return Predictions(outputs, {}, order[:0], order[:0], mean_penalties)
-        time = torch.cat([torch.full_like(order[:count], step + 1) for step, count in enumerate(counts)])
-        graph = torch.cat([order[:count] for count in counts])
+            return Predictions(outputs, {}, time[:0], graph[:0], mean_penalties)
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
         if num_steps is None and (features.lengths == 1).any():  # a step, but no second hint to compare it with
             has_hint = features.lengths[graph] > time
@@ -223,32 +220,41 @@ class EncodeProcessDecode(nn.Module):
         visit: Visit | None,
     ) -> "Iterator[Step]":
         """The steps of a batch, one after the other; the processor's penalties are added to `penalties`, if any."""
-        order, counts = schedule.order, schedule.counts
-        num_nodes = size_of(heads.inputs, features.inputs)
-        empty = Encoding.empty(len(order), num_nodes, next(self.parameters()), self.processor.hidden_dim)
-        inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, order, num_nodes), empty)
-        num_steps = num_steps_of(features.lengths)
-        hidden = cell = empty.graph_fts.new_zeros(len(order), num_nodes, self.processor.hidden_dim)
+        graphs, num_nodes = schedule.order, size_of(heads.inputs, features.inputs)
+        empty = Encoding.empty(len(graphs), num_nodes, next(self.parameters()), self.processor.hidden_dim)
+        inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, graphs, num_nodes), empty)
+        num_steps = num_steps_of(features.lengths)[graphs]
+        hidden = cell = empty.graph_fts.new_zeros(len(graphs), num_nodes, self.processor.hidden_dim)
+        with_adj = self._looks_at_adj(heads)
         logits: dict[str, Tensor] = {}
-        for step, count in enumerate(counts):
-            # Who still runs are the first `count` graphs in the order; all tensors shrink to these.
-            encoding, graphs = inputs.first(count), order[:count]
+        for step, count in enumerate(schedule.counts):
+            # Who still runs are the first `count` graphs in the order. A slice of all of them would be for nothing, and
+            # on a GPU two launches in the backward pass.
+            if count < len(graphs):
+                graphs, inputs, num_steps = graphs[:count], inputs.first(count), num_steps[:count]
+                hidden, cell = hidden[:count], cell[:count]
+                logits = {name: x[:count] for name, x in logits.items()}
+            encoding = inputs
             if self.encodes_hints:
                 true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
                 if step == 0:
                     hints = _dense(heads.hints, true, graphs, num_nodes)
                 else:
-                    hints = self._fed_back(heads.hints, {name: x[:count] for name, x in logits.items()})
+                    hints = self._fed_back(heads.hints, logits)
                     if self.training and self.hint_teacher_forcing > 0:
                         forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
-                encoding = heads.hint_encoder(hints, encoding)
-            is_last = num_steps[graphs] == step + 1
+                encoding = heads.hint_encoder(hints, encoding, with_adj=with_adj)
             at_step = None if visit is None else partial(visit, step, graphs)
-            states, hidden, cell = self._step(encoding, hidden[:count], cell[:count], is_last, penalties, at_step)
+            states, hidden, cell = self._step(encoding, hidden, cell, step, num_steps, penalties, at_step)
             logits = decode(heads.hint_decoders, states)
             logits = {name: visited(at_step, f"hints.{name}", x) for name, x in logits.items()}
             yield Step(graphs, states, hidden, logits)
+
+    def _looks_at_adj(self, heads: "Heads") -> bool:
+        """Whether anything may look at which nodes hints connect: the processor, a decoder, or what is a user's own."""
+        is_as_defined = may_be_given_channels(self.processor) and may_be_given_channels(heads)
+        return self.processor.looks_at_adj or self.processor.masks_decoders or not is_as_defined
 
     def _fed_back(self, spec: Spec, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicted hints as the next step is given them, by probe name, in the shape of their logits."""
@@ -261,13 +267,15 @@ class EncodeProcessDecode(nn.Module):
         encoding: Encoding,
         hidden: Tensor,
         cell: Tensor,
-        is_last: Tensor,
+        step: int,
+        num_steps: Tensor,
         penalties: list[dict[str, Tensor]] | None,
         visit: VisitStep | None,
     ) -> tuple[States, Tensor, Tensor]:
         """The states that decoders read after one step, the node states, and the cell of the LSTM.
 
         The step's penalties, if `penalties` is not None, are added to it, each for as many graphs as take the step.
+        Steps are counted from 0, and `num_steps` is how many each of these graphs takes, [C].
         """
         node_fts = visited(visit, "node_features", encoding.node_fts)
         edge_fts = visited(visit, "edge_features", encoding.edge_fts)
@@ -285,7 +293,7 @@ class EncodeProcessDecode(nn.Module):
         if edge_states is not None:
             edge_states = visited(visit, "edge_states", edge_states)
         if self.latent_noise is not None:
-            new_hidden = self.latent_noise(new_hidden, is_last)
+            new_hidden = self.latent_noise(new_hidden, num_steps == step + 1)
         new_hidden = functional.dropout(new_hidden, self.dropout, training=self.training)
         if self.lstm is not None:
             new_hidden, cell = self.lstm(new_hidden, hidden, cell)

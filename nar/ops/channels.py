@@ -13,7 +13,7 @@ with the map, which those features share that differ in their channels alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -82,18 +82,23 @@ class Rectified:
     """``ReLU(data weightᵀ + bias)``: features that are computed where they are used.
 
     Attributes:
-        data: [..., F].
+        given: The data, [..., F], or a function that makes them where they are first used: perhaps nowhere.
         weight: [W, F].
         bias: [W].
     """
 
-    data: Tensor
+    given: Tensor | Callable[[], Tensor]
     weight: Tensor
     bias: Tensor
 
+    @cached_property
+    def data(self) -> Tensor:
+        """The data, [..., F]."""
+        return self.given if isinstance(self.given, Tensor) else self.given()
+
     def __getitem__(self, graphs: slice | Tensor) -> Rectified:
         """The features of some graphs."""
-        return replace(self, data=self.data[graphs])
+        return replace(self, given=lambda: take(self.data, graphs))
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,8 @@ class Channels:
 
     def __getitem__(self, graphs: slice | Tensor) -> Channels:
         """The features of some graphs."""
-        return Channels(self.data[graphs], self.map, tuple(part[graphs] for part in self.others))
+        others = (take(part, graphs) if isinstance(part, Tensor) else part[graphs] for part in self.others)
+        return Channels(take(self.data, graphs), self.map, tuple(others))
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,12 @@ def concat(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor |
     return Channels(features.data, features.map, (*features.others, *others))
 
 
+def take(features: Tensor, graphs: slice | Tensor) -> Tensor:
+    """The features of some graphs, a slice of them or their places."""
+    # The gradient of `features[graphs]` sorts places, as they might be named twice.
+    return features.index_select(0, graphs) if isinstance(graphs, Tensor) else features[graphs]
+
+
 def concat_graphs(parts: Sequence[Features]) -> Features:
     """Features of different graphs as those of one batch; their maps and weights are one and the same.
 
@@ -191,11 +203,14 @@ def concat_graphs(parts: Sequence[Features]) -> Features:
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(list(parts))
-    data = torch.cat([part.data for part in parts])
+
+    def data() -> Tensor:
+        return torch.cat([part.data for part in parts])
+
     if isinstance(first, Rectified):
-        return replace(first, data=data)
+        return replace(first, given=data)
     others = zip(*(part.others for part in parts), strict=True)
-    return replace(first, data=data, others=tuple(map(concat_graphs, others)))
+    return replace(first, data=data(), others=tuple(map(concat_graphs, others)))
 
 
 def precompute(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Tensor | Channels:

@@ -69,7 +69,7 @@ class Linear(nn.Linear):
             return input, self.weight, self.bias_or_zeros()
         folded = input.fold(self)
         match input.others:
-            case (Rectified(data, weight, bias),):
+            case (Rectified(data=data, weight=weight, bias=bias),):
                 return input.data, folded.weight, folded.bias, data, weight, bias, *folded.others
         return input.joined, folded.joined, folded.bias
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from nar.batch import Features, Feedback, NumpyArray, to_tensors
 from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
+from nar.model.encoders import Encoder
 from nar.model.losses import losses
 from nar.model.unroll import LSTM, EncodeProcessDecode, Predictions
 from nar.noise import Noise
 from nar.ops.channels import as_tensor
 from nar.processor import Processor
-from nar.processors import TripletGMPNN
+from nar.processors import MPNN, TripletGMPNN
+from nar.processors.triplets import Triplets
 from nar.specs import Location, Spec, Stage, Type, at_stage
 
 STRING_MATCHERS = ("naive_string_matcher", "kmp_matcher")
@@ -282,6 +284,58 @@ def test_without_hints_none_is_predicted(trajectories):
 def test_without_hints_there_are_decoders_of_outputs_alone():
     heads = make_model("dijkstra", hint_mode="none").heads["dijkstra"]
     assert set(heads.hint_decoders) | set(heads.output_decoders) == {"pi"}
+
+
+class SeesAdj(torch.nn.Module):
+    """A decoder of a user's in place of another, that keeps the `adj` it is given."""
+
+    def __init__(self, decoder: torch.nn.Module) -> None:
+        super().__init__()
+        self.decoder, self.seen = decoder, []
+
+    def forward(self, states: Any) -> Tensor:
+        self.seen.append(states.adj)
+        return self.decoder(states)
+
+
+class SeesAdjToo(MPNN):
+    """A layer of a user's that looks at `adj`, which its base does not."""
+
+    def received(self, z: Any, edge_fts: Any, graph_fts: Tensor, adj: Tensor) -> Tensor:
+        self.seen = [*getattr(self, "seen", []), adj]
+        return super().received(z, edge_fts, graph_fts, adj)
+
+
+@pytest.mark.parametrize("who", ["hook", "decoder", "subclass"])
+def test_whoever_looks_at_adj_is_given_that_of_the_hints(trajectories, who):
+    model = make_model("bfs", SeesAdjToo(8) if who == "subclass" else MPNN(8))
+    decoders, seen = model.heads["bfs"].hint_decoders, []
+    if who == "decoder":
+        decoders["pi_h"] = SeesAdj(decoders["pi_h"])
+    elif who == "hook":
+        model.processor.register_forward_pre_hook(lambda module, given: seen.append(given[3]))
+    features = trajectories("bfs").features
+    features.hints["pi_h"][:] = 3  # all point at one node, which few inputs connect with all
+    model("bfs", features)
+    seen += getattr(model.processor, "seen", []) + getattr(decoders["pi_h"], "seen", [])
+    assert seen[0][:, :, 3].all()
+
+
+def test_a_processor_that_looks_at_no_adj_takes_none_of_hints(trajectories, monkeypatch):
+    model = make_model("bfs", MPNN(8))
+    encoded = []
+    encode = Encoder.forward
+    monkeypatch.setattr(
+        Encoder, "forward", lambda *args, **options: encoded.append(encode(*args, **options)) or encoded[-1]
+    )
+    model("bfs", trajectories("bfs").features)
+    assert {id(encoding.adj) for encoding in encoded[:2]} == {id(encoded[0].adj)}
+
+
+def test_edge_states_that_no_decoder_reads_are_never_computed(trajectories, monkeypatch):
+    monkeypatch.setattr(Triplets, "messages", lambda *_: pytest.fail("computed"))
+    predicted = make_model("jarvis_march", TripletGMPNN(8))("jarvis_march", trajectories("jarvis_march").features)
+    assert predicted.outputs["in_hull"].isfinite().all()
 
 
 def test_without_hints_there_are_no_encoders_of_hints():

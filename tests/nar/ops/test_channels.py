@@ -69,6 +69,30 @@ def test_some_graphs_are_those_of_the_features(form: str) -> None:
     torch.testing.assert_close(as_tensor(features[order]), as_tensor(features)[order])
 
 
+def test_rectified_features_that_nobody_reads_are_never_made() -> None:
+    made: list[Tensor] = []
+
+    def make() -> Tensor:
+        made.append(torch.randn(B, N, 2))
+        return made[-1]
+
+    rectified = Rectified(make, torch.randn(W, 2), torch.randn(W))
+    first, both = rectified[:1], concat_graphs([rectified, rectified])
+    assert not made
+    read = as_tensor(both)
+    assert len(made) == 1  # for all who read them
+    torch.testing.assert_close(read[:B], as_tensor(rectified))
+    torch.testing.assert_close(as_tensor(first), as_tensor(rectified)[:1])
+
+
+def test_graphs_may_be_taken_twice_and_share_their_gradient() -> None:
+    data, places = torch.randn(B, N, 3).requires_grad_(), torch.tensor([1, 0, 1])
+    taken = Channels(data, random_map())[places].data
+    assert taken.equal(data[places])
+    (gradient,) = torch.autograd.grad(taken.sum(), data)
+    assert gradient[:, 0, 0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_parts_of_a_batch_make_the_batch(form: str) -> None:
     features = random_features()[form]
