@@ -45,7 +45,16 @@ ROOMS: dict[str, list[str]] = {
         "nar.datasets.clrs30",
         "nar.viewer",
     ],
-    "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse", "nar.inference"],
+    "nar.inference.sparse": [  # which needs PyTorch Geometric
+        *BASE,
+        "nar.batch",
+        "nar.sparse",
+        "nar.inference",
+        "nar.datasets.engine",
+        "nar.datasets.clrs30",
+        "nar.datasets.salsa",
+    ],
+    "nar.training": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.sparse", "nar.inference", "nar.inference.sparse"],
     "nar.analysis": [*BASE, *SHARED, "nar.ops", "nar.model", "nar.training"],
     "nar.sweep": BASE,
     "nar.evaluation": [

@@ -3,13 +3,10 @@
 Source: Minder et al., "SALSA-CLRS: A Sparse and Scalable Benchmark for Algorithmic Reasoning", LoG 2023.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from torch_geometric.data import Batch
 
 from nar.datasets.engine.arguments import (
     MAX_BATCH_SIZE,
@@ -22,11 +19,11 @@ from nar.datasets.engine.arguments import (
 )
 from nar.datasets.salsa.algorithms import SPARSE_TASKS
 from nar.datasets.salsa.published import published_tasks
-from nar.datasets.salsa.tasks import SparseSplit, SparseTask
+from nar.datasets.salsa.tasks import SparseSplit, SparseTask, joined
 from nar.datasets.splits.streaming import StreamingData
 from nar.errors import UserError
 from nar.sparse.batch import SparseBatch
-from nar.specs import Location, Spec, Stage, Type, at_stage
+from nar.specs import Spec
 
 NUM_TRAIN_SAMPLES = 2**32  # more than any run uses
 VALIDATION, TEST = 1, 2  # what their samples are drawn from, besides the seed of all
@@ -185,21 +182,4 @@ class Splits(IterableDataset[SparseBatch]):
 
 def batch_of(task: SparseSplit, indices: Sequence[int]) -> SparseBatch:
     """Some samples of a task, with edges in the order of their receivers."""
-    data = Batch.from_data_list(task.__getitems__(indices))
-    order = data.edge_index[1].argsort(stable=True)
-    new_place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order)))
-
-    def of_stage(stage: Stage) -> dict[str, Tensor]:
-        probes: Mapping[str, Any] = at_stage(task.spec, stage)
-        values = {}
-        for name, probe in probes.items():
-            value = data[name]
-            if probe.type is Type.POINTER:
-                value = new_place[value.long()]
-            elif probe.location is Location.EDGE:
-                value = value[order]
-            values[name] = value
-        return values
-
-    stages = (of_stage(stage) for stage in (Stage.INPUT, Stage.HINT, Stage.OUTPUT))
-    return SparseBatch(task.task, max(task.sizes), data.edge_index[:, order], data.batch, data.length, *stages)
+    return joined(task.__getitems__(indices), max(task.sizes))

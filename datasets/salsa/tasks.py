@@ -7,7 +7,7 @@ https://github.com/jkminder/SALSA-CLRS.
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -27,10 +27,11 @@ from nar.datasets.salsa.algorithms import SPARSE_TASKS
 from nar.datasets.salsa.checks import checked_inputs
 from nar.datasets.salsa.graph import Graph, check_graph, graph_of, num_reached
 from nar.errors import UserError
+from nar.sparse.batch import SparseBatch
 from nar.specs import Location, Probe, Spec, Stage, Type, at_stage
 
 try:
-    from torch_geometric.data import Data
+    from torch_geometric.data import Batch, Data
 except ModuleNotFoundError as error:
     raise ImportError('nar.datasets.salsa.tasks needs PyTorch Geometric: pip install "torch-geometric>=2.8"') from error
 
@@ -232,6 +233,33 @@ def padded(data: Iterable[SparseData]) -> list[SparseData]:
             for sample in samples:
                 sample[name] = pad(sample[name], (0, longest - sample[name].shape[-1]))
     return samples
+
+
+def joined(samples: Sequence[SparseData], num_nodes: int) -> SparseBatch:
+    """Trajectories of one task, with hints of one length, as a batch with edges in the order of their receivers.
+
+    Args:
+        samples: Of one task.
+        num_nodes: The size that was asked for.
+    """
+    data = Batch.from_data_list(samples)
+    order = data.edge_index[1].argsort(stable=True)
+    new_place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order)))
+
+    def of_stage(stage: Stage) -> dict[str, Tensor]:
+        probes: Mapping[str, Any] = at_stage(SPARSE_TASKS[samples[0].task].spec, stage)
+        values = {}
+        for name, probe in probes.items():
+            value = data[name]
+            if probe.type is Type.POINTER:
+                value = new_place[value.long()]
+            elif probe.location is Location.EDGE:
+                value = value[order]
+            values[name] = value
+        return values
+
+    stages = (of_stage(stage) for stage in (Stage.INPUT, Stage.HINT, Stage.OUTPUT))
+    return SparseBatch(samples[0].task, num_nodes, data.edge_index[:, order], data.batch, data.length, *stages)
 
 
 def _dtype(probe: Probe) -> Any:

@@ -3,8 +3,9 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -166,30 +167,39 @@ def read(reasoner: HasModel, given: Sequence[Any], options: Options) -> tuple[li
     options = dataclasses.replace(options, check_size=check_size)
     if not are_several(algorithm, data, options):
         return [read_instance(algorithm, data, options)], False
+    return read_several(partial(read_instance, algorithm), data, options), True
+
+
+def read_several(read_one: Callable[[Any, Options], Instance], data: Any, options: Options) -> list[Instance]:
+    """The instances of a list; an error names the number of the one that it is of."""
     instances = []
     for number, (one, option) in enumerate(zip(data, options_of_each(options, len(data)), strict=True)):
         try:
-            instances.append(read_instance(algorithm, one, option))
+            instances.append(read_one(one, option))
         except UserError as error:
             raise UserError(f"instance {number}: {error}") from error
-    return instances, True
+    return instances
 
 
 def algorithm_and_data(reasoner: HasModel, given: Sequence[Any]) -> tuple[Algorithm, Any]:
     """The algorithm and the data that a user gave; the model's only algorithm if none is named."""
-    known = list(reasoner.specs)
+    algorithm, data = chosen(list(reasoner.specs), given)
+    if isinstance(algorithm, Algorithm):
+        return algorithm, data
+    if algorithm not in CLRS_30:
+        raise UserError(f"{algorithm} is none of CLRS-30: give the algorithm itself in place of its name")
+    return CLRS_30[algorithm], data
+
+
+def chosen(known: Sequence[str], given: Sequence[Any]) -> tuple[Any, Any]:
+    """The algorithm, or its name, and the data that a user gave; the only algorithm that is known if none is named."""
     if len(given) not in (1, 2):
         raise UserError(f"expected an algorithm and data, or data alone, given {len(given)} arguments")
     if len(given) == 1 and len(known) > 1:
         raise UserError(f"the model knows {len(known)} algorithms: say which of {', '.join(known)}, before the data")
     algorithm = given[0] if len(given) == 2 else known[0]
-    if isinstance(algorithm, Algorithm):
-        check_known("algorithm of the model", algorithm.name, known)
-        return algorithm, given[-1]
-    check_known("algorithm of the model", algorithm, known)
-    if algorithm not in CLRS_30:
-        raise UserError(f"{algorithm} is none of CLRS-30: give the algorithm itself in place of its name")
-    return CLRS_30[algorithm], given[-1]
+    check_known("algorithm of the model", algorithm.name if isinstance(algorithm, Algorithm) else algorithm, known)
+    return algorithm, given[-1]
 
 
 def options_of_each(options: Options, number: int) -> Iterator[Options]:

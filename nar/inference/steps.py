@@ -106,12 +106,17 @@ def length_by_size(instance: Instance) -> int | None:
 
 def num_reached(weights: NumpyArray, source: int) -> int:
     """How many nodes there are paths to from the source, which is one of them."""
+    return int(are_reached(weights, source).sum())
+
+
+def are_reached(weights: NumpyArray, source: int) -> NumpyArray:
+    """Whether there is a path to each node from the source, which is one of them, [N]."""
     edges, reached = weights != 0, np.zeros(len(weights), np.bool_)
     new = np.arange(len(weights)) == source
     while new.any():
         reached |= new
         new = edges[new].any(axis=0) & ~reached
-    return int(reached.sum())
+    return reached
 
 
 LENGTHS: Mapping[str, Callable[[int], int]] = {

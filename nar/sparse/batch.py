@@ -1,7 +1,7 @@
 """Trajectories on sparse graphs in batches."""
 # Axes: B graphs; N nodes, E edges of all graphs together; T time.
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,15 @@ class SparseBatch(NamedTuple):
     def key(self) -> Key:
         """The algorithm and the size of the batch, by which scores are kept."""
         return self.algorithm, self.num_nodes
+
+    def to(self, device: torch.device) -> "SparseBatch":
+        """The batch on a device."""
+        moved: dict[str, Any] = {
+            name: {key: x.to(device) for key, x in value.items()} if isinstance(value, dict) else value.to(device)
+            for name, value in self._asdict().items()
+            if name not in ("algorithm", "num_nodes")
+        }
+        return self._replace(**moved)
 
     def groups(self, probe: Probe) -> tuple[Tensor, int]:
         """The group of each entry that a probe chooses among, and the number of groups: senders of edges, or graphs."""

@@ -5,7 +5,7 @@ decoders and feedback of hints are those of :mod:`nar.model.unroll`, with edges 
 """
 # Axes: B graphs; N nodes, E edges of all graphs together; T time, H hidden, C classes.
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -74,14 +74,30 @@ class SparseEncodeProcessDecode(nn.Module):
 
     def forward(self, batch: SparseBatch, *, with_hints: bool = True) -> SparsePredictions:
         """Logits of outputs, and of hints if asked for."""
-        heads = self.heads[batch.algorithm]
-        assert isinstance(heads, SparseHeads)
         last_step = num_steps_of(batch.lengths) - 1
-        hidden = next(self.parameters()).new_zeros(len(batch.graph), self.processor.hidden_dim)
-        hints = {name: dense(probe, batch.hints[name][..., 0], batch) for name, probe in heads.hints.items()}
         all_logits: list[dict[str, Tensor]] = []
         final: States | None = None
-        for step in range(int(last_step.max()) + 1):
+        for step, (states, logits) in enumerate(self.steps(batch, int(last_step.max()) + 1)):
+            ended = last_step < step
+            final = states if final is None or not ended.any() else _where(ended, final, states, batch)
+            if with_hints:
+                all_logits.append(logits)
+        assert final is not None
+        return SparsePredictions(self.outputs(batch, final), all_logits)
+
+    def outputs(self, batch: SparseBatch, states: States) -> dict[str, Tensor]:
+        """The logits of the outputs of graphs that have come to these states at their last step."""
+        heads = self.heads[batch.algorithm]
+        assert isinstance(heads, SparseHeads)
+        return {name: decoder(states, batch) for name, decoder in heads.output_decoders.items()}
+
+    def steps(self, batch: SparseBatch, num_steps: int) -> Iterator[tuple[States, dict[str, Tensor]]]:
+        """The states after each of so many steps of all graphs, and the logits of hints by probe name."""
+        heads = self.heads[batch.algorithm]
+        assert isinstance(heads, SparseHeads)
+        hidden = next(self.parameters()).new_zeros(len(batch.graph), self.processor.hidden_dim)
+        hints = {name: dense(probe, batch.hints[name][..., 0], batch) for name, probe in heads.hints.items()}
+        for step in range(num_steps):
             inputs = {
                 name: dense(probe, _at_time(batch.inputs[name], step), batch) for name, probe in heads.inputs.items()
             }
@@ -92,14 +108,9 @@ class SparseEncodeProcessDecode(nn.Module):
             edge = edge_fts if edge_states is None else torch.cat([edge_fts, edge_states], dim=-1)
             states = States(torch.cat([node_fts, hidden, new_hidden], dim=-1), edge, graph_fts)
             hidden = new_hidden
-            ended = last_step < step
-            final = states if final is None or not ended.any() else _where(ended, final, states, batch)
             logits = {name: decoder(states, batch) for name, decoder in heads.hint_decoders.items()}
             hints = {name: soft_value(probe, logits[name], batch) for name, probe in heads.hints.items()}
-            if with_hints:
-                all_logits.append(logits)
-        assert final is not None
-        return SparsePredictions({n: decoder(final, batch) for n, decoder in heads.output_decoders.items()}, all_logits)
+            yield states, logits
 
 
 class SparseHeads(nn.Module):

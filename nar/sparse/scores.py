@@ -75,15 +75,32 @@ def counts(by_graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_right(probe: Probe, logits: Tensor, truth: Tensor, batch: SparseBatch) -> Tensor:
-    """Whether each entry is predicted: a scalar if it rounds to the truth, of equal logits the first, [D]."""
+    """Whether each entry is predicted: a scalar if it rounds to the truth, [D]."""
+    predicted = predicted_value(probe, logits, batch)
+    return (predicted.round() if probe.type is Type.SCALAR else predicted) == truth
+
+
+def predicted_value(probe: Probe, logits: Tensor, batch: SparseBatch) -> Tensor:
+    """The definite prediction in the form of the data, [D]; of equal logits the first is chosen."""
     match probe.type:
         case Type.SCALAR:
-            return logits.round() == truth
+            return logits
         case Type.MASK:
-            return (logits > 0) == (truth > 0)
+            return (logits > 0).to(torch.int8)
         case Type.CATEGORICAL:
-            return logits.argmax(dim=-1) == truth
-    return _first_of_the_highest(logits, *batch.groups(probe)) == truth
+            return logits.argmax(dim=-1)
+    return _first_of_the_highest(logits, *batch.groups(probe))
+
+
+def confidence(probe: Probe, logits: Tensor, batch: SparseBatch) -> Tensor:
+    """How probable each entry is that :func:`predicted_value` chooses of masks and choices, [D]."""
+    match probe.type:
+        case Type.MASK:
+            return logits.abs().sigmoid()
+        case Type.CATEGORICAL:
+            return logits.softmax(dim=-1).amax(dim=-1)
+    index, number = batch.groups(probe)
+    return scatter(scatter_log_softmax(logits, index, number), index, number, "max").exp()
 
 
 def _first_of_the_highest(logits: Tensor, index: Tensor, num_groups: int) -> Tensor:

@@ -57,6 +57,25 @@ class SparseReasoner(PretrainedReasoner):
         predictions: SparsePredictions = self.model(batch, with_hints=with_hints)
         return predictions
 
+    def run(
+        self,
+        *given: Any,
+        source: Any = None,
+        weight: str | None = "weight",
+        names: Any = None,
+        steps: Any = "auto",
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """The answer on a graph of your own, or a list of answers: see :func:`nar.inference.sparse.run`.
+
+        ``run(graph)``, or ``run(task, graph)`` for one of several tasks.
+        """
+        from nar.inference.sparse import run
+
+        options = {"source": source, "weight": weight, "names": names}
+        return run(self, *given, **options, steps=steps, limit=limit, seed=seed)
+
     def losses(self, batch: SparseBatch) -> tuple[dict[str, Tensor], Tensor]:
         """The losses of all outputs and hints by name, and their sum."""
         by_probe = losses(self.specs[batch.algorithm], self(batch), batch)
