@@ -187,9 +187,10 @@ def concat(features: Tensor | Channels, *others: Tensor | Rectified) -> Tensor |
 
 
 def take(features: Tensor, graphs: slice | Tensor) -> Tensor:
-    """The features of some graphs, a slice of them or their places."""
-    # The gradient of `features[graphs]` sorts places, as they might be named twice.
-    return features.index_select(0, graphs) if isinstance(graphs, Tensor) else features[graphs]
+    """The features of some graphs, a slice of them or their places; or of what a mask of the first axes says."""
+    if isinstance(graphs, Tensor) and graphs.dtype is not torch.bool:
+        return features.index_select(0, graphs)  # the gradient of `features[graphs]` sorts: places might be named twice
+    return features[graphs]
 
 
 def concat_graphs(parts: Sequence[Features]) -> Features:

@@ -115,3 +115,20 @@ def test_gradients_of_biases_do_not_share_memory() -> None:
     for linear in linears:
         assert linear.bias.grad is not None
     assert len({linear.bias.grad.data_ptr() for linear in linears}) == len(linears)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "graphs",
+    [slice(1), torch.tensor([1, 0, 1]), torch.tensor([False, True]), torch.tensor([[True, False] * 2, [False] * 4])],
+    ids=["a slice", "places", "a mask of graphs", "a mask of nodes"],
+)
+def test_features_of_some_graphs_or_nodes_are_those_of_all_at_their_places(form: str, graphs: slice | Tensor) -> None:
+    features = random_features()[form]
+    torch.testing.assert_close(as_tensor(features[graphs]), as_tensor(features)[graphs])
+
+
+def test_features_of_several_batches_are_tensors_where_some_are() -> None:
+    channels, other = Channels(torch.randn(B, N, 3), random_map()), torch.randn(B, N, W)
+    joined = concat_graphs([channels, other])
+    assert torch.equal(joined, torch.cat([as_tensor(channels), other]))
