@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from nar.batch import NOT_SCORED, TextBatch
+from nar.datasets.text.chat import chat_text
 from nar.datasets.text.graphs import graph_of
 from nar.datasets.text.stream import TextSample, grouped, sample_graph
 from nar.errors import UserError
@@ -38,11 +39,14 @@ class TextCollator:
     Args:
         tokenizer: Of the language model.
         with_graphs: Whether the batch has the ``graphs``, which a language model alone does not take.
+        as_chat: Whether prompts are questions of a user and answers those of an assistant, by the chat template of an
+            instruction-tuned model (see :mod:`nar.datasets.text.chat`).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, with_graphs: bool = True) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, with_graphs: bool = True, as_chat: bool = False) -> None:
         self.tokenizer = tokenizer
         self.with_graphs = with_graphs
+        self.as_chat = as_chat
 
     def __call__(self, texts: Sequence[TextSample | Mapping[str, Any]]) -> dict[str, Tensor]:
         """The arguments of a hybrid by name: ``input_ids``, ``attention_mask`` and ``labels``, [B, L], and ``graphs``.
@@ -52,10 +56,13 @@ class TextCollator:
                 :func:`nar.datasets.text.clrs_text_dataset`, of which the graphs are read from the questions.
 
         Raises:
-            UserError: If a row has no question and answer, or a question is not the prompt of a text.
+            UserError: If a row has no question and answer, a question is not the prompt of a text, or the tokenizer
+                has no chat template that would do.
         """
         pairs = list(map(_prompt_and_answer, texts))
-        batch = _tokens(self.tokenizer, pairs)._asdict()
+        if self.as_chat:  # in whose template the end is
+            pairs = [chat_text(self.tokenizer, prompt, answer.rstrip("\n")) for prompt, answer in pairs]
+        batch = _tokens(self.tokenizer, pairs, ends=not self.as_chat)._asdict()
         if self.with_graphs:
             graphs = [sample_graph(x) if isinstance(x, TextSample) else graph_of(x["question"]) for x in texts]
             batch["graphs"] = pack_graphs(graphs)
@@ -72,11 +79,11 @@ def _prompt_and_answer(text: TextSample | Mapping[str, Any]) -> tuple[str, str]:
         raise UserError(f"expected {expected}, given {', '.join(text) or 'no columns'}") from error
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, str]]) -> _Tokens:
-    """The tokens of prompts and answers, padded on the right."""
+def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, str]], *, ends: bool = True) -> _Tokens:
+    """The tokens of prompts and answers, with that of the end if it is to be added, padded on the right."""
     parts = [prompt for prompt, _ in texts] + [answer for _, answer in texts]
     both: Any = tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    end = [tokenizer.eos_token_id] if ends and tokenizer.eos_token_id is not None else []
     rows = [(prompt, answer + end) for prompt, answer in zip(both[: len(texts)], both[len(texts) :], strict=True)]
     longest = max(len(prompt) + len(answer) for prompt, answer in rows)
     input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id or 0)

@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from nar.datasets.clrs30.samplers import CLRS_30
+from nar.datasets.text.chat import PLAIN_TEMPLATE
 from nar.datasets.text.format import asked_for, written_inputs
 from nar.errors import UserError
 from nar.tokenizer_files import tokenizer_of_files
@@ -42,7 +43,8 @@ EXAMPLE = f"{', '.join(NAMES)}:\n[[0 1 2], [3.4 -5e-06 7e+89]], (0, 1) | [2 0], 
 def text_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer whose tokens are names, single digits, and the other characters of texts one by one.
 
-    It gives every text back letter by letter, and has a token for padding and one for the end.
+    It gives every text back letter by letter, and has a token for padding and one for the end. By its chat template,
+    messages are texts as they are.
     """
     words = [*NAMES, *_CHARACTERS]
     vocabulary = {word: index for index, word in enumerate([PAD, END, UNKNOWN, *words])}
@@ -51,7 +53,7 @@ def text_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(map(re.escape, longest_first))), "isolated")
     tokenizer.decoder = decoders.Fuse()
     special = {"pad_token": PAD, "eos_token": END, "unk_token": UNKNOWN}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=PLAIN_TEMPLATE, **special)
 
 
 def load_tokenizer(source: str | Mapping[str, str] | None = None) -> PreTrainedTokenizerBase:

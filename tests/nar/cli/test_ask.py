@@ -66,9 +66,31 @@ def test_without_an_algorithm_it_is_the_first_of_the_model(
     assert capsys.readouterr().out.startswith("bfs:\n")
 
 
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_text_of_one_s_own_is_answered_beside_the_truth(
+    in_file: bool, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    prompt = "insertion_sort:\nkey: [0.4 0.1 0.3]\npred:\n"
+    (tmp_path / "prompt.txt").write_text(prompt + "\n")
+    run(monkeypatch, "--ckpt_path", checkpoint, "--text", tmp_path / "prompt.txt" if in_file else prompt[:-1])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{prompt}\ntruth           [0.1 0.3 0.4]\n")
+    assert "reasoner alone  [0." in printed
+
+
+OWN = "bfs:\ns: 7, A: [[0 1], [1 0]]\npi:"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["--ckpt_path", "{}", "--text", "sort 3, 1 and 2"], "unknown algorithm 'sort 3, 1 and 2"),
+        (["--ckpt_path", "{}", "--text", OWN], "bfs: expected s to be a node from 0 to 1, given 7"),
+        (
+            ["--ckpt_path", "{}", "--text", OWN.replace("bfs", "dfs").replace("s: 7, ", "")],
+            "expected an algorithm of the ",
+        ),
+        (["--ckpt_path", "{}", "--text", OWN, "--algorithm", "bfs"], "expected --text or --algorithm, as a text says"),
         (["--ckpt_path", "{}", "--algorithm", "dfs"], "expected an algorithm of the reasoner (bfs, insertion_sort,"),
         (["--ckpt_path", "{}", "--algorithm", "bogosort"], "unknown algorithm bogosort; known are"),
         (["--ckpt_path", "{}", "--num_nodes", "30"], "expected at most 512 tokens, the language model's context"),
