@@ -31,8 +31,9 @@ COMMANDS = {
     "ask": "Show what a language model answers, and where it is wrong.",
     "sweep": "Train and test many models, and put their scores in a table.",
     "data": "List, verify or clear the cache of splits, or fill it ahead.",
+    "completion": "Print a script by which a shell completes commands and flags.",
 }
-_OF_LIGHTNING = ("fit", "validate", "test", "predict")
+OF_LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = ("-h", "--help")
 _OF_BROKEN_PIPE = 128 + 13  # SIGPIPE, a name that Windows does not have
 
@@ -73,7 +74,7 @@ def run(args: Sequence[str]) -> None:
         )
     check_command("nar", args, COMMANDS)
     command, *rest = args
-    if command in _OF_LIGHTNING:
+    if command in OF_LIGHTNING:
         _imported("nar.cli.train").run(command, rest)
     else:
         _imported(f"nar.cli.commands.{command}").run(rest)

@@ -20,8 +20,8 @@ from nar.training.checkpoint import config_of, read_checkpoint
 ABOUT = "Have a model of nar fit answer prompts of CLRS-Text, and show where it and its reasoner alone are wrong."
 
 
-def parsed(args: Sequence[str]) -> Namespace:
-    """The settings that a command line gives."""
+def make_parser() -> Parser:
+    """The parser of ``nar ask``."""
     parser = Parser(prog="nar ask", usage="nar ask --ckpt_path runs/transnar/best.ckpt [flags]", description=ABOUT)
     parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint to read, of nar fit.")
     parser.add_argument(
@@ -31,7 +31,12 @@ def parsed(args: Sequence[str]) -> Namespace:
     parser.add_argument("--num_nodes", type=PositiveInt, default=10, help="The size of instances.")
     parser.add_argument("--seed", type=NonNegativeInt, default=1, help="Of the instances.")
     parser.add_argument("--number", type=PositiveInt, default=1, help="How many texts to ask.")
-    config = parser.parsed(args)
+    return parser
+
+
+def parsed(args: Sequence[str]) -> Namespace:
+    """The settings that a command line gives."""
+    config = make_parser().parsed(args)
     if config.ckpt_path is None:
         raise UserError("nar ask needs a checkpoint: --ckpt_path runs/transnar/best.ckpt")
     if config.text is not None and config.algorithm is not None:

@@ -19,18 +19,23 @@ ABOUT = """Score two checkpoints on the same instances, and say at which algorit
 chance, and by which test. What nar evaluate has kept in --out is not computed again."""
 
 
+def make_parser() -> Parser:
+    """The parser of ``nar compare``."""
+    parser = Parser(prog="nar compare", usage=USAGE, description=ABOUT)
+    parser.add_argument("first", type=str, help="A file, a folder or a name.")
+    parser.add_argument("second", type=str, help="Another.")
+    add_settings(parser)
+    return parser
+
+
 def run(args: Sequence[str]) -> None:
     """Run ``nar compare``.
 
     Raises:
         UserError: If it cannot be done.
     """
-    parser = Parser(prog="nar compare", usage=USAGE, description=ABOUT)
-    parser.add_argument("first", type=str, help="A file, a folder or a name.")
-    parser.add_argument("second", type=str, help="Another.")
-    add_settings(parser)
     check_yaml(args)
-    given = parser.parsed(args)
+    given = make_parser().parsed(args)
     first, second = (_only(checkpoint) for checkpoint in (given.first, given.second))
     if first == second:
         raise UserError(f"nar compare expects two checkpoints, given {first} twice")

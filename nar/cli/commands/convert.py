@@ -25,7 +25,7 @@ restores (--to-haiku). The weights do not tell the model: with --from-haiku it i
 says of the trainer has no effect."""
 
 
-def _convert_parser() -> ModelParser:
+def make_parser() -> ModelParser:
     """The parser of ``nar convert``."""
     parser = model_parser(DENSE, "convert", ABOUT, USAGE)
     parser.of_others = (*OF_TRAINING, "ckpt_path")
@@ -64,7 +64,7 @@ def run(args: Sequence[str]) -> None:
         UserError: If it cannot be done.
     """
     check_given(args)
-    parser = _convert_parser()
+    parser = make_parser()
     config = parsed(parser, args)
     _check_direction(config)
     if config.from_haiku is not None:

@@ -10,7 +10,7 @@ from nar.datasets.splits import upkeep
 from nar.datasets.splits.clrs30 import CLRS30Splits
 from nar.datasets.splits.generation import generate_splits
 
-_ACTIONS = {
+ACTIONS = {
     "list": "List the validation and test splits in the cache.",
     "verify": "Read every file of the cache and name those that are damaged; with any, the exit status is 1.",
     "clear": "Remove the files of the cache, and nothing else that its folder holds.",
@@ -19,10 +19,10 @@ _ACTIONS = {
 _NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
 
 
-def _parser_of(action: str) -> Parser:
+def make_parser(action: str) -> Parser:
     """The parser of an action."""
     others = inspect.signature(CLRS30Splits).parameters.keys() - {"cache_dir"}
-    parser = Parser(prog=f"nar data {action}", description=_ACTIONS[action])
+    parser = Parser(prog=f"nar data {action}", description=ACTIONS[action])
     parser.add_class_arguments(CLRS30Splits, "data", skip=_NO_PART_OF_SPLITS if action == "generate" else others)
     return parser
 
@@ -35,12 +35,12 @@ def run(args: Sequence[str]) -> None:
         SystemExit: With status 1 if a file is damaged, with 0 after help.
     """
     if args and args[0] in HELP:
-        print(overview("nar data", _ACTIONS))
+        print(overview("nar data", ACTIONS))
         return
-    check_command("nar data", args, _ACTIONS)
+    check_command("nar data", args, ACTIONS)
     action, *rest = args
     check_yaml(rest)
-    parser = _parser_of(action)
+    parser = make_parser(action)
     config = parser.parsed(rest)
     check_algorithms(config.data.get("algorithms", []))
     with refusing():

@@ -56,17 +56,22 @@ def evaluated(checkpoints: Sequence[str], given: Namespace) -> Evaluation:
     )
 
 
+def make_parser() -> Parser:
+    """The parser of ``nar evaluate``."""
+    parser = Parser(prog="nar evaluate", usage=USAGE, description=ABOUT)
+    parser.add_argument("checkpoints", type=str, nargs="+", help="Files, folders or names.")
+    add_settings(parser)
+    return parser
+
+
 def run(args: Sequence[str]) -> None:
     """Run ``nar evaluate``.
 
     Raises:
         UserError: If it cannot be done.
     """
-    parser = Parser(prog="nar evaluate", usage=USAGE, description=ABOUT)
-    parser.add_argument("checkpoints", type=str, nargs="+", help="Files, folders or names.")
-    add_settings(parser)
     check_yaml(args)
-    given = parser.parsed(args)
+    given = make_parser().parsed(args)
     out, evaluation = Path(given.out), evaluated(given.checkpoints, given)
     from nar.evaluation.report import write_report  # here, as matplotlib takes long to be imported
 

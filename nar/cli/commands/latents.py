@@ -23,7 +23,7 @@ with the same shortest paths are from one another. What is not given of the mode
 """
 
 
-def _latents_parser() -> ModelParser:
+def make_parser() -> ModelParser:
     """The parser of ``nar latents``."""
     parser = model_parser(DENSE, "latents", ABOUT, USAGE)
     parser.of_others = OF_TRAINING
@@ -45,7 +45,7 @@ def run(args: Sequence[str]) -> None:
         UserError: If it cannot be done.
     """
     check_given(args)
-    parser = _latents_parser()
+    parser = make_parser()
     path = parsed(parser, args).ckpt_path
     if path is None:
         raise UserError("nar latents needs a checkpoint: --ckpt_path runs/quickstart/best.ckpt")

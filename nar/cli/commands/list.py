@@ -12,13 +12,18 @@ ABOUT = """List the reasoners that come with nar, which Reasoner.from_pretrained
 nar run take by name, with their scores on test splits in per cent."""
 
 
+def make_parser() -> Parser:
+    """The parser of ``nar list``."""
+    return Parser(prog="nar list", description=ABOUT)
+
+
 def run(args: Sequence[str]) -> None:
     """Run ``nar list``.
 
     Raises:
         UserError: If it is given arguments.
     """
-    Parser(prog="nar list", description=ABOUT).parsed(args)
+    make_parser().parsed(args)
     shipped = list_pretrained()
     sizes = sorted({int(size) for facts in shipped.values() for size in facts.get("scores", {})})
     table = Table(title="reasoners that come with nar")

@@ -24,12 +24,8 @@ that of the classical algorithm, and written as JSON."""
 _MOST_LINES = 40
 
 
-def run(args: Sequence[str]) -> None:
-    """Run ``nar run``.
-
-    Raises:
-        UserError: If it cannot be done.
-    """
+def make_parser() -> Parser:
+    """The parser of ``nar run``."""
     parser = Parser(prog="nar run", usage=USAGE, description=ABOUT)
     parser.add_argument("reasoner", type=str, help="A name, a checkpoint or a folder.")
     parser.add_argument("file", type=str, help="The data.")
@@ -41,8 +37,17 @@ def run(args: Sequence[str]) -> None:
     parser.add_argument("--unweighted", type=bool, default=False, help="Whether all edges weigh 1.")
     parser.add_argument("--steps", type=int | str, default="auto", help="A number, auto, or classical (see the docs).")
     parser.add_argument("--out", type=str, default="answer.json", help="The file to write.")
+    return parser
+
+
+def run(args: Sequence[str]) -> None:
+    """Run ``nar run``.
+
+    Raises:
+        UserError: If it cannot be done.
+    """
     check_yaml(args)
-    given = parser.parsed(args)
+    given = make_parser().parsed(args)
     tune_process()
     data = read_data(given.file, given.weight)
     reasoner = Reasoner.from_pretrained(given.reasoner)

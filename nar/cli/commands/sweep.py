@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """A parser of the flags that `nar sweep` takes for itself; the others are those of `nar fit`."""
     made = Parser(
         prog="nar sweep",
@@ -121,7 +121,7 @@ def run(args: Sequence[str]) -> None:
         UserError: If something is wrong with the arguments, or with where the campaign is to be.
     """
     begin = time.time()
-    given, more = parser().parse_known_args(args)
+    given, more = make_parser().parse_known_args(args)
     import_module("nar.cli.startup").silence_noise()
     campaign = _planned(given, more, import_module("nar.cli.train").rehearse)
     num_runs = len(campaign.runs())

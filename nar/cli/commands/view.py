@@ -19,15 +19,20 @@ ABOUT = """Write a page that shows, step by step, what a model predicts beside w
 browser opens, and that needs neither a server nor a network."""
 
 
-def parsed(args: Sequence[str]) -> Namespace:
-    """The settings that a command line gives."""
+def make_parser() -> Parser:
+    """The parser of ``nar view``."""
     parser = Parser(prog="nar view", usage=USAGE, description=ABOUT)
     parser.add_argument("--ckpt_path", type=str | None, help="A checkpoint, a folder or a name of nar list.")
     parser.add_argument("--algorithm", type=str | None, help="Which to show; the model's first if not given.")
     parser.add_argument("--num_nodes", type=PositiveInt, default=16, help="The size of the instance.")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="Draws the instance.")
     parser.add_argument("--out", type=str, default="view.html", help="The file to write.")
-    config = parser.parsed(args)
+    return parser
+
+
+def parsed(args: Sequence[str]) -> Namespace:
+    """The settings that a command line gives."""
+    config = make_parser().parsed(args)
     if config.ckpt_path is None:
         raise UserError("nar view needs a checkpoint: --ckpt_path runs/quickstart/best.ckpt")
     return config

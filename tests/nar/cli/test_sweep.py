@@ -69,7 +69,7 @@ def test_variants_algorithms_and_seeds_of_the_command_line_are_trained_with_its_
 
 def plan(*args: str, algorithms: Sequence[Any] = ("bfs",), max_steps: int = 7) -> tuple[Any, list[list[str]]]:
     """The campaign of a command line, and what was rehearsed."""
-    from nar.cli.commands.sweep import parser
+    from nar.cli.commands.sweep import make_parser
 
     rehearsed: list[list[str]] = []
 
@@ -77,7 +77,7 @@ def plan(*args: str, algorithms: Sequence[Any] = ("bfs",), max_steps: int = 7) -
         rehearsed.append(list(flags))
         return {"algorithms": algorithms, "max_steps": max_steps}
 
-    given, more = parser().parse_known_args(args)
+    given, more = make_parser().parse_known_args(args)
     return _planned(given, more, rehearse), rehearsed
 
 
