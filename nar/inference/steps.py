@@ -3,13 +3,16 @@
 A test split tells, for it has the length of every trajectory. For an instance of a user's own the number is
 
 1. what the user says, or else
-2. the classical algorithm's, where that follows from sizes: of the instance, or of the part that the source reaches; or
+2. the classical algorithm's, where that follows from sizes: of the instance, or of the part that the source reaches;
+   and where it is how many letters are compared, which the two strings of a string matcher tell; or
 3. seen when it is reached: the model predicts the algorithm's probes at every step, and these tell that it has ended,
    such as that all nodes are black or the heap has one key left; where an algorithm ends when nothing changes any more,
    that two predictions in a row are the same (of which the first is that of the last step); and at the latest
 4. the limit that is given, or else the most that the algorithm takes at this size.
 
-None of this runs the algorithm on the instance, which would give away a part of the answer.
+None of this runs the algorithm on the instance, which would give away a part of the answer, but for string matchers:
+their number is that of comparisons up to the match, which predicted hints miss if they are a single place off. The
+number tells a model no more than a test does.
 """
 # n is the number of nodes, m that of letters of a needle. A step leads to the next record of hints: there is one record
 # more than there are steps.
@@ -28,8 +31,9 @@ from nar.errors import UserError
 from nar.inference.instances import Instance
 
 StoppedBy = Literal["given", "classical", "length", "end", "still", "limit"]
-"""Why a model was run for no more steps: the user gave the number, or asked for the classical algorithm's; that follows
-from sizes; predicted hints said that the algorithm has ended, or stood still; or neither came about.
+"""Why a model was run for no more steps: the user gave the number; it is the classical algorithm's, as the user asked
+or letters were compared; it follows from sizes; predicted hints said that the algorithm has ended, or stood still; or
+neither came about.
 """
 
 Values = Mapping[str, NumpyArray]
@@ -71,7 +75,8 @@ def plan(instance: Instance, inputs: Values, steps: Any, limit: Any, classical_l
         inputs: Its input probes, as arrays.
         steps: ``"auto"``, ``"classical"`` (what a test split would tell) or a number.
         limit: Of steps where the number is not known before; None for one that depends on the algorithm and the size.
-        classical_length: The number of records of the classical algorithm, looked at for ``"classical"`` alone.
+        classical_length: The number of records of the classical algorithm, looked at for ``"classical"`` and for
+            :data:`COMPARING` alone.
 
     Raises:
         UserError: If `steps` or `limit` is none of these.
@@ -90,6 +95,8 @@ def plan(instance: Instance, inputs: Values, steps: Any, limit: Any, classical_l
     if length is not None:
         return Plan(num_steps_of(length), "length", inputs)
     name = instance.algorithm.name
+    if name in COMPARING:
+        return Plan(num_steps_of(classical_length), "classical", inputs)
     has_ended = IsPartitioned() if name == "quicksort" else ENDS.get(name)
     return Plan(int(limit or longest(instance)), "limit", inputs, has_ended, WAVERING.get(name, math.inf))
 
@@ -128,6 +135,9 @@ LENGTHS: Mapping[str, Callable[[int], int]] = {
 }
 """The number of records where the number of nodes (of an optimal search tree, of keys) tells it."""
 
+COMPARING = ("naive_string_matcher", "kmp_matcher")
+"""The algorithms that record each comparison of two letters, until there is a match."""
+
 LENGTHS_BY_REACH: Mapping[str, Callable[[int], int]] = {
     **dict.fromkeys(("dijkstra", "mst_prim"), lambda reached: reached + 1),
     "dag_shortest_paths": lambda reached: 3 * reached + 1,
@@ -161,9 +171,6 @@ def longest(instance: Instance) -> int:
             return 2 * n + 2
         case "jarvis_march":
             return 1 + n * (n + 1)
-        case "naive_string_matcher" | "kmp_matcher":
-            haystack, needle = (len(string) for string in instance.given)
-            return haystack * needle if name == "naive_string_matcher" else 2 * (haystack + needle)
         case "matrix_chain_order" | "bfs" | "bellman_ford" | "lcs_length":
             return n
     return 4 * n  # of an algorithm that is a user's own
@@ -196,21 +203,6 @@ def is_emptied(hints: Values, inputs: Values) -> bool:
     return bool(hints["phase"] == 2) and bool((parents == np.arange(len(parents))).all())
 
 
-def is_matched_letter_by_letter(hints: Values, inputs: Values) -> bool:
-    """Whether the naive matcher has found the needle's last letter, or failed at the last place.
-
-    The letter i of the haystack, of the place s, tells which letter of the needle it is compared with; so does j, which
-    models predict less well.
-    """
-    n = int(np.flatnonzero(inputs["string"])[0])
-    m, letters = len(inputs["string"]) - n, inputs["key"]
-    offset = int(hints["i"]) - int(hints["s"])
-    if not 0 <= offset < m or hints["i"] >= n:
-        return False
-    is_equal = letters[hints["i"]] == letters[n + offset]
-    return bool(offset == m - 1 if is_equal else hints["s"] >= n - m)
-
-
 class IsPartitioned:
     """Whether quicksort has put a pivot where it belongs in every part of more than one key: it sees all hints."""
 
@@ -226,22 +218,6 @@ class IsPartitioned:
                 node, place = int(before[node]), place + 1
             self.placed.add(place)
         return all(end - start <= 2 for start, end in pairwise(sorted({-1, n, *self.placed})))
-
-
-def is_matched_by_prefixes(hints: Values, inputs: Values) -> bool:
-    """Whether the matcher of Knuth, Morris and Pratt has matched the needle's last letter, or read all of the haystack.
-
-    One letter more than the prefix that ends at q is compared with letter i.
-    """
-    n = int(np.flatnonzero(inputs["string"])[0])
-    letters, num_letters = inputs["key"], len(inputs["key"])
-    if hints["phase"] != 1 or hints["i"] >= n:
-        return False
-    following = n if hints["q_reset"] else int(hints["q"]) + 1
-    is_equal = following < num_letters and bool(letters[following] == letters[hints["i"]])
-    if is_equal and following == num_letters - 1:
-        return True
-    return bool(hints["i"] == n - 1) and (is_equal or bool(hints["q_reset"]))
 
 
 def is_around(hints: Values, inputs: Values) -> bool:
@@ -272,8 +248,6 @@ ENDS: Mapping[str, Callable[[Values, Values], bool]] = {
     "binary_search": is_narrowed,
     "quickselect": is_of_target_rank,
     "heapsort": is_emptied,
-    "naive_string_matcher": is_matched_letter_by_letter,
-    "kmp_matcher": is_matched_by_prefixes,
     "graham_scan": is_around,
     "jarvis_march": is_back,
     "mst_kruskal": is_past_the_heaviest,

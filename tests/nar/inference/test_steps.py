@@ -17,7 +17,7 @@ from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
 from nar.datasets.clrs30.samplers import CLRS_30, run_on, sample
 from nar.inference import run
 from nar.inference.drawn import own_form
-from nar.inference.steps import LENGTHS, LENGTHS_BY_REACH, length_by_size, longest
+from nar.inference.steps import COMPARING, LENGTHS, LENGTHS_BY_REACH, length_by_size, longest
 from nar.model.losses import losses
 from nar.processors import MPNN
 from nar.training.reasoner import Reasoner
@@ -40,7 +40,7 @@ def test_lengths_by_size_are_those_of_the_classical_algorithm(algorithm: str, si
         assert length_by_size(instance) == length
     else:
         assert length_by_size(instance) is None
-        assert num_steps_of(length) <= longest(instance)
+        assert algorithm in COMPARING or num_steps_of(length) <= longest(instance)
 
 
 @pytest.mark.slow
@@ -54,8 +54,8 @@ def test_true_hints_tell_the_last_step(algorithm: str, size: int, seed: int) -> 
     check = answer.check()
     # Right after the classical number of steps alone; these two may change distances or costs by little at the end.
     assert check.same or algorithm in ("bellman_ford", "matrix_chain_order")
-    stands_still = algorithm in STANDING_STILL
-    assert answer.stopped_by == ("length" if algorithm in KNOWN_BY_SIZE else "still" if stands_still else "end")
+    reasons = {"length": KNOWN_BY_SIZE, "still": STANDING_STILL, "classical": COMPARING}
+    assert answer.stopped_by == next((reason for reason, names in reasons.items() if algorithm in names), "end")
     assert len(answer.steps) == answer.num_steps
 
 
@@ -68,14 +68,24 @@ def test_true_hints_tell_the_last_step(algorithm: str, size: int, seed: int) -> 
         ("quicksort", np.arange(40)),
         ("quickselect", np.arange(40)[::-1]),
         ("heapsort", np.arange(40)),
-        ("naive_string_matcher", ([0] * 40, [0] * 19 + [1])),
-        ("kmp_matcher", ([0] * 40, [0] * 19 + [1])),
         ("mst_kruskal", nx.path_graph(60)),
     ],
 )
 def test_the_limit_is_no_less_than_the_longest_run(algorithm: str, data: Any) -> None:
     (instance,) = instances_of(algorithm, data, weight=None)
     assert num_steps_of(int(instance.trajectory("none").features.lengths[0])) <= longest(instance)
+
+
+@pytest.mark.parametrize("algorithm", COMPARING)
+@pytest.mark.parametrize(("haystack", "needle"), [("abcabcd", "abcd"), ("aaaa", "b"), ("aaab", "ab"), ("ab", "ab")])
+def test_string_matchers_are_run_for_as_long_as_letters_are_compared(
+    algorithm: str, haystack: str, needle: str
+) -> None:
+    reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, MPNN(hidden_dim=4))
+    auto, classical = (reasoner.run((haystack, needle), steps=steps) for steps in ("auto", "classical"))
+    assert (auto.num_steps, auto.stopped_by) == (classical.num_steps, "classical")
+    assert auto.outputs == classical.outputs
+    assert reasoner.run((haystack, needle), steps=2).num_steps == 2
 
 
 def test_an_algorithm_of_a_users_own_is_run_until_its_hints_stand_still() -> None:
