@@ -169,7 +169,7 @@ class NodePointerDecoder(Decoder):
         # Computed without [B, N, N, H] where that can be. The reference pairs j with i along e_ji: hence the transpose.
         if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
             x, x_weight, x_bias, *of_states = self.edge.operands(states.edge)
-            logits = edge_logits(source, target + x_bias, self.output.weight[0], x, x_weight, *of_states)
+            logits = edge_logits(source, target + x_bias, self.output.weight.flatten(), x, x_weight, *of_states)
             logits = logits.mT + self.output.bias_or_zeros()
         else:
             highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
@@ -222,7 +222,9 @@ class EdgePointerDecoder(Decoder):
         source, target = self.source(states), self.target(states.node)
         source = source.view(*source.shape[:3], target.shape[-1])  # where there is a single feature, its axis is gone
         if is_plain(self.output, Linear):
-            logits = product_logits(source.flatten(1, 2), target, self.output.weight[0]) + self.output.bias_or_zeros()
+            logits = (
+                product_logits(source.flatten(1, 2), target, self.output.weight.flatten()) + self.output.bias_or_zeros()
+            )
             return logits.view(*source.shape[:3], target.shape[1])
         highest = torch.maximum(source[:, :, :, None], target[:, None, None])
         every: Tensor = self.output(highest).squeeze(-1)

@@ -6,7 +6,7 @@ launches, while one product over the rows of many steps takes little longer than
 """
 # Axes: M rows.
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-ROWS = 8192  # as many make a product that is worth its launch
+ROWS = 2**16  # of uses that are kept until one product is made of them: on a GPU their memory is the limit
 
 # By the identities of weight and bias: both, the buffer of their gradients, and both as uses are given them.
 # All threads see it: the engine of PyTorch has a thread of its own for each GPU, which makes checkpoints' values anew.
@@ -44,17 +44,57 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: [out, in].
         bias: [out].
     """
-    is_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
-    if _gathered is None or not is_trained or not torch.is_grad_enabled():
+    if not _is_gathered(weight, bias):
         return functional.linear(x, weight, bias)
+    buffer, *weights = _deferred(weight, bias, _as_autocast)
+    result: Tensor = DeferredLinear.apply(buffer, _as_autocast(x), *weights)  # type: ignore[no-untyped-call]
+    return result
+
+
+def gathered(weight: Tensor) -> "tuple[GradientBuffer | None, Tensor]":
+    """The buffer of the gradients of a weight, None if they are not gathered, and the weight as a use is given it.
+
+    An operation that has a product with the weight in it calls :func:`weight_gradient` in its backward pass.
+    """
+    if not _is_gathered(weight, None):
+        return None, weight
+    buffer, weight, _ = _deferred(weight, None, lambda x: x)
+    return buffer, weight
+
+
+def weight_gradient(buffer: "GradientBuffer | None", x: Tensor, gradient: Tensor) -> Tensor | None:
+    """The gradient of the weight of ``x weightᵀ``, given that of the product; None if a buffer takes the use.
+
+    Args:
+        buffer: Of :func:`gathered`.
+        x: [..., in].
+        gradient: [..., out].
+    """
+    x = x.to(gradient.dtype)
+    if buffer is None:
+        return gradient.flatten(0, -2).mT @ x.flatten(0, -2)
+    buffer.add(x, gradient)
+    return None
+
+
+def _is_gathered(weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether gradients of a weight and a bias are gathered now."""
+    is_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+    return _gathered is not None and is_trained and torch.is_grad_enabled()
+
+
+def _deferred(
+    weight: Tensor, bias: Tensor | None, cast: Callable[[Tensor], Tensor]
+) -> "tuple[GradientBuffer, Tensor, Tensor | None]":
+    """The buffer of the gradients of a weight and a bias, and both as :class:`DeferredWeights` gives them to uses."""
+    assert _gathered is not None
     key = id(weight), id(bias)
     if key not in _gathered:
         buffer = GradientBuffer()
-        given = _as_autocast(weight), None if bias is None else _as_autocast(bias)
+        given = cast(weight), None if bias is None else cast(bias)
         _gathered[key] = (weight, bias), buffer, DeferredWeights.apply(buffer, *given)  # type: ignore[no-untyped-call]
     _, buffer, weights = _gathered[key]
-    result: Tensor = DeferredLinear.apply(buffer, _as_autocast(x), *weights)  # type: ignore[no-untyped-call]
-    return result
+    return buffer, *weights
 
 
 class GradientBuffer:

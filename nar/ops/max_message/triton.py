@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nar.ops.affine import affine
+from nar.ops.affine import GradientBuffer, affine, gathered, weight_gradient
 from nar.ops.border import has_to_be_differentiable
 from nar.ops.precision import UNHEARD, at_least_float32, unheard
 
@@ -35,7 +35,8 @@ def max_message(
     lowest: float = UNHEARD,
 ) -> Tensor:
     """The maxima, [B, R, H], from the arguments of :func:`nar.ops.max_message.reference.plain_max_message`."""
-    first = _FirstLayer.apply(*(x.contiguous() for x in (sent, heard, edge, edge_weight)))
+    uses, weight = gathered(edge_weight)
+    first = _FirstLayer.apply(uses, *(x.contiguous() for x in (sent, heard, edge, weight)))
     messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
@@ -45,17 +46,17 @@ class _FirstLayer(torch.autograd.Function):
     """``ReLU(sent_i + heard_j + We edge_ij)``, [B, S, R, H], and the gradients of all arguments."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
+    def forward(ctx: Any, uses: GradientBuffer | None, *arguments: Tensor) -> Tensor:
         """The first layer."""
         sent, heard, edge, weight = arguments
         first = sent.new_empty(*edge.shape[:3], sent.shape[-1])
         _first_layer[_rows(first)](sent, heard, edge, weight, first, *_sizes(first), edge.shape[-1], **_blocks(first))
         ctx.save_for_backward(edge, weight, first)
-        ctx.dtype = heard.dtype
+        ctx.uses, ctx.dtype = uses, heard.dtype
         return first
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of all arguments."""
         edge, weight, first = ctx.saved_tensors
         if has_to_be_differentiable(gradient):
@@ -67,8 +68,8 @@ class _FirstLayer(torch.autograd.Function):
                 gradient.contiguous(), first, grad_sum, grad_heard, *_sizes(first), **_blocks(first), BLOCK=_SENDERS
             )
         grad_edge = (grad_sum @ weight.to(grad_sum.dtype)).to(edge.dtype)
-        grad_weight = grad_sum.flatten(0, 2).mT @ edge.flatten(0, 2).to(grad_sum.dtype)
-        return grad_sum.sum(dim=2), grad_heard, grad_edge, grad_weight.to(weight.dtype)
+        grad_weight = weight_gradient(ctx.uses, edge, grad_sum)
+        return None, grad_sum.sum(dim=2), grad_heard, grad_edge, grad_weight
 
 
 class MaxOverSenders(torch.autograd.Function):

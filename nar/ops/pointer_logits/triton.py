@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nar.ops.affine import affine
+from nar.ops.affine import GradientBuffer, affine, gathered, weight_gradient
 from nar.ops.border import differentiable_gradients, has_to_be_differentiable
 from nar.ops.pointer_logits.reference import plain_edge_logits, plain_product_logits
 from nar.ops.precision import at_least_float32
@@ -27,13 +27,15 @@ def edge_logits(
 ) -> Tensor:
     """The logits, [B, S, R], from the arguments of :func:`nar.ops.pointer_logits.edge_logits`."""
 
+    uses, x_weight = gathered(x_weight)
+
     def logits() -> Tensor:
         states = None
         if of_states:
             data, first_weight, first_bias, states_weight = of_states
             states = affine(affine(data, first_weight, first_bias).relu(), states_weight)
         given = (source, target, weight, x, x_weight, states)
-        result: Tensor = _EdgeLogits.apply(*(None if x is None else x.contiguous() for x in given))
+        result: Tensor = _EdgeLogits.apply(uses, *(None if x is None else x.contiguous() for x in given))
         return result
 
     # The gradient computes the states of edges again: kept, they were the largest tensor of a step, [B, S, R, H].
@@ -51,13 +53,14 @@ class _EdgeLogits(torch.autograd.Function):
     """``w · max(source_j, target_i + We x_ij + states_ij)``, [B, S, R], and the gradients of all arguments."""
 
     @staticmethod
-    def forward(ctx: Any, *given: Tensor | None) -> Tensor:
+    def forward(ctx: Any, uses: GradientBuffer | None, *given: Tensor | None) -> Tensor:
         """The logits."""
         source, _, _, x, *_ = given
         assert source is not None
         assert x is not None
         logits = source.new_empty(x.shape[:3])
         _edge_logits[_receivers(x)](*given, logits, *_sizes(x, source), **_blocks(source))
+        ctx.uses = uses
         ctx.save_for_backward(*given)
         return logits
 
@@ -65,7 +68,7 @@ class _EdgeLogits(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of all arguments."""
         if has_to_be_differentiable(gradient):
-            return differentiable_gradients(plain_edge_logits, ctx.saved_tensors, gradient)
+            return None, *differentiable_gradients(plain_edge_logits, ctx.saved_tensors, gradient)
         saved = source, target, weight, x, x_weight, states = ctx.saved_tensors
         like = target if states is None else states
         grad_second = like.new_empty(*x.shape[:3], source.shape[-1])
@@ -80,10 +83,11 @@ class _EdgeLogits(torch.autograd.Function):
             **_blocks(source),
         )
         grad_x = (grad_second @ x_weight.to(like.dtype)).to(x.dtype)
-        grad_x_weight = (grad_second.flatten(0, 2).mT @ x.flatten(0, 2).to(like.dtype)).to(x_weight.dtype)
+        grad_x_weight = weight_gradient(ctx.uses, x, grad_second)
         grad_target = grad_second.sum(dim=2).to(target.dtype)
         grad_weight = grad_weight.sum(dim=(0, 1)).to(weight.dtype)
-        return grad_source, grad_target, grad_weight, grad_x, grad_x_weight, None if states is None else grad_second
+        of_states = None if states is None else grad_second
+        return None, grad_source, grad_target, grad_weight, grad_x, grad_x_weight, of_states
 
 
 class _ProductLogits(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from nar.ops import affine as module
-from nar.ops.affine import affine, gathered_gradients
+from nar.ops.affine import affine, gathered, gathered_gradients, weight_gradient
 
 Affine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 DOUBLE = torch.float64
@@ -120,6 +120,36 @@ def test_nothing_is_gathered_where_nobody_asks_for_it() -> None:
         assert "DeferredLinear" in type(affine(x, weight, bias).grad_fn).__name__
         torch.autograd.grad(affine(x, weight, bias).sum(), [weight, bias])
     assert "DeferredLinear" not in type(affine(x, weight, bias).grad_fn).__name__
+
+
+class Product(torch.autograd.Function):
+    """An operation that has a product with a weight in it, and computes its own gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, uses: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.uses = uses
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        return None, gradient @ weight, weight_gradient(ctx.uses, x, gradient)
+
+
+@pytest.mark.parametrize("rows", [1, 10_000])
+def test_an_operation_may_have_the_gradient_of_its_weight_gathered(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        uses, weight = gathered(weight)
+        assert (uses is None) == (module._gathered is None)
+        made: Tensor = Product.apply(uses, x, weight)  # type: ignore[no-untyped-call]
+        return made
+
+    monkeypatch.setattr(module, "ROWS", rows)
+    given = (*arguments()[:2], None)
+    expected = gradients(functional.linear, given)
+    torch.testing.assert_close(gradients(product, given), expected)
+    torch.testing.assert_close(torch.autograd.grad(unrolled(product, *given), given[:2]), expected)
 
 
 class Launches(TorchDispatchMode):

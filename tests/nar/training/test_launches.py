@@ -4,7 +4,7 @@ import pytest
 from launches import count
 
 # By algorithm, those of one step of the processor, forward and backward, and those of a trajectory besides its steps.
-MOST = {"insertion_sort": (143, 344), "bridges": (241, 510), "jarvis_march": (117, 307)}
+MOST = {"insertion_sort": (125, 371), "bridges": (210, 546), "jarvis_march": (109, 328)}
 
 
 @pytest.mark.slow
