@@ -14,6 +14,7 @@ from nar.datasets.engine.arguments import shown
 from nar.errors import UserError
 from nar.inference.instances import Instance
 from nar.inference.steps import StoppedBy
+from nar.inference.units import units_of
 from nar.model.decoders import SINKHORN_STEPS_PREDICTION, log_sinkhorn
 from nar.specs import MASKED, Probe, Spec, Stage, Type, at_stage
 from nar.viewer import HasModel, Page, show
@@ -159,15 +160,17 @@ class Answer:
     def show(self) -> Page:
         """A page on which to see the model's steps beside the classical algorithm's; a notebook shows it.
 
-        Weights, keys and coordinates are those that the model was given (see `scale` and `shift`), and noise that is
-        drawn in evaluation is left out.
+        Numbers are in the user's units; noise that is drawn in evaluation is left out.
 
         Raises:
             UserError: If this is the classical algorithm's answer, or the steps are too large for the memory.
         """
         if self.reasoner is None:
             raise UserError("expected a model's answer to show, given the classical algorithm's")
-        return show(self.reasoner, self.algorithm, self.trajectory, num_steps=self.num_steps, names=self.names)
+        units = units_of(self._instance)
+        return show(
+            self.reasoner, self.algorithm, self.trajectory, num_steps=self.num_steps, names=self.names, units=units
+        )
 
     @cached_property
     def trajectory(self) -> Feedback[NumpyArray]:

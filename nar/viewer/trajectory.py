@@ -4,6 +4,7 @@
 import math
 import string
 from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,10 @@ MOST_LABELS = 2
 Values = list[Any]
 """A probe's value at each time; None where there is none. Of nodes and of pairs of nodes (row by row) it is a list, of
 the graph and of a mask_one a number; entries that are not scored are None."""
+
+
+Units = Mapping[str, tuple[float, float]]
+"""By the name of a scalar, the factor by which it is multiplied to be shown, and what is then added."""
 
 
 class Track(NamedTuple):
@@ -114,6 +119,7 @@ def trajectory_of(
     graph: int = 0,
     num_steps: int | None = None,
     names: Sequence[Hashable] | None = None,
+    units: Units = MappingProxyType({}),
 ) -> Trajectory:
     """What `model` makes, in evaluation mode and without noise, of one of the graphs of `feedback`.
 
@@ -125,6 +131,7 @@ def trajectory_of(
         graph: Which of them.
         num_steps: For how many steps to run the model; None for as many as the algorithm takes.
         names: Of the nodes; None for their indices.
+        units: In which scalars are shown, and not those that the model is given.
 
     Raises:
         UserError: If the trajectories have not all of the probes, or not so many graphs, or there is no step, or not
@@ -135,12 +142,12 @@ def trajectory_of(
     taken = int(num_steps_of(features.lengths))
     if num_steps is not None and num_steps < 1:
         raise UserError(f"expected at least one step, given {num_steps}")
-    predicted, states, score = _run(model, spec, algorithm, feedback, num_steps or taken)
-    inputs = {name: data[0].numpy() for name, data in features.inputs.items()}
+    predicted, states, score = _run(model, spec, algorithm, feedback, num_steps or taken, units)
+    inputs = {name: _shown(name, data[0].numpy(), units) for name, data in features.inputs.items()}
     true = {name: data[:, 0] for name, data in fuse_permutations(spec, features.hints).items()}
     true |= {**features.inputs, **fuse_permutations(spec, feedback.outputs)}
     tracks = [
-        _track(algorithm, name, probe, true[name].numpy(), predicted.get(name, []))
+        _track(algorithm, name, probe, _shown(name, true[name].numpy(), units), predicted.get(name, []))
         for stage in Stage
         for name, probe in at_stage(spec, stage).items()
         if name in true
@@ -188,7 +195,12 @@ def _at_hand(data: Any) -> NumpyArray:
 
 
 def _run(
-    model: EncodeProcessDecode, spec: Spec, algorithm: str, feedback: Feedback[Tensor], num_steps: int
+    model: EncodeProcessDecode,
+    spec: Spec,
+    algorithm: str,
+    feedback: Feedback[Tensor],
+    num_steps: int,
+    units: Units,
 ) -> tuple[dict[str, Values], list[Tensor], dict[str, float | None]]:
     """The predictions by probe, the node states after every step [N, H], and the outputs' scores."""
     states: list[Tensor] = []
@@ -202,12 +214,20 @@ def _run(
     hints = {name: torch.cat([hints[name] for hints in by_step]) for name in by_step[0]}
     logits = {name: x.cpu() for name, x in outputs.items()}
     values = {
-        name: [_plain(spec[name], value) for value in data.cpu().numpy()]
+        name: [_plain(spec[name], value) for value in _shown(name, data.cpu().numpy(), units)]
         for name, data in {**definite(spec, hints), **definite(spec, logits)}.items()
     }
     given = {name: [None, *data] if spec[name].stage is Stage.HINT else data for name, data in values.items()}
     score = scores(spec, counts(spec, logits, feedback.outputs))
     return given, states, {name: x if math.isfinite(x) else None for name, x in score.items()}
+
+
+def _shown(name: str, data: NumpyArray, units: Units) -> NumpyArray:
+    """The data of a probe in the units in which they are shown."""
+    if name not in units:
+        return data
+    factor, shift = units[name]
+    return data.astype(np.float64) * factor + shift
 
 
 def _track(algorithm: str, name: str, probe: Probe, true: NumpyArray, predicted: Values) -> Track:

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from nar.batch import Feedback
@@ -17,7 +18,7 @@ from nar.errors import UserError, meant
 from nar.files import replacing_text
 from nar.model.unroll import EncodeProcessDecode
 from nar.specs import Spec, Stage, at_stage
-from nar.viewer.trajectory import Trajectory, trajectory_of
+from nar.viewer.trajectory import Trajectory, Units, trajectory_of
 
 FRAME_HEIGHT = 860
 """The height in pixels of the frame that holds a page in a notebook."""
@@ -91,6 +92,7 @@ def show(
     seed: int = 0,
     num_steps: int | None = None,
     names: Sequence[Hashable] | None = None,
+    units: Units = MappingProxyType({}),
 ) -> Page:
     """A page on which to see, step by step, where a model's predictions part from the algorithm.
 
@@ -104,6 +106,7 @@ def show(
         seed: Draws it.
         num_steps: For how many steps to run the model; None for as many as the algorithm takes.
         names: Of the nodes; None for their indices.
+        units: By the name of a scalar, the factor by which it is multiplied to be shown, and what is then added.
 
     Raises:
         UserError: If the model does not know the algorithm, or the trajectories are another's.
@@ -121,8 +124,8 @@ def show(
             raise UserError(f"expected trajectories of {algorithm} to show: only those of CLRS-30 are drawn here")
         feedback = sample(algorithm, num_nodes=num_nodes_at(algorithm, num_nodes), num_samples=1, seed=seed)
     feedback = _in_form(spec, algorithm, feedback)
-    trajectory = trajectory_of(reasoner.model, spec, algorithm, feedback, graph=graph, num_steps=num_steps, names=names)
-    return Page(trajectory)
+    settings: Any = {"graph": graph, "num_steps": num_steps, "names": names, "units": units}
+    return Page(trajectory_of(reasoner.model, spec, algorithm, feedback, **settings))
 
 
 def _in_form(spec: Spec, algorithm: str, feedback: Feedback[Any]) -> Feedback[Any]:
