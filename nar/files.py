@@ -127,6 +127,18 @@ def unused(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
     return next(paths for paths in every if not any(path.exists() for path in paths))
 
 
+def newest(folder: Path, pattern: str) -> Path:
+    """The file of a folder that was written last of those that a pattern is of, such as ``answers*.csv``.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = max(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / pattern))
+    return found
+
+
 def remove_leftovers(path: Path, age: float = 0.0) -> None:
     """Remove what killed writers of `path` have left beside it, if nothing was written to it for so many seconds."""
     pattern = re.compile(re.escape(path.name) + r"[0-9a-f]{8}\.tmp")

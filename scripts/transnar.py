@@ -33,6 +33,8 @@ from typing import Any
 
 import yaml
 
+from nar.files import newest
+
 CONFIGS = Path(__file__).parent / "configs"
 NAR = Path(sys.executable).with_name("nar")
 ALGORITHMS = ("activity_selector", "bfs", "graham_scan", "insertion_sort", "matrix_chain_order", "naive_string_matcher")
@@ -136,7 +138,7 @@ def measure(name: str, seed: int, folder: Path, steps: int, num_texts: int, flag
     seconds = train(folder, steps, *flags, "--seed_everything", seed)
     tests = ["--data.test_sizes", list(SIZES), "--data.num_test", num_texts, "--data.eval_batch_size", num_texts]
     run(folder, "test", "--ckpt_path", folder / "last.ckpt", *tests, "--trainer.enable_progress_bar", "false")
-    with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
+    with newest(folder, "answers*.csv").open(encoding="utf-8", newline="") as file:
         rows = [{**row, **{name: f"{float(row[name]):.4f}" for name in METRICS}} for row in csv.DictReader(file)]
     known = {"seed": str(seed), "steps": str(steps), "seconds": str(seconds)}
     return [{**row, **known} if row["model"] == name else row for row in rows]

@@ -17,7 +17,7 @@ from time import time as now
 import torch
 
 from nar.errors import UserError
-from nar.files import replacing_text
+from nar.files import newest, replacing_text
 
 PROGRAM = "from nar.cli import main\nmain()"
 """What is run with the arguments of a command."""
@@ -232,8 +232,7 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
     ]
     flags += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
     if commands.run("test", flags, lambda: now() > deadline):
-        tables = commands.folder.glob("ood*.csv")  # of which that of this test is the last
-        with max(tables, key=lambda path: path.stat().st_mtime_ns).open(encoding="utf-8", newline="") as file:
+        with newest(commands.folder, "ood*.csv").open(encoding="utf-8", newline="") as file:
             means = [row for row in csv.DictReader(file) if row["kind"] == "mean"]
         found = {int(row["num_nodes"]): float(row["score"]) for row in means}
         # In the order of sizes: string matchers are tested on 5/4 as many nodes as the size says.

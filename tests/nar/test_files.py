@@ -12,7 +12,7 @@ import torch
 
 from nar.cli.answers import read_baseline
 from nar.errors import UserError
-from nar.files import check_archive, check_file
+from nar.files import check_archive, check_file, newest, unused
 from nar.noise import read_directions
 from nar.training.checkpoint import load_reasoner, read_checkpoint
 from nar.training.haiku import read_pickle
@@ -132,3 +132,24 @@ def test_an_archive_of_torch_is_none_of_these(sound: Path) -> None:
     for path in (sound, changed(sound)):
         check_archive(path)
         assert len(read_checkpoint(path)["state_dict"]["weight"]) == 1000
+
+
+def test_files_of_a_name_get_the_first_number_that_none_of_them_has(tmp_path: Path) -> None:
+    def names() -> list[str]:
+        return [path.name for path in unused(tmp_path, "scores", ("csv", "png"))]
+
+    assert names() == ["scores.csv", "scores.png"]
+    (tmp_path / "scores.png").touch()
+    assert names() == ["scores_2.csv", "scores_2.png"]
+    (tmp_path / "scores_2.csv").touch()
+    (tmp_path / "scores_4.csv").touch()
+    assert names() == ["scores_3.csv", "scores_3.png"]
+
+
+def test_the_newest_file_is_the_one_that_was_written_last(tmp_path: Path) -> None:
+    for time, name in ((3, "a.csv"), (5, "a_2.csv"), (9, "b.csv"), (4, "a_3.csv")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time, time))
+    assert newest(tmp_path, "a*.csv").name == "a_2.csv"
+    with pytest.raises(FileNotFoundError, match="c"):
+        newest(tmp_path, "c*.csv")

@@ -30,7 +30,7 @@ else:
             for size in (10, 12, 14):
                 clrs = 1 / size if model == "reasoner alone" else (0.5 if name == "hybrid" else 0.25) + seed / 10
                 lines.append(f"{{model}},{{algorithm}},{{size}},64,1,1,{{clrs}},0")
-    (folder / "answers.csv").write_text("\\n".join(lines))
+    (folder / f"answers_{{len(list(folder.glob('answers*'))) + 1}}.csv").write_text("\\n".join(lines))
 """
 CONFIG = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 CONFIG |= {"num_attention_heads": 2, "tie_word_embeddings": True}
