@@ -27,7 +27,8 @@ from nar.errors import UserError
 from nar.hybrid.cross_attention import GatedCrossAttention
 from nar.hybrid.language_model import describe, restore_status, with_adapters, without_adapters
 from nar.hybrid.saving import CONFIG, dtypes, frozen, restore_frozen
-from nar.hybrid.transnar import TransNAR, default_dtype
+from nar.hybrid.transnar import TransNAR
+from nar.ops.precision import default_dtype
 from nar.training.checkpoint import make_reasoner
 from nar.training.reasoner import Reasoner
 from nar.training.sparse_reasoner import SparseReasoner

@@ -33,6 +33,7 @@ from nar.hybrid.positions import (
 from nar.hybrid.saving import check_weights, read_folder, read_weights, refused, restore_frozen, write_folder
 from nar.hybrid.states import ByBlock, graph_states, states_by_block
 from nar.model.unroll import EncodeProcessDecode
+from nar.ops.precision import default_dtype
 from nar.packed import unpack_graphs
 from nar.training.checkpoint import make_reasoner
 from nar.training.cuda_graphs import Recorder
@@ -40,17 +41,6 @@ from nar.training.reasoner import Reasoner
 from nar.training.sparse_reasoner import SparseReasoner
 
 Positions = Literal["random", "consecutive"]
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Let torch make new tensors of this type as long as the context lasts."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _check_positive(name: str, value: object) -> None:

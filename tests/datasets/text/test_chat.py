@@ -28,7 +28,7 @@ def tokenizer(template: str | None = CHAT_ML) -> Any:
     made = Tokenizer(models.BPE({letter: place for place, letter in enumerate(letters)}, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=made, chat_template=template)
+    return PreTrainedTokenizerFast(tokenizer_object=made, chat_template=template, eos_token="<|end|>")
 
 
 def test_a_prompt_is_the_question_of_a_user_below_what_is_to_be_done() -> None:
