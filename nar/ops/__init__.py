@@ -8,7 +8,7 @@ An operation that is compiled has a folder, and a new one needs no more than its
                 that can be differentiated again, the fallback on other devices, and what tests compare with
 `cpu.py`        an ``autograd.Function`` that gives parts of a batch to all cores (:mod:`nar.ops.parallel`)
 `loops.py`      what one core does with one part, compiled by numba (:mod:`nar.ops.loops`)
-`triton.py`     the operation in kernels for GPUs; imported only where it is used
+`triton.py`     the operation in kernels for GPUs, if it has any; imported only where it is used
 =============== ===================================================================================================
 
 Tests of all operations, of their shapes, memory layouts, first and second gradients and kernels, come from its line in
