@@ -41,3 +41,15 @@ def test_who_reads_the_first_lines_alone_sees_no_error() -> None:
     command = f"{NAR} --help | true"  # which reads none
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_without_a_configuration_training_is_by_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path(__file__).resolve().parents[3] / "scripts/configs/clrs30.yaml"
+    printed = []
+    for args in ([], ["--config", str(recipe)]):
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", *args, "--print_config"])
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "max_steps: 10000" in printed[0]
