@@ -67,8 +67,10 @@ def test_a_users_function_is_compiled_again_if_one_changes_that_it_calls(
 def test_by_itself_numba_does_not_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CacheImpl, "_locator_classes", [InTreeCacheLocator])
     write(tmp_path, 1)
+    times = (tmp_path / "caller.py").stat()
     assert load(tmp_path, monkeypatch).caller() == 1
     write(tmp_path, 2)
+    os.utime(tmp_path / "caller.py", ns=(times.st_atime_ns, times.st_mtime_ns))  # earlier releases look at these
     assert load(tmp_path, monkeypatch).caller() == 1
 
 
@@ -256,7 +258,7 @@ def test_what_installed_packages_compile_is_left_to_numba(tmp_path: Path, monkey
     assert Locator.from_function(caller.py_func, str(folder / "caller.py")) is None
     assert caller() == 1
     (data,) = (folder / "__pycache__").glob("caller*.nbc")
-    assert not caller._cache._cache_file._source_stamp.startswith(STAMP)
+    assert caller._cache._cache_file._source_stamp[: len(STAMP)] != STAMP  # a tuple in earlier releases
     pickle.loads(data.read_bytes())
     assert sum(load(folder, monkeypatch).caller.stats.cache_hits.values()) == 0
 
