@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from nar.ops.affine import plus
 from nar.ops.channels import Channels, Rectified, TripletChannels, concat, precompute
 from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
@@ -140,7 +141,7 @@ class PGN(Processor):
         elif self.takes_max and is_plain(self.message_edge, Linear) and (layers := two_layers(self.message_mlp)):
             # One operation makes the messages and takes their maximum, and holds none of the N² in memory.
             edge, edge_weight, edge_bias = self.message_edge.operands(edge_fts)
-            return max_message(sent, heard + edge_bias, edge, edge_weight, *layers, is_heard)
+            return max_message(sent, plus(heard, edge_bias), edge, edge_weight, *layers, is_heard)
         else:
             mixed = sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts)
         received: Tensor = self.reduction(self.message_mlp(mixed), is_heard)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nar.ops.affine import plus
 from nar.ops.channels import Channels, as_tensor, concat_graphs, precompute, take
 from nar.ops.linear import Linear, is_plain, matrix_of, may_be_given_channels
 from nar.ops.pointer_logits import edge_logits, product_logits
@@ -169,8 +170,8 @@ class NodePointerDecoder(Decoder):
         # Computed without [B, N, N, H] where that can be. The reference pairs j with i along e_ji: hence the transpose.
         if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
             x, x_weight, x_bias, *of_states = self.edge.operands(states.edge)
-            logits = edge_logits(source, target + x_bias, self.output.weight.flatten(), x, x_weight, *of_states)
-            logits = logits.mT + self.output.bias_or_zeros()
+            logits = edge_logits(source, plus(target, x_bias), self.output.weight.flatten(), x, x_weight, *of_states)
+            logits = plus(logits.mT[..., None], self.output.bias_or_zeros()).squeeze(-1)
         else:
             highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
             logits = self.output(highest).squeeze(-1).mT

@@ -77,21 +77,35 @@ def weight_gradient(buffer: "GradientBuffer | None", x: Tensor, gradient: Tensor
     return None
 
 
-def _is_gathered(weight: Tensor, bias: Tensor | None) -> bool:
+def plus(x: Tensor, bias: Tensor) -> Tensor:
+    """``x + bias``, [..., out].
+
+    Args:
+        x: [..., out].
+        bias: [out].
+    """
+    if not _is_gathered(None, bias):
+        return x + bias
+    buffer, _, bias_of_use = _deferred(None, bias, lambda x: x)
+    result: Tensor = DeferredSum.apply(buffer, x, bias_of_use)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _is_gathered(weight: Tensor | None, bias: Tensor | None) -> bool:
     """Whether gradients of a weight and a bias are gathered now."""
-    is_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+    is_trained = any(x is not None and x.requires_grad for x in (weight, bias))
     return _gathered is not None and is_trained and torch.is_grad_enabled()
 
 
 def _deferred(
-    weight: Tensor, bias: Tensor | None, cast: Callable[[Tensor], Tensor]
-) -> "tuple[GradientBuffer, Tensor, Tensor | None]":
+    weight: Tensor | None, bias: Tensor | None, cast: Callable[[Tensor], Tensor]
+) -> "tuple[GradientBuffer, Any, Any]":
     """The buffer of the gradients of a weight and a bias, and both as :class:`DeferredWeights` gives them to uses."""
     assert _gathered is not None
     key = id(weight), id(bias)
     if key not in _gathered:
         buffer = GradientBuffer()
-        given = cast(weight), None if bias is None else cast(bias)
+        given = (None if x is None else cast(x) for x in (weight, bias))
         _gathered[key] = (weight, bias), buffer, DeferredWeights.apply(buffer, *given)  # type: ignore[no-untyped-call]
     _, buffer, weights = _gathered[key]
     return buffer, *weights
@@ -132,16 +146,16 @@ class GradientBuffer:
 class DeferredWeights(torch.autograd.Function):
     """A weight and a bias, whose gradients are taken from a buffer.
 
-    Autograd calls its backward pass after those of all :class:`DeferredLinear` that were given its results, as these
+    Autograd calls its backward pass after those of all uses that were given its results, as these
     are what they depend on; so the buffer then holds every use.
     """
 
     @staticmethod
-    def forward(ctx: Any, buffer: GradientBuffer, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(ctx: Any, buffer: GradientBuffer, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         """Weight and bias, in the same memory."""
         ctx.set_materialize_grads(False)  # uses return no gradients to it
         ctx.buffer = buffer
-        return weight, bias
+        return given
 
     @staticmethod
     @once_differentiable
@@ -169,6 +183,23 @@ class DeferredLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         ctx.buffer.add(x, gradient)
         return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
+
+
+class DeferredSum(torch.autograd.Function):
+    """``x + bias``, whose backward pass adds itself to a buffer in place of bias's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, buffer: GradientBuffer, x: Tensor, bias: Tensor) -> Tensor:
+        """The sum, [..., out]."""
+        ctx.buffer = buffer
+        return x + bias
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of x alone."""
+        ctx.buffer.add(gradient[..., :0], gradient)  # of a layer without inputs, whose bias it is
+        return None, gradient, None
 
 
 def _as_autocast(x: Tensor) -> Tensor:

@@ -26,16 +26,15 @@ def edge_logits(
     source: Tensor, target: Tensor, weight: Tensor, x: Tensor, x_weight: Tensor, *of_states: Tensor
 ) -> Tensor:
     """The logits, [B, S, R], from the arguments of :func:`nar.ops.pointer_logits.edge_logits`."""
-
     uses, x_weight = gathered(x_weight)
+    source, target, weight, x, x_weight = (y.contiguous() for y in (source, target, weight, x, x_weight))
 
     def logits() -> Tensor:
         states = None
         if of_states:
             data, first_weight, first_bias, states_weight = of_states
             states = affine(affine(data, first_weight, first_bias).relu(), states_weight)
-        given = (source, target, weight, x, x_weight, states)
-        result: Tensor = _EdgeLogits.apply(uses, *(None if x is None else x.contiguous() for x in given))
+        result: Tensor = _EdgeLogits.apply(uses, source, target, weight, x, x_weight, states)
         return result
 
     # The gradient computes the states of edges again: kept, they were the largest tensor of a step, [B, S, R, H].

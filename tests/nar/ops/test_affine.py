@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from nar.ops import affine as module
-from nar.ops.affine import affine, gathered, gathered_gradients, weight_gradient
+from nar.ops.affine import affine, gathered, gathered_gradients, plus, weight_gradient
 
 Affine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 DOUBLE = torch.float64
@@ -150,6 +150,19 @@ def test_an_operation_may_have_the_gradient_of_its_weight_gathered(rows: int, mo
     expected = gradients(functional.linear, given)
     torch.testing.assert_close(gradients(product, given), expected)
     torch.testing.assert_close(torch.autograd.grad(unrolled(product, *given), given[:2]), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 50, 10_000])
+def test_the_gradient_of_a_bias_alone_is_gathered(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        assert bias is not None
+        return plus(affine(x, weight), bias)
+
+    monkeypatch.setattr(module, "ROWS", rows)
+    expected = gradients(functional.linear, arguments())
+    torch.testing.assert_close(gradients(layer, arguments()), expected)
+    given = arguments()
+    torch.testing.assert_close(torch.autograd.grad(unrolled(layer, *given), given), expected)
 
 
 class Launches(TorchDispatchMode):

@@ -4,7 +4,7 @@ import pytest
 from launches import count
 
 # By algorithm, those of one step of the processor, forward and backward, and those of a trajectory besides its steps.
-MOST = {"insertion_sort": (125, 371), "bridges": (210, 546), "jarvis_march": (109, 328)}
+MOST = {"insertion_sort": (118, 377), "bridges": (199, 558), "jarvis_march": (107, 331)}
 
 
 @pytest.mark.slow
