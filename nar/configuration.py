@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, str, type(None))
 UNKNOWN = "no plain value"
 """The key of what stands for an object that cannot be written as plain values; there with its type."""
 
@@ -86,7 +86,7 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, enum.Enum):
         return plain(value.value)
-    if isinstance(value, PLAIN) or (hasattr(value, "item") and getattr(value, "shape", None) == ()):
+    if isinstance(value, _PLAIN) or (hasattr(value, "item") and getattr(value, "shape", None) == ()):
         return _as_builtin(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -223,11 +223,11 @@ def _of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, value in {**vars(module), **module._modules}.items():
         if name.startswith("_") or name == "training":
             continue
-        if isinstance(value, (*PLAIN, nn.Module)):
+        if isinstance(value, (*_PLAIN, nn.Module)):
             yield name, value
-        elif isinstance(value, list | tuple) and all(isinstance(item, PLAIN) for item in value):
+        elif isinstance(value, list | tuple) and all(isinstance(item, _PLAIN) for item in value):
             yield name, type(value)(value) if type(value) in (list, tuple) else value
-        elif type(value) is dict and all(isinstance(item, PLAIN) for pair in value.items() for item in pair):
+        elif type(value) is dict and all(isinstance(item, _PLAIN) for pair in value.items() for item in pair):
             yield name, dict(value)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST_MISSPELT = 100
+_LONGEST_MISSPELT = 100
 """Characters of a name that may be a misspelt one; to compare longer ones takes too long."""
 
 
@@ -17,7 +17,7 @@ class UserError(ValueError):
 
 def meant(given: str, known: Iterable[str]) -> str:
     """What to put after a message about a name: which known one may be meant; nothing if none is like it."""
-    close = get_close_matches(given[:LONGEST_MISSPELT], [name for name in known if name != given], n=1)
+    close = get_close_matches(given[:_LONGEST_MISSPELT], [name for name in known if name != given], n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 

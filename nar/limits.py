@@ -1,14 +1,14 @@
 """How large some settings can be beyond which training would overflow, or would not come to an end."""
 
-MOST_LEARNING_RATE = 1000.0
+_MOST_LEARNING_RATE = 1000.0
 MOST_STEPS = 1000
 """The most steps of a processor between two hints, or two blocks of a language model."""
 
 
 def check_learning_rate(value: float) -> None:
     """Raise a :class:`ValueError` unless an optimizer can have it."""
-    if not 0 < value <= MOST_LEARNING_RATE:
-        limit = f"of at most {MOST_LEARNING_RATE:g}" if value > 0 else "above 0"
+    if not 0 < value <= _MOST_LEARNING_RATE:
+        limit = f"of at most {_MOST_LEARNING_RATE:g}" if value > 0 else "above 0"
         raise ValueError(f"expected a learning_rate {limit}, given {value}")
 
 

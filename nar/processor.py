@@ -16,7 +16,7 @@ from nar.ops.linear import may_be_given_channels
 Nodes = TypeVar("Nodes", bound=Tensor | Channels)
 Edges = TypeVar("Edges", bound=Tensor | Channels)
 
-AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "B N N", "hidden": "B N H"}
+_AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "B N N", "hidden": "B N H"}
 """The axes of each tensor that a processor is given."""
 
 
@@ -185,12 +185,12 @@ def aligned(
     if tuple(operand.shape for operand in given) == usual:
         return given  # type: ignore[no-any-return]
     sizes = {"H": hidden_dim}
-    for operand, axes in zip(given, AXES.values(), strict=True):
+    for operand, axes in zip(given, _AXES.values(), strict=True):
         for axis, size in zip(reversed(axes.split()), reversed(operand.shape), strict=False):
             if size != 1:
                 sizes.setdefault(axis, size)
     expanded = []
-    for operand, (name, axes) in zip(given, AXES.items(), strict=True):
+    for operand, (name, axes) in zip(given, _AXES.items(), strict=True):
         names, shape = axes.split(), list(operand.shape)
         expected = [sizes.get(axis, 1) for axis in names]
         own = [1] * (len(names) - len(shape)) + shape

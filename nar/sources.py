@@ -11,8 +11,8 @@ from importlib.util import decode_source, resolve_name
 from pathlib import Path
 from typing import NamedTuple
 
-STANDARD_LIBRARY = os.path.join(sysconfig.get_path("stdlib"), "")
-INSTALLED = {"site-packages", "dist-packages"}
+_STANDARD_LIBRARY = os.path.join(sysconfig.get_path("stdlib"), "")
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 class Module(NamedTuple):
@@ -29,7 +29,7 @@ class Module(NamedTuple):
     @property
     def is_installed(self) -> bool:
         """Whether it is of the standard library or an installed package, and so not one that a user works on."""
-        return self.path.startswith(STANDARD_LIBRARY) or not INSTALLED.isdisjoint(Path(self.path).parts)
+        return self.path.startswith(_STANDARD_LIBRARY) or not _INSTALLED.isdisjoint(Path(self.path).parts)
 
     def may_change_with(self, other: "Module") -> bool:
         """Whether who changes `other` may change it too: it is of the same package, or of none that is installed."""

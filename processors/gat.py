@@ -18,7 +18,7 @@ from nar.processor import MessagePoint, Processor, aligned
 
 Senders = Literal["neighbours", "all"]
 
-D2_ORDER = 4  # elements of D2, the symmetries of a rectangle
+_D2_ORDER = 4  # elements of D2, the symmetries of a rectangle
 
 
 class GAT(Processor):
@@ -206,8 +206,8 @@ class GATv2D2(nn.Module):
             ValueError: If there are not four views.
         """
         number = (len(node_fts), len(edge_fts), len(graph_fts))
-        if number != (D2_ORDER,) * 3:
-            raise ValueError(f"expected {D2_ORDER} views in node_fts, edge_fts and graph_fts, given {number}")
+        if number != (_D2_ORDER,) * 3:
+            raise ValueError(f"expected {_D2_ORDER} views in node_fts, edge_fts and graph_fts, given {number}")
         of_views = zip(node_fts, edge_fts, graph_fts, strict=True)
         views = [aligned(self, *of_view, adj, hidden) for of_view in of_views]
 
@@ -218,7 +218,7 @@ class GATv2D2(nn.Module):
             states: Tensor = self.attention(z, pair_edges, pair_graphs, torch.ones_like(heard))
             return states
 
-        group = range(D2_ORDER)
+        group = range(_D2_ORDER)
         return torch.stack([torch.stack([pair(g, k) for k in group]).mean(dim=0) for g in group])
 
 

@@ -52,7 +52,7 @@ class Reduction(KeepsArguments, nn.Module, ABC):
             ik: [B, N, N, F].
             jk: [B, N, N, F].
         """
-        return by_sums(self, ij, ik, jk)
+        return _by_sums(self, ij, ik, jk)
 
 
 class Max(Reduction):
@@ -236,9 +236,9 @@ class ReductionByMode(nn.Module):
 
     def __init__(self, name: str, reduction: AnyReduction, in_evaluation: AnyReduction | None, width: int) -> None:
         super().__init__()
-        self.usual = make_reduction(name, reduction, width)
+        self.usual = _make_reduction(name, reduction, width)
         self.in_evaluation = (
-            None if in_evaluation is None else make_reduction(f"{name}_in_evaluation", in_evaluation, width)
+            None if in_evaluation is None else _make_reduction(f"{name}_in_evaluation", in_evaluation, width)
         )
         if self.in_evaluation is not None and any(True for _ in self.in_evaluation.parameters()):
             raise ValueError(f"expected a {name}_in_evaluation with nothing to be learnt, given {in_evaluation!r}")
@@ -259,17 +259,17 @@ def over_triplets(
 ) -> Tensor:
     """A reduction over all i of ``ij_ij + ik_ik + jk_jk + ijk_ijk``, by its calls where hooks look on, [B, N, N, F].
 
-    See :meth:`Reduction.over_triplets`; beside the maximum, features of triplets are for :func:`by_sums`.
+    See :meth:`Reduction.over_triplets`; beside the maximum, features of triplets are for :func:`_by_sums`.
     """
     current = reduction.current if is_plain(reduction, ReductionByMode) else reduction
     if ijk is not None and isinstance(current, Max) and is_plain(current, Max):
         return triplet_max(ij, ik, ijk.data, ijk.weight) + jk
     if ijk is None and isinstance(current, Reduction) and is_plain(current, type(current)):
         return current.over_triplets(ij, ik, jk)
-    return by_sums(reduction, ij, ik, jk, ijk)
+    return _by_sums(reduction, ij, ik, jk, ijk)
 
 
-def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: TripletChannels | None = None) -> Tensor:
+def _by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: TripletChannels | None = None) -> Tensor:
     """A reduction over all i of ``ij_ij + ik_ik + jk_jk + ijk_ijk``, [B, N, N, F], made of the sums themselves.
 
     The reduction is given the N² sums of one j at a time, again in the backward pass; all N³ at a time, if something
@@ -292,7 +292,7 @@ def by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: Tripl
     return torch.stack(each, dim=1)
 
 
-def make_reduction(name: str, reduction: AnyReduction, width: int) -> Reduction:
+def _make_reduction(name: str, reduction: AnyReduction, width: int) -> Reduction:
     """A reduction that is given by the argument `name`, as itself or by its name, for messages of a width."""
     if isinstance(reduction, Reduction):
         return reduction

@@ -24,7 +24,7 @@ DIAGONAL, UP, LEFT = 0, 1, 2
 """Where the longest common subsequence of two prefixes comes from."""
 
 
-def take_dimensions(num_nodes: int, p: Any, *, least: float = SMALLEST) -> tuple[NumpyArray]:
+def _take_dimensions(num_nodes: int, p: Any, *, least: float = SMALLEST) -> tuple[NumpyArray]:
     """Numbers of rows and columns, which need not be whole."""
     return (within("p", p, (num_nodes,), least),)
 
@@ -80,7 +80,7 @@ def draw_strings(
     return characters[:num_nodes], characters[num_nodes:]
 
 
-def scored_pairs(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
+def _scored_pairs(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
     """Which pairs of letters are of both strings, which alone have a score."""
     of_both: NumpyArray = (inputs["string"][:, None] == 0) & (inputs["string"] == 1)
     return of_both
@@ -132,24 +132,24 @@ def lcs_length(x: NumpyArray, y: NumpyArray, trace: Trace) -> tuple[NumpyArray]:
             return (b_h,)
 
 
-def draw_probabilities(rng: np.random.RandomState, num_nodes: int) -> tuple[NumpyArray, NumpyArray]:
+def _draw_probabilities(rng: np.random.RandomState, num_nodes: int) -> tuple[NumpyArray, NumpyArray]:
     """Probabilities of looking for each key, and of looking for what lies before, between and after the keys."""
     probabilities = rng.uniform(size=2 * num_nodes + 1)
     probabilities /= probabilities.sum()
     return probabilities[:num_nodes], probabilities[num_nodes:]
 
 
-def take_probabilities(num_nodes: int, p: Any, q: Any) -> tuple[NumpyArray, NumpyArray]:
+def _take_probabilities(num_nodes: int, p: Any, q: Any) -> tuple[NumpyArray, NumpyArray]:
     """Probabilities of the keys, and of what lies before, between and after them."""
     return within("p", p, (num_nodes,), 0, 1), within("q", q, (num_nodes + 1,), 0, 1)
 
 
-def probability_inputs(p: NumpyArray, q: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
+def _probability_inputs(p: NumpyArray, q: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
     """``pos``, ``p`` with a zero at the end, and ``q``."""
     return positions(len(q)), np.append(p, 0.0), q
 
 
-def p_and_q(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+def _p_and_q(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
     """Probabilities, by the inputs that are made of them."""
     return inputs["p"][:-1], inputs["q"]
 
@@ -182,8 +182,8 @@ DYNAMIC_PROGRAMMING = table(
         draw_keys,
         key_inputs,
         matrix_chain_order,
-        take_dimensions,
-        InText(10, 12, take=partial(take_dimensions, least=0)),  # with 0, costs may settle before all chains have one
+        _take_dimensions,
+        InText(10, 12, take=partial(_take_dimensions, least=0)),  # with 0, costs may settle before all chains have one
     ),
     KnownAlgorithm(
         "lcs_length",
@@ -191,16 +191,16 @@ DYNAMIC_PROGRAMMING = table(
         string_inputs,
         lcs_length,
         take_two_strings,
-        InText(10, 12, scored=scored_pairs, given=two_strings),
+        InText(10, 12, scored=_scored_pairs, given=two_strings),
         min_num_nodes_with={"length_2": 1},
     ),
     KnownAlgorithm(
         "optimal_bst",
-        draw_probabilities,
-        probability_inputs,
+        _draw_probabilities,
+        _probability_inputs,
         optimal_bst,
-        take_probabilities,
-        InText(10, 10, given=p_and_q),
+        _take_probabilities,
+        InText(10, 10, given=_p_and_q),
         min_num_nodes=1,  # it has a node more
     ),
 )

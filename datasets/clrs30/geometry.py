@@ -24,7 +24,7 @@ _FLAT = 1e-14
 """Twice the area of a triangle, in squares that hold all points, below which rounding decides which way it turns."""
 
 
-def draw_segments(
+def _draw_segments(
     rng: np.random.RandomState, num_nodes: int, *, low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray, NumpyArray]:
     """Four points drawn uniformly from [low, high)², again until their segments intersect or not, as a coin decides.
@@ -40,7 +40,7 @@ def draw_segments(
     raise UserError(f"expected low and high between which segments can cross, given {low} and {high}")
 
 
-def take_segments(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArray]:
+def _take_segments(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArray]:
     """The ends of two segments, whatever size is asked for."""
     return array_of("xs", xs, (4,)), array_of("ys", ys, (4,))
 
@@ -107,7 +107,7 @@ def draw_points(
     )
 
 
-def take_points(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArray]:
+def _take_points(num_nodes: int, xs: Any, ys: Any) -> tuple[NumpyArray, NumpyArray]:
     """Points of which no three are on one line: else a hull depends on rounding, and Graham's scan might not end."""
     xs, ys = array_of("xs", xs, (num_nodes,)), array_of("ys", ys, (num_nodes,))
     extent = max(np.ptp(xs), np.ptp(ys))
@@ -132,7 +132,7 @@ def any_collinear(xs: NumpyArray, ys: NumpyArray, eps: float) -> bool:
     return False
 
 
-def point_inputs(xs: NumpyArray, ys: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
+def _point_inputs(xs: NumpyArray, ys: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
     """``pos``, ``x`` and ``y``."""
     return positions(len(xs)), xs, ys
 
@@ -243,14 +243,14 @@ def _lies_right(xs: NumpyArray, ys: NumpyArray, i: int, j: int, k: int) -> bool:
 GEOMETRY = table(
     KnownAlgorithm(
         "segments_intersect",
-        draw_segments,
-        point_inputs,
+        _draw_segments,
+        _point_inputs,
         segments_intersect,
-        take_segments,
+        _take_segments,
         InText(31, 64),
         min_num_nodes=1,  # it always has four
         samples_multiplier=64,
     ),
-    KnownAlgorithm("graham_scan", draw_points, point_inputs, graham_scan, take_points, InText(31, 31)),
-    KnownAlgorithm("jarvis_march", draw_points, point_inputs, jarvis_march, take_points, InText(12, 13)),
+    KnownAlgorithm("graham_scan", draw_points, _point_inputs, graham_scan, _take_points, InText(31, 31)),
+    KnownAlgorithm("jarvis_march", draw_points, _point_inputs, jarvis_march, _take_points, InText(12, 13)),
 )

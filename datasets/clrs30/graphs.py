@@ -103,7 +103,7 @@ def source(rng: np.random.RandomState, num_nodes: int) -> int:
     return rng.randint(0, num_nodes)
 
 
-def draw_digraph(rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,)) -> tuple[NumpyArray]:
+def _draw_digraph(rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,)) -> tuple[NumpyArray]:
     """A directed graph."""
     return (erdos_renyi(rng, num_nodes, one_of(rng, p)),)
 
@@ -115,32 +115,32 @@ def draw_communities(
     return (communities(rng, num_nodes, k, one_of(rng, p), eps),)
 
 
-def draw_dag(rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,)) -> tuple[NumpyArray]:
+def _draw_dag(rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,)) -> tuple[NumpyArray]:
     """A directed acyclic graph."""
     return (acyclic(rng, erdos_renyi(rng, num_nodes, one_of(rng, p))),)
 
 
-def draw_weighted_dag_and_source(
+def _draw_weighted_dag_and_source(
     rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,), low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray, int]:
     """A directed acyclic graph with weights, and a source."""
-    (edges,) = draw_dag(rng, num_nodes, p=p)
+    (edges,) = _draw_dag(rng, num_nodes, p=p)
     return weighted(rng, edges, low, high), source(rng, num_nodes)
 
 
-def draw_sparse_graph(rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.2,)) -> tuple[NumpyArray]:
+def _draw_sparse_graph(rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.2,)) -> tuple[NumpyArray]:
     """An undirected graph with few edges."""
     return (undirected(erdos_renyi(rng, num_nodes, one_of(rng, p))),)
 
 
-def draw_graph_and_source(
+def _draw_graph_and_source(
     rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,)
 ) -> tuple[NumpyArray, int]:
     """An undirected graph and a source."""
     return undirected(erdos_renyi(rng, num_nodes, one_of(rng, p))), source(rng, num_nodes)
 
 
-def draw_weighted_graph(
+def _draw_weighted_graph(
     rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,), low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray]:
     """An undirected graph with weights."""
@@ -148,43 +148,43 @@ def draw_weighted_graph(
     return (weighted_both_ways(rng, edges, low, high),)
 
 
-def draw_sparse_weighted_graph(
+def _draw_sparse_weighted_graph(
     rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.2,), low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray]:
     """An undirected graph with weights and few edges."""
-    return draw_weighted_graph(rng, num_nodes, p=p, low=low, high=high)
+    return _draw_weighted_graph(rng, num_nodes, p=p, low=low, high=high)
 
 
 def draw_weighted_graph_and_source(
     rng: np.random.RandomState, num_nodes: int, *, p: Sequence[float] = (0.5,), low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray, int]:
     """An undirected graph with weights, and a source."""
-    (A,) = draw_weighted_graph(rng, num_nodes, p=p, low=low, high=high)
+    (A,) = _draw_weighted_graph(rng, num_nodes, p=p, low=low, high=high)
     return A, source(rng, num_nodes)
 
 
-def graph_inputs(A: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
+def _graph_inputs(A: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
     """``pos``, ``A`` and ``adj``."""
     return positions(len(A)), A, adjacency(A)
 
 
-def graph_and_source_inputs(A: NumpyArray, s: int) -> tuple[NumpyArray, int, NumpyArray, NumpyArray]:
+def _graph_and_source_inputs(A: NumpyArray, s: int) -> tuple[NumpyArray, int, NumpyArray, NumpyArray]:
     """``pos``, ``s``, ``A`` and ``adj``."""
-    pos, A, adj = graph_inputs(A)
+    pos, A, adj = _graph_inputs(A)
     return pos, s, A, adj
 
 
-def graph_and_source(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+def _graph_and_source(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
     """A graph and a source, by the inputs that are made of them."""
     return inputs["A"], inputs["s"]
 
 
-def both_ways(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
+def _both_ways(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
     """An undirected graph as it is."""
     return A
 
 
-def either_way_or_both(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
+def _either_way_or_both(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
     """A digraph with each edge in one direction, the other or both, all equally likely (as in dm-clrs's at p = 0.5)."""
     way = rng.randint(3, size=A.shape)
     upper = np.triu(A, k=1)
@@ -192,14 +192,14 @@ def either_way_or_both(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
     return directed
 
 
-def either_way_or_both_as_floats(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
-    """Edges directed by :func:`either_way_or_both`, in floats as dm-clrs's graphs of communities are: the algorithm
+def _either_way_or_both_as_floats(rng: np.random.RandomState, A: NumpyArray) -> NumpyArray:
+    """Edges directed by :func:`_either_way_or_both`, in floats as dm-clrs's graphs of communities are: the algorithm
     need not be compiled for integers as well.
     """
-    return either_way_or_both(rng, A).astype(np.float64)
+    return _either_way_or_both(rng, A).astype(np.float64)
 
 
-def take_graph(
+def _take_graph(
     num_nodes: int,
     A: Any,
     *,
@@ -237,28 +237,28 @@ def take_graph(
     return (A,)
 
 
-def take_graph_as_floats(num_nodes: int, A: Any) -> tuple[NumpyArray]:
+def _take_graph_as_floats(num_nodes: int, A: Any) -> tuple[NumpyArray]:
     """A directed graph, in floats as :func:`draw_communities` gives it."""
-    (A,) = take_graph(num_nodes, A)
+    (A,) = _take_graph(num_nodes, A)
     return (A.astype(np.float64),)
 
 
-def take_graph_without_negative_cycles(num_nodes: int, A: Any) -> tuple[NumpyArray]:
+def _take_graph_without_negative_cycles(num_nodes: int, A: Any) -> tuple[NumpyArray]:
     """A graph with weights, on whose cycles their sum is nowhere negative."""
-    (A,) = take_graph(num_nodes, A, weights="any")
+    (A,) = _take_graph(num_nodes, A, weights="any")
     _check_cycles(A, _csgraph().floyd_warshall)
     return (A,)
 
 
-def take_graph_and_source(num_nodes: int, A: Any, s: Any, **kind: Any) -> tuple[NumpyArray, int]:
-    """A graph as :func:`take_graph` takes it, and a node of it."""
-    (A,) = take_graph(num_nodes, A, **kind)
+def _take_graph_and_source(num_nodes: int, A: Any, s: Any, **kind: Any) -> tuple[NumpyArray, int]:
+    """A graph as :func:`_take_graph` takes it, and a node of it."""
+    (A,) = _take_graph(num_nodes, A, **kind)
     return A, check_node("s", s, num_nodes)
 
 
-def take_graph_and_source_without_negative_cycles(num_nodes: int, A: Any, s: Any) -> tuple[NumpyArray, int]:
+def _take_graph_and_source_without_negative_cycles(num_nodes: int, A: Any, s: Any) -> tuple[NumpyArray, int]:
     """A graph with weights and a source, from which no cycle is reached on which their sum is negative."""
-    A, s = take_graph_and_source(num_nodes, A, s, weights="any")
+    A, s = _take_graph_and_source(num_nodes, A, s, weights="any")
     _check_cycles(A, partial(_csgraph().bellman_ford, indices=s))
     return A, s
 
@@ -277,7 +277,7 @@ def _check_cycles(A: NumpyArray, distances: Callable[[NumpyArray], NumpyArray]) 
         raise UserError("expected A to have no cycles of negative weight, given one that has") from error
 
 
-def scored_edges(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
+def _scored_edges(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
     """Which pairs of nodes have an edge, which alone have a score."""
     edges: NumpyArray = inputs["adj"] != 0
     return edges
@@ -286,103 +286,105 @@ def scored_edges(inputs: Mapping[str, NumpyArray]) -> NumpyArray:
 GRAPHS = table(
     KnownAlgorithm(
         "articulation_points",
-        draw_sparse_graph,
-        graph_inputs,
+        _draw_sparse_graph,
+        _graph_inputs,
         articulation_points,
-        partial(take_graph, is_symmetric=True),
+        partial(_take_graph, is_symmetric=True),
         InText(19, 19),
-        GraphInput(both_ways, densities=HALF_DENSITIES),
+        GraphInput(_both_ways, densities=HALF_DENSITIES),
     ),
     KnownAlgorithm(
         "bellman_ford",
         draw_weighted_graph_and_source,
-        graph_and_source_inputs,
+        _graph_and_source_inputs,
         bellman_ford,
-        take_graph_and_source_without_negative_cycles,
-        InText(31, 32, given=graph_and_source),
-        GraphInput(both_ways, weighted_both_ways, from_a_source=True),
+        _take_graph_and_source_without_negative_cycles,
+        InText(31, 32, given=_graph_and_source),
+        GraphInput(_both_ways, weighted_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
         "bfs",
-        draw_graph_and_source,
-        graph_and_source_inputs,
+        _draw_graph_and_source,
+        _graph_and_source_inputs,
         bfs,
-        take_graph_and_source,
-        InText(31, 41, given=graph_and_source),
-        GraphInput(both_ways, from_a_source=True),
+        _take_graph_and_source,
+        InText(31, 41, given=_graph_and_source),
+        GraphInput(_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
         "bridges",
-        draw_sparse_graph,
-        graph_inputs,
+        _draw_sparse_graph,
+        _graph_inputs,
         bridges,
-        partial(take_graph, is_symmetric=True),
-        InText(5, 7, scored=scored_edges),
-        GraphInput(both_ways, densities=HALF_DENSITIES),
+        partial(_take_graph, is_symmetric=True),
+        InText(5, 7, scored=_scored_edges),
+        GraphInput(_both_ways, densities=HALF_DENSITIES),
     ),
     KnownAlgorithm(
         "dag_shortest_paths",
-        draw_weighted_dag_and_source,
-        graph_and_source_inputs,
+        _draw_weighted_dag_and_source,
+        _graph_and_source_inputs,
         dag_shortest_paths,
-        partial(take_graph_and_source, weights="any", is_acyclic=True),
-        InText(19, 19, given=graph_and_source),
+        partial(_take_graph_and_source, weights="any", is_acyclic=True),
+        InText(19, 19, given=_graph_and_source),
         GraphInput(acyclic, weighted, from_a_source=True),
     ),
-    KnownAlgorithm("dfs", draw_digraph, graph_inputs, dfs, take_graph, InText(23, 20), GraphInput(either_way_or_both)),
+    KnownAlgorithm(
+        "dfs", _draw_digraph, _graph_inputs, dfs, _take_graph, InText(23, 20), GraphInput(_either_way_or_both)
+    ),
     KnownAlgorithm(
         "dijkstra",
         draw_weighted_graph_and_source,
-        graph_and_source_inputs,
+        _graph_and_source_inputs,
         dijkstra,
-        partial(take_graph_and_source, weights="positive", longest_path=lambda num_nodes: num_nodes - 1),
-        InText(28, 25, given=graph_and_source),
-        GraphInput(both_ways, weighted_both_ways, from_a_source=True),
+        partial(_take_graph_and_source, weights="positive", longest_path=lambda num_nodes: num_nodes - 1),
+        InText(28, 25, given=_graph_and_source),
+        GraphInput(_both_ways, weighted_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
         "floyd_warshall",
-        draw_weighted_graph,
-        graph_inputs,
+        _draw_weighted_graph,
+        _graph_inputs,
         floyd_warshall,
-        take_graph_without_negative_cycles,
+        _take_graph_without_negative_cycles,
         InText(10, 11),
-        GraphInput(both_ways, weighted_both_ways),
+        GraphInput(_both_ways, weighted_both_ways),
     ),
     KnownAlgorithm(
         "mst_kruskal",
-        draw_sparse_weighted_graph,
-        graph_inputs,
+        _draw_sparse_weighted_graph,
+        _graph_inputs,
         mst_kruskal,
-        partial(take_graph, weights="positive", is_symmetric=True),
+        partial(_take_graph, weights="positive", is_symmetric=True),
         InText(10, 10),
-        GraphInput(both_ways, weighted_both_ways, densities=HALF_DENSITIES),
+        GraphInput(_both_ways, weighted_both_ways, densities=HALF_DENSITIES),
     ),
     KnownAlgorithm(
         "mst_prim",
         draw_weighted_graph_and_source,
-        graph_and_source_inputs,
+        _graph_and_source_inputs,
         mst_prim,
-        partial(take_graph_and_source, weights="positive", is_symmetric=True, longest_path=lambda num_nodes: 1),
-        InText(28, 26, given=graph_and_source),
-        GraphInput(both_ways, weighted_both_ways, from_a_source=True),
+        partial(_take_graph_and_source, weights="positive", is_symmetric=True, longest_path=lambda num_nodes: 1),
+        InText(28, 26, given=_graph_and_source),
+        GraphInput(_both_ways, weighted_both_ways, from_a_source=True),
     ),
     KnownAlgorithm(
         "strongly_connected_components",
         draw_communities,
-        graph_inputs,
+        _graph_inputs,
         strongly_connected_components,
-        take_graph_as_floats,
+        _take_graph_as_floats,
         InText(15, 16),
-        GraphInput(either_way_or_both_as_floats),
+        GraphInput(_either_way_or_both_as_floats),
         min_num_nodes=4,
         min_num_nodes_with={"k": 2},
     ),
     KnownAlgorithm(
         "topological_sort",
-        draw_dag,
-        graph_inputs,
+        _draw_dag,
+        _graph_inputs,
         topological_sort,
-        partial(take_graph, is_acyclic=True),
+        partial(_take_graph, is_acyclic=True),
         InText(23, 21),
         GraphInput(acyclic),
     ),

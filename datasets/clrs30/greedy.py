@@ -20,7 +20,7 @@ from nar.datasets.engine.trace import Trace, record
 from nar.errors import UserError
 
 
-def draw_activities(
+def _draw_activities(
     rng: np.random.RandomState, num_nodes: int, *, low: float = 0.0, high: float = 1.0
 ) -> tuple[NumpyArray, NumpyArray]:
     """Start and finish times: pairs drawn uniformly from [low, high)."""
@@ -28,7 +28,7 @@ def draw_activities(
     return np.minimum(times, other_times), np.maximum(times, other_times)
 
 
-def take_activities(num_nodes: int, s: Any, f: Any) -> tuple[NumpyArray, NumpyArray]:
+def _take_activities(num_nodes: int, s: Any, f: Any) -> tuple[NumpyArray, NumpyArray]:
     """Start and finish times."""
     s, f = array_of("s", s, (num_nodes,)), array_of("f", f, (num_nodes,))
     if (late := np.flatnonzero(s > f)).size:
@@ -36,7 +36,7 @@ def take_activities(num_nodes: int, s: Any, f: Any) -> tuple[NumpyArray, NumpyAr
     return s, f
 
 
-def pair_inputs(first: NumpyArray, second: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
+def _pair_inputs(first: NumpyArray, second: NumpyArray) -> tuple[NumpyArray, NumpyArray, NumpyArray]:
     """``pos`` and what is given of each node: ``s`` and ``f``, or ``d`` and ``w``."""
     return positions(len(first)), first, second
 
@@ -61,7 +61,7 @@ def _select_activities(s: NumpyArray, f: NumpyArray, by_finish: NumpyArray, trac
     return (selected,)
 
 
-def draw_tasks(
+def _draw_tasks(
     rng: np.random.RandomState,
     num_nodes: int,
     *,
@@ -75,7 +75,7 @@ def draw_tasks(
     return rng.randint(1, max_deadline + 1, num_nodes), rng.uniform(low, high, num_nodes)
 
 
-def take_tasks(num_nodes: int, d: Any, w: Any) -> tuple[NumpyArray, NumpyArray]:
+def _take_tasks(num_nodes: int, d: Any, w: Any) -> tuple[NumpyArray, NumpyArray]:
     """Deadlines and values."""
     return within("d", d, (num_nodes,), 1, LARGEST_EXACT, is_whole=True), array_of("w", w, (num_nodes,))
 
@@ -102,7 +102,7 @@ def _select_tasks(d: NumpyArray, by_value: NumpyArray, trace: Trace) -> tuple[Nu
 
 GREEDY = table(
     KnownAlgorithm(
-        "activity_selector", draw_activities, pair_inputs, activity_selector, take_activities, InText(31, 40)
+        "activity_selector", _draw_activities, _pair_inputs, activity_selector, _take_activities, InText(31, 40)
     ),
-    KnownAlgorithm("task_scheduling", draw_tasks, pair_inputs, task_scheduling, take_tasks, InText(31, 41)),
+    KnownAlgorithm("task_scheduling", _draw_tasks, _pair_inputs, task_scheduling, _take_tasks, InText(31, 41)),
 )

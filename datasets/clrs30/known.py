@@ -16,8 +16,8 @@ from nar.batch import NumpyArray
 from nar.datasets.clrs30.specs import SPECS
 from nar.datasets.engine.algorithm import Algorithm
 
-DENSITIES = tuple(0.1 + 0.1 * i for i in range(9))
-HALF_DENSITIES = tuple(p / 2 for p in DENSITIES)
+_DENSITIES = tuple(0.1 + 0.1 * i for i in range(9))
+HALF_DENSITIES = tuple(p / 2 for p in _DENSITIES)
 
 
 class GraphInput(NamedTuple):
@@ -35,7 +35,7 @@ class GraphInput(NamedTuple):
     directions: Callable[[np.random.RandomState, NumpyArray], NumpyArray]
     weights: Callable[[np.random.RandomState, NumpyArray, float, float], NumpyArray] | None = None
     from_a_source: bool = False
-    densities: tuple[float, ...] = DENSITIES
+    densities: tuple[float, ...] = _DENSITIES
 
 
 class InText(NamedTuple):

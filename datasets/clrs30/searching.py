@@ -31,7 +31,7 @@ def minimum(keys: NumpyArray, trace: Trace) -> tuple[int]:
     return (smallest,)
 
 
-def draw_target_and_sorted_keys(
+def _draw_target_and_sorted_keys(
     rng: np.random.RandomState, num_nodes: int, *, low: float = 0.0, high: float = 1.0
 ) -> tuple[float, NumpyArray]:
     """A target and keys in order, all drawn uniformly from [low, high)."""
@@ -39,7 +39,7 @@ def draw_target_and_sorted_keys(
     return float(numbers[-1]), np.sort(numbers[:-1])
 
 
-def take_target_and_sorted_keys(num_nodes: int, target: Any, keys: Any) -> tuple[float, NumpyArray]:
+def _take_target_and_sorted_keys(num_nodes: int, target: Any, keys: Any) -> tuple[float, NumpyArray]:
     """A target and ascending keys."""
     keys = array_of("keys", keys, (num_nodes,))
     if (descents := np.flatnonzero(np.diff(keys) < 0)).size:
@@ -48,12 +48,12 @@ def take_target_and_sorted_keys(num_nodes: int, target: Any, keys: Any) -> tuple
     return one_number("target", target), keys
 
 
-def target_inputs(target: float, keys: NumpyArray) -> tuple[NumpyArray, NumpyArray, float]:
+def _target_inputs(target: float, keys: NumpyArray) -> tuple[NumpyArray, NumpyArray, float]:
     """``pos``, ``key`` and ``target``."""
     return *key_inputs(keys), target
 
 
-def target_and_keys(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+def _target_and_keys(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
     """A target and keys, by the inputs that are made of them."""
     return inputs["target"], inputs["key"]
 
@@ -137,11 +137,11 @@ SEARCHING = table(
     KnownAlgorithm("minimum", draw_keys, key_inputs, minimum, take_keys, InText(31, 64), samples_multiplier=64),
     KnownAlgorithm(
         "binary_search",
-        draw_target_and_sorted_keys,
-        target_inputs,
+        _draw_target_and_sorted_keys,
+        _target_inputs,
         binary_search,
-        take_target_and_sorted_keys,
-        InText(*(31, 64), traced=("low", "high"), ends_with_hints=True, in_parentheses=True, given=target_and_keys),
+        _take_target_and_sorted_keys,
+        InText(*(31, 64), traced=("low", "high"), ends_with_hints=True, in_parentheses=True, given=_target_and_keys),
         samples_multiplier=64,
     ),
     KnownAlgorithm(

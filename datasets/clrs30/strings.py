@@ -50,7 +50,7 @@ def draw_strings(
     return T, P
 
 
-def take_haystack_and_needle(num_nodes: int, T: Any, P: Any) -> tuple[NumpyArray, NumpyArray]:
+def _take_haystack_and_needle(num_nodes: int, T: Any, P: Any) -> tuple[NumpyArray, NumpyArray]:
     """A haystack and a needle that is no longer."""
     T, P = take_two_strings(num_nodes, T, P, names=("T", "P"))
     if len(P) > len(T):
@@ -148,7 +148,7 @@ STRINGS = table(
         draw_strings,
         string_inputs,
         naive_string_matcher,
-        take_haystack_and_needle,
+        _take_haystack_and_needle,
         InText(31, 64, traced=("s",), given=two_strings),
         min_num_nodes=3,
         samples_multiplier=64,
@@ -159,7 +159,7 @@ STRINGS = table(
         draw_strings,
         string_inputs,
         kmp_matcher,
-        take_haystack_and_needle,
+        _take_haystack_and_needle,
         InText(31, 64, traced=("s",), given=two_strings),
         min_num_nodes=3,
         samples_multiplier=64,

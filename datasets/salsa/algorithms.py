@@ -250,21 +250,21 @@ class Task(NamedTuple):
     run: Callable[..., tuple[Any, ...]]
 
 
-def draw_nothing(rng: np.random.RandomState, graph: Graph) -> tuple[()]:
+def _draw_nothing(rng: np.random.RandomState, graph: Graph) -> tuple[()]:
     """There is no input other than the graph."""
     return ()
 
 
-def draw_source(rng: np.random.RandomState, graph: Graph) -> tuple[int]:
+def _draw_source(rng: np.random.RandomState, graph: Graph) -> tuple[int]:
     """Any node."""
     return (rng.randint(graph.num_nodes),)
 
 
-def draw_source_and_weights(rng: np.random.RandomState, graph: Graph) -> tuple[int, NumpyArray]:
+def _draw_source_and_weights(rng: np.random.RandomState, graph: Graph) -> tuple[int, NumpyArray]:
     """Any node, and weights as dm-clrs draws them (see ``weighted_both_ways``); loops weigh 1, as in SALSA-CLRS."""
     uniform = rng.random_sample(len(graph.reverse))
     weights = np.sqrt(uniform * uniform[graph.reverse] + 1e-3)
-    return *draw_source(rng, graph), np.concatenate([weights, np.ones(graph.num_nodes)])
+    return *_draw_source(rng, graph), np.concatenate([weights, np.ones(graph.num_nodes)])
 
 
 def draw_randomness(rng: np.random.RandomState, graph: Graph) -> tuple[NumpyArray]:
@@ -288,10 +288,10 @@ def _without(names: Iterable[str], algorithm: str) -> Spec:
 
 
 SPARSE_TASKS: Mapping[str, Task] = {
-    "bfs": Task(_without(["A", "adj"], "bfs"), draw_source, bfs),
-    "dfs": Task(_without(["A", "adj"], "dfs"), draw_nothing, dfs),
-    "dijkstra": Task(_without(["adj"], "dijkstra"), draw_source_and_weights, dijkstra),
-    "mst_prim": Task(_without(["adj"], "mst_prim"), draw_source_and_weights, mst_prim),
+    "bfs": Task(_without(["A", "adj"], "bfs"), _draw_source, bfs),
+    "dfs": Task(_without(["A", "adj"], "dfs"), _draw_nothing, dfs),
+    "dijkstra": Task(_without(["adj"], "dijkstra"), _draw_source_and_weights, dijkstra),
+    "mst_prim": Task(_without(["adj"], "mst_prim"), _draw_source_and_weights, mst_prim),
     "fast_mis": Task(
         _spec(
             (Stage.INPUT, Location.NODE, Type.SCALAR, "pos randomness"),
@@ -315,7 +315,7 @@ SPARSE_TASKS: Mapping[str, Task] = {
             (Stage.HINT, Location.GRAPH, Type.SCALAR, "eccentricity_h"),
             (Stage.OUTPUT, Location.GRAPH, Type.SCALAR, "eccentricity"),
         ),
-        draw_source,
+        _draw_source,
         eccentricity,
     ),
 }

@@ -74,14 +74,14 @@ def clrs_text_dataset(
     drawn: dict[int, Iterator[TextSample]] = {
         pair: iter(_drawn(*pairs[pair], number, seed, use_hints)) for pair, number in Counter(chosen).items()
     }
-    return [row_of(next(drawn[pair]), use_hints=use_hints) for pair in chosen]
+    return [_row_of(next(drawn[pair]), use_hints=use_hints) for pair in chosen]
 
 
 def _drawn(algorithm: str, num_nodes: int, number: int, seed: int, use_hints: bool) -> list[TextSample]:
     return text_samples(algorithm, num_nodes=num_nodes, num_samples=number, seed=seed, hints=use_hints)
 
 
-def row_of(sample: TextSample, *, use_hints: bool | None = None) -> Row:
+def _row_of(sample: TextSample, *, use_hints: bool | None = None) -> Row:
     """A text in the published columns; whether hints were asked for is what its prompt says, unless it is given."""
     return Row(
         text=sample.prompt + sample.answer,

@@ -132,10 +132,10 @@ def add_model_arguments(parser: ModelParser) -> None:
         parser.add_optimizer_args((Optimizer,))
         parser.add_lr_scheduler_args((LRScheduler,))
         for name in OF_OPTIMIZATION:
-            parser.link_arguments(name, f"model.{name}", as_plain)
+            parser.link_arguments(name, f"model.{name}", _as_plain)
 
 
-def as_plain(given: Namespace | None) -> dict[str, Any] | None:
+def _as_plain(given: Namespace | None) -> dict[str, Any] | None:
     """What is configured of a class as plain values."""
     return None if given is None else given.as_dict()
 

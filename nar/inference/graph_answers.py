@@ -55,7 +55,7 @@ class PredecessorAnswer(GraphAnswer):
 
     @cached_property
     def _distances(self) -> NumpyArray:
-        return along_pointers(self._pointers, self.weights, self._source)
+        return _along_pointers(self._pointers, self.weights, self._source)
 
     def _broken(self) -> str:
         """What is wrong with the pointers themselves: no edge, a circle, or a source that has a predecessor."""
@@ -63,7 +63,7 @@ class PredecessorAnswer(GraphAnswer):
             return f"the source has a predecessor, {shown(self.names[self._pointers[self._source]])}"
         for v, u in enumerate(self._pointers):
             if math.isnan(self._distances[v]):
-                return broken_at(self.names, self._pointers, self.weights, v)
+                return _broken_at(self.names, self._pointers, self.weights, v)
             if math.isinf(self._distances[v]) and u != v:
                 return f"{shown(self.names[v])} has a predecessor, {shown(self.names[u])}, and is not reached"
         return ""
@@ -80,7 +80,7 @@ class ShortestPaths(PredecessorAnswer):
         """
         v = self._index(node)
         if math.isnan(self._distances[v]):
-            raise UserError(broken_at(self.names, self._pointers, self.weights, v))
+            raise UserError(_broken_at(self.names, self._pointers, self.weights, v))
         nodes = walk([u if w != self._source else w for w, u in enumerate(self._pointers)], v)
         if nodes[-1] != self._source:
             raise UserError(
@@ -99,7 +99,7 @@ class ShortestPaths(PredecessorAnswer):
         """Why these are no shortest paths; of several that are equally short, any are right."""
         if broken := self._broken():
             return broken
-        shortest = distances_from(self.weights, self._source)
+        shortest = _distances_from(self.weights, self._source)
         for v in np.flatnonzero(~np.isclose(self._distances, shortest, rtol=1e-9, atol=1e-12)):
             name, length, least = shown(self.names[v]), self._distances[v], shortest[v]
             if math.isinf(length):
@@ -119,7 +119,7 @@ class GrownTree(PredecessorAnswer):
     @property
     def weight(self) -> float:
         """The sum of the user's weights of the edges; NaN if one is no edge of the graph."""
-        return total_weight(
+        return _total_weight(
             self.weights, [(u, v) for v, u in enumerate(self._pointers) if u != v and v != self._source]
         )
 
@@ -127,10 +127,10 @@ class GrownTree(PredecessorAnswer):
         """Why this is no minimum spanning tree of what the source reaches; any of the least weight is right."""
         if broken := self._broken():
             return broken
-        reached = np.isfinite(distances_from((self.weights != 0).astype(np.float64), self._source))
+        reached = np.isfinite(_distances_from((self.weights != 0).astype(np.float64), self._source))
         if (missing := np.flatnonzero(reached & ~np.isfinite(self._distances))).size:
             return f"{shown(self.names[missing[0]])} is not in the tree"
-        least = total_weight(self.weights, spanning_edges(self.weights * reached))
+        least = _total_weight(self.weights, _spanning_edges(self.weights * reached))
         return "" if close(self.weight, least) else f"the tree weighs {self.weight:g}, and the least is {least:g}"
 
 
@@ -145,7 +145,7 @@ class SpanningForest(GraphAnswer):
     @property
     def weight(self) -> float:
         """The sum of the user's weights of the edges; NaN if one is no edge of the graph."""
-        return total_weight(self.weights, self._edges)
+        return _total_weight(self.weights, self._edges)
 
     @property
     def _edges(self) -> list[tuple[int, int]]:
@@ -163,10 +163,10 @@ class SpanningForest(GraphAnswer):
         if not networkx.is_forest(forest):
             circle = [u for u, _ in networkx.find_cycle(forest)]
             return f"a circle of edges is taken, {shown_walk(self.names, [*circle, circle[0]])}"
-        best = spanning_edges(self.weights)
+        best = _spanning_edges(self.weights)
         if len(self._edges) < len(best):
             return f"{len(self._edges)} edges are taken, and a spanning forest has {len(best)}"
-        least = total_weight(self.weights, best)
+        least = _total_weight(self.weights, best)
         return "" if close(self.weight, least) else f"the forest weighs {self.weight:g}, and the least is {least:g}"
 
 
@@ -184,7 +184,7 @@ class AllPaths(GraphAnswer):
         if math.isinf(distance):
             raise UserError(f"no path from {shown(start)} to {shown(end)}")
         if math.isnan(distance):
-            raise UserError(broken_at(self.names, self._row(u), self.weights, v))
+            raise UserError(_broken_at(self.names, self._row(u), self.weights, v))
         return [self.names[w] for w in reversed(walk(self._row(u), v))]
 
     @cached_property
@@ -204,7 +204,7 @@ class AllPaths(GraphAnswer):
     @cached_property
     def _lengths(self) -> NumpyArray:
         """The lengths of all predicted paths, [N, N]."""
-        return np.stack([along_pointers(self._ways(u), self.weights, u) for u in range(len(self.names))])
+        return np.stack([_along_pointers(self._ways(u), self.weights, u) for u in range(len(self.names))])
 
     def _ways(self, u: int) -> list[int]:
         """Predecessors on the paths from u, and where there is no path, nodes themselves."""
@@ -213,14 +213,14 @@ class AllPaths(GraphAnswer):
 
     def problem(self) -> str:
         """Why these are no shortest paths; of several that are equally short, any are right."""
-        shortest = graph_algorithms().floyd_warshall(self.weights)
+        shortest = _graph_algorithms().floyd_warshall(self.weights)
         for u, start in enumerate(self.names):
             lengths = self._lengths[u]
             for v in np.flatnonzero(~np.isclose(lengths, shortest[u], rtol=1e-9, atol=1e-12)):
                 if v == u:  # no way is the shortest, whatever loops there are
                     continue
                 if math.isnan(lengths[v]):
-                    return f"from {shown(start)}: {broken_at(self.names, self._row(u), self.weights, int(v))}"
+                    return f"from {shown(start)}: {_broken_at(self.names, self._row(u), self.weights, int(v))}"
                 pair = f"from {shown(start)} to {shown(self.names[v])}"
                 return f"the path {pair} has a length of {lengths[v]:g}, and the shortest {shortest[u, v]:g}"
             for v in np.flatnonzero(np.isinf(lengths)):
@@ -252,8 +252,8 @@ class DepthFirstForest(GraphAnswer):
         ways = [walk(pointers, v) for v in range(len(pointers))]
         for v, way in enumerate(ways):
             if in_a_circle(way) or (len(way) > 1 and self.weights[way[1], v] == 0):
-                return broken_at(self.names, pointers, self.weights, v)
-        return not_depth_first(self.names, ways, self.weights)
+                return _broken_at(self.names, pointers, self.weights, v)
+        return _not_depth_first(self.names, ways, self.weights)
 
 
 class TopologicalOrder(GraphAnswer):
@@ -303,7 +303,7 @@ class Components(GraphAnswer):
 
     def problem(self) -> str:
         """Why these are not the components; which node of each stands for it does not matter."""
-        _, true = graph_algorithms().connected_components(self.weights, connection="strong")
+        _, true = _graph_algorithms().connected_components(self.weights, connection="strong")
         representative: dict[int, int] = {}
         label_of: dict[int, int] = {}
         for v, (label, component) in enumerate(zip(self._labels, true.tolist(), strict=True)):
@@ -350,7 +350,7 @@ class Bridges(GraphAnswer):
         return ""
 
 
-def along_pointers(pointers: Sequence[int], weights: NumpyArray, source: int) -> NumpyArray:
+def _along_pointers(pointers: Sequence[int], weights: NumpyArray, source: int) -> NumpyArray:
     """The length of each node's way along pointers to predecessors, [N].
 
     It is infinite where the way ends at another node than the source, and NaN where it leads in a circle or where there
@@ -375,7 +375,7 @@ def along_pointers(pointers: Sequence[int], weights: NumpyArray, source: int) ->
     return lengths
 
 
-def broken_at(names: Sequence[Hashable], pointers: Sequence[int], weights: NumpyArray, v: int) -> str:
+def _broken_at(names: Sequence[Hashable], pointers: Sequence[int], weights: NumpyArray, v: int) -> str:
     """Why the pointers of v lead to no source: they go where there is no edge, or in a circle."""
     way = walk(np.asarray(pointers), v)
     for node, predecessor in pairwise(way):
@@ -385,15 +385,15 @@ def broken_at(names: Sequence[Hashable], pointers: Sequence[int], weights: Numpy
     return f"the predecessors of {shown(names[v])} lead in a circle, {shown_walk(names, way)}"
 
 
-def distances_from(weights: NumpyArray, source: int) -> NumpyArray:
+def _distances_from(weights: NumpyArray, source: int) -> NumpyArray:
     """The lengths of the shortest paths from the source, infinite where there is none, by SciPy, [N]."""
-    csgraph = graph_algorithms()
+    csgraph = _graph_algorithms()
     algorithm = csgraph.bellman_ford if (weights < 0).any() else csgraph.dijkstra
     distances: NumpyArray = algorithm(weights, indices=source)
     return distances
 
 
-def graph_algorithms() -> Any:
+def _graph_algorithms() -> Any:
     """SciPy's, which take long to be imported."""
     return import_module("scipy.sparse.csgraph")
 
@@ -403,18 +403,18 @@ def edges_of(matrix: NumpyArray) -> list[tuple[int, int]]:
     return [(int(u), int(v)) for u, v in zip(*np.nonzero(np.triu(matrix, k=1)), strict=True)]
 
 
-def total_weight(weights: NumpyArray, edges: Sequence[tuple[int, int]]) -> float:
+def _total_weight(weights: NumpyArray, edges: Sequence[tuple[int, int]]) -> float:
     """The sum of the weights of edges; NaN if there is none of them."""
     return math.fsum(float(weights[u, v]) or math.nan for u, v in edges)
 
 
-def spanning_edges(weights: NumpyArray) -> list[tuple[int, int]]:
+def _spanning_edges(weights: NumpyArray) -> list[tuple[int, int]]:
     """The edges of a minimum spanning forest, by SciPy."""
-    tree = graph_algorithms().minimum_spanning_tree(weights).tocoo()
+    tree = _graph_algorithms().minimum_spanning_tree(weights).tocoo()
     return [(int(u), int(v)) for u, v in zip(tree.row, tree.col, strict=True)]
 
 
-def not_depth_first(names: Sequence[Hashable], ways: Sequence[Sequence[int]], weights: NumpyArray) -> str:
+def _not_depth_first(names: Sequence[Hashable], ways: Sequence[Sequence[int]], weights: NumpyArray) -> str:
     """Why no depth-first search has these trees; nothing if one has.
 
     An edge from u to v either joins a node and one of its ancestors, or v was finished before u was discovered. Then,

@@ -15,7 +15,7 @@ from nar.errors import UserError, meant
 WEIGHT = "weight"
 """The attribute of edges that is their weight if no other is named, as in networkx."""
 
-WEIGHTS_OF_PYG = (WEIGHT, "edge_weight", "edge_attr")
+_WEIGHTS_OF_PYG = (WEIGHT, "edge_weight", "edge_attr")
 """Where PyTorch Geometric's data may have weights if no attribute is named."""
 
 
@@ -46,7 +46,7 @@ def read_graph(
     Raises:
         UserError: If it is no graph, an edge is there twice, or a weight is missing, 0, infinite or no number.
     """
-    if is_networkx(data):
+    if _is_networkx(data):
         return _from_networkx(data, weight, names, check_size)
     if hasattr(data, "edge_index"):
         return _from_pyg(data, weight, names, check_size)
@@ -55,14 +55,14 @@ def read_graph(
     return _from_matrix(data, weight, names, check_size)
 
 
-def is_networkx(data: Any) -> bool:
+def _is_networkx(data: Any) -> bool:
     """Whether it is a graph of networkx, which need not be imported to tell."""
     return callable(getattr(data, "is_multigraph", None))
 
 
 def is_graph(data: Any) -> bool:
     """Whether a user's data are a graph, and neither numbers nor a list of graphs."""
-    return is_networkx(data) or any(hasattr(data, name) for name in ("edge_index", "tocoo", "columns"))
+    return _is_networkx(data) or any(hasattr(data, name) for name in ("edge_index", "tocoo", "columns"))
 
 
 def checked_names(names: Any, number: int) -> tuple[Hashable, ...]:
@@ -125,7 +125,7 @@ def _from_pyg(data: Any, weight: str | None, names: Any, check_size: Callable[[i
     check_size(int(number))
     values: Any = np.ones(edge_index.shape[1])
     if weight is not None:
-        tried = WEIGHTS_OF_PYG if weight == WEIGHT else (weight,)
+        tried = _WEIGHTS_OF_PYG if weight == WEIGHT else (weight,)
         found = [value for name in tried if (value := getattr(data, name, None)) is not None]
         if not found:
             raise UserError(

@@ -27,18 +27,18 @@ from nar.errors import UserError
 from nar.inference.graphs import WEIGHT, checked_names, index_of, is_graph, numbers, read_graph
 from nar.specs import Stage, at_stage
 
-LARGEST_WEIGHT = math.sqrt(1 + 1e-3)
+_LARGEST_WEIGHT = math.sqrt(1 + 1e-3)
 """The largest weight of an edge in training (see :func:`nar.datasets.clrs30.graphs.weighted_both_ways`)."""
 
-RADIUS = 2.0
+_RADIUS = 2.0
 """The radius of the disk in which points lie in training."""
 
-UNDIRECTED = ("articulation_points", "bridges", "mst_kruskal", "mst_prim")
+_UNDIRECTED = ("articulation_points", "bridges", "mst_kruskal", "mst_prim")
 ACYCLIC = ("dag_shortest_paths", "topological_sort")
-WITH_NEGATIVE_WEIGHTS = ("bellman_ford", "dag_shortest_paths", "floyd_warshall")
+_WITH_NEGATIVE_WEIGHTS = ("bellman_ford", "dag_shortest_paths", "floyd_warshall")
 """The algorithms that are right on graphs of these kinds alone."""
 
-TRAINED_UNDIRECTED = ("bellman_ford", "bfs", "dijkstra", "floyd_warshall")
+_TRAINED_UNDIRECTED = ("bellman_ford", "bfs", "dijkstra", "floyd_warshall")
 """The algorithms that run on directed graphs too, of which their samplers draw none."""
 
 
@@ -122,9 +122,9 @@ def are_several(algorithm: Algorithm, data: Any, options: Options) -> bool:
     """Whether the data are a list of instances, and not one: lists are nested by one level more."""
     if not isinstance(algorithm, KnownAlgorithm):
         return isinstance(data, list)
-    if algorithm.name in OF_PAIRS and isinstance(data, tuple):
+    if algorithm.name in _OF_PAIRS and isinstance(data, tuple):
         return False  # whatever letters are
-    axes = NUM_AXES.get(algorithm.name, 1) - (options.needle is not None)
+    axes = _NUM_AXES.get(algorithm.name, 1) - (options.needle is not None)
     axes += algorithm.name == "segments_intersect" and _are_pairs_of_ends(data)
     return isinstance(data, list | tuple | np.ndarray) and depth(data) > axes
 
@@ -166,7 +166,7 @@ def power_of_two_from(number: float) -> float:
     return math.ldexp(1.0, exponent - (fraction == 0.5))
 
 
-def named_numbers(what: str, data: Any, options: Options, width: int | None = None) -> tuple[Any, NumpyArray]:
+def _named_numbers(what: str, data: Any, options: Options, width: int | None = None) -> tuple[Any, NumpyArray]:
     """Names, and for each a number, or so many, as floats: of a dict, or of a list and the names beside it.
 
     Raises:
@@ -195,13 +195,13 @@ def _graph(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     given = GRAPHS[algorithm.name].graph
     assert given is not None
     names, weights = read_graph(data, options.weight if given.weights else None, options.names, options.check_size)
-    check_kind_of_graph(algorithm.name, names, weights)
+    _check_kind_of_graph(algorithm.name, names, weights)
     notes = []
-    if algorithm.name in TRAINED_UNDIRECTED and (weights != weights.T).any():
+    if algorithm.name in _TRAINED_UNDIRECTED and (weights != weights.T).any():
         notes.append(f"The graph is directed; models of {algorithm.name} are trained on undirected ones.")
     if (weights < 0).any():
         notes.append(f"Some weights are negative; models of {algorithm.name} are trained on weights from 0 to 1.")
-    scaled, scale, _ = fitted(weights, -LARGEST_WEIGHT if (weights < 0).any() else 0, LARGEST_WEIGHT, may_shift=False)
+    scaled, scale, _ = fitted(weights, -_LARGEST_WEIGHT if (weights < 0).any() else 0, _LARGEST_WEIGHT, may_shift=False)
     if not given.from_a_source:
         return Instance(algorithm, (scaled,), len(scaled), names, {"weights": weights}, scale, notes=tuple(notes))
     if options.source is None:
@@ -211,15 +211,15 @@ def _graph(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     return Instance(algorithm, (scaled, source), len(scaled), names, own, scale, notes=tuple(notes))
 
 
-def check_kind_of_graph(algorithm: str, names: Sequence[Hashable], weights: NumpyArray) -> None:
+def _check_kind_of_graph(algorithm: str, names: Sequence[Hashable], weights: NumpyArray) -> None:
     """Raise a :class:`UserError` that names edges if an algorithm is not right on such graphs."""
-    if algorithm not in WITH_NEGATIVE_WEIGHTS and (weights < 0).any():
+    if algorithm not in _WITH_NEGATIVE_WEIGHTS and (weights < 0).any():
         u, v = np.argwhere(weights < 0)[0]
         raise UserError(
             f"{algorithm} takes no negative weights, given {weights[u, v]} from {shown(names[u])} to {shown(names[v])}"
-            f" ({', '.join(WITH_NEGATIVE_WEIGHTS)} do)"
+            f" ({', '.join(_WITH_NEGATIVE_WEIGHTS)} do)"
         )
-    if algorithm in UNDIRECTED and (weights != weights.T).any():
+    if algorithm in _UNDIRECTED and (weights != weights.T).any():
         u, v = np.argwhere((weights != weights.T) & (weights != 0))[0]
         back = f"one of {weights[v, u]}" if weights[v, u] else "none"
         raise UserError(
@@ -239,14 +239,14 @@ def check_kind_of_graph(algorithm: str, names: Sequence[Hashable], weights: Nump
 
 def _keys(algorithm: Algorithm, data: Any, options: Options, *, may_shift: bool = True) -> Instance:
     """Keys, which may be shifted where their order alone matters."""
-    names, keys = named_numbers("keys", data, options)
+    names, keys = _named_numbers("keys", data, options)
     scaled, scale, shift = fitted(keys, 0 if may_shift else -1, 1, may_shift=may_shift)
     return Instance(algorithm, (scaled,), len(keys), names, {"keys": keys}, scale, shift)
 
 
 def _target_and_keys(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     """Keys in ascending order and what to look for among them, shifted and divided alike."""
-    names, keys = named_numbers("keys", data, options)
+    names, keys = _named_numbers("keys", data, options)
     if not is_finite(options.target):
         raise UserError(f"binary_search looks for a number: say which (target=...), given {shown(options.target)}")
     scaled, scale, shift = fitted(np.append(keys, float(options.target)), 0, 1, may_shift=True)
@@ -256,7 +256,7 @@ def _target_and_keys(algorithm: Algorithm, data: Any, options: Options) -> Insta
 
 def _activities(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     """Activities with a start and a finish."""
-    names, times = named_numbers("activities (start, finish)", data, options, width=2)
+    names, times = _named_numbers("activities (start, finish)", data, options, width=2)
     if (late := np.flatnonzero(times[:, 0] > times[:, 1])).size:
         start, finish = times[late[0]]
         raise UserError(
@@ -269,7 +269,7 @@ def _activities(algorithm: Algorithm, data: Any, options: Options) -> Instance:
 
 def _tasks(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     """Tasks with a deadline and a value."""
-    names, pairs = named_numbers("tasks (deadline, value)", data, options, width=2)
+    names, pairs = _named_numbers("tasks (deadline, value)", data, options, width=2)
     deadlines, values = pairs[:, 0].copy(), pairs[:, 1].copy()
     wrong = (deadlines < 1) | (deadlines != np.floor(deadlines))
     if wrong.any():
@@ -285,7 +285,7 @@ def _tasks(algorithm: Algorithm, data: Any, options: Options) -> Instance:
 
 def _dimensions(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     """The dimensions of a chain of matrices, one more than there are matrices."""
-    bounds, p = named_numbers("dimensions", data, Options(check_size=options.check_size))
+    bounds, p = _named_numbers("dimensions", data, Options(check_size=options.check_size))
     if (p <= 0).any():
         raise UserError(f"expected dimensions above 0, given {p[p <= 0][0]}")
     matrices = tuple(range(1, len(p))) if options.names is None else checked_names(options.names, len(p) - 1)
@@ -300,8 +300,8 @@ def _probabilities(algorithm: Algorithm, data: Any, options: Options) -> Instanc
             "expected a pair: how often each key is looked for, and what lies before, between and after the keys; "
             f"given {shown(data)}"
         )
-    keys, p = named_numbers("frequencies of the keys", data[0], options)
-    _, q = named_numbers("frequencies of what lies between the keys", data[1], Options())
+    keys, p = _named_numbers("frequencies of the keys", data[0], options)
+    _, q = _named_numbers("frequencies of what lies between the keys", data[1], Options())
     if len(q) != len(p) + 1:
         raise UserError(
             f"expected {len(p) + 1} frequencies of what lies before, between and after {len(p)} keys, given {len(q)}"
@@ -350,7 +350,7 @@ def _segments(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     """Two segments, as pairs of ends or as four ends."""
     if _are_pairs_of_ends(data):
         data = np.reshape(data, (4, 2))
-    names, ends = named_numbers("ends of two segments (x, y)", data, options, width=2)
+    names, ends = _named_numbers("ends of two segments (x, y)", data, options, width=2)
     if len(ends) != 4:
         raise UserError(f"expected the 4 ends of two segments, given {len(ends)}")
     scaled, scale, shift = fitted(ends, 0, 1, may_shift=True)
@@ -368,12 +368,12 @@ def _are_pairs_of_ends(data: Any) -> bool:
 
 def _points(algorithm: Algorithm, data: Any, options: Options) -> Instance:
     """Points, moved to around the origin and drawn together if they lie outside of the disk of training."""
-    names, points = named_numbers("points (x, y)", data, options, width=2)
+    names, points = _named_numbers("points (x, y)", data, options, width=2)
     scale, shift = 1.0, (0.0, 0.0)
-    if np.hypot(points[:, 0], points[:, 1]).max(initial=0) > RADIUS:
+    if np.hypot(points[:, 0], points[:, 1]).max(initial=0) > _RADIUS:
         centre = (points.min(axis=0) + points.max(axis=0)) / 2
         radius = np.hypot(*(points - centre).T).max()
-        scale, shift = power_of_two_from(radius / RADIUS), (float(centre[0]), float(centre[1]))
+        scale, shift = power_of_two_from(radius / _RADIUS), (float(centre[0]), float(centre[1]))
     xs, ys = ((points - np.array(shift)) / scale).T.copy()
     own = {"xs": points[:, 0], "ys": points[:, 1]}
     return Instance(algorithm, (xs, ys), len(points), names, own, scale, shift)
@@ -389,12 +389,12 @@ def _own_algorithm(algorithm: Algorithm, data: Any) -> Instance:
     return Instance(algorithm, data, size, tuple(range(size)))
 
 
-OF_PAIRS = ("optimal_bst", "lcs_length", *STRINGS)
+_OF_PAIRS = ("optimal_bst", "lcs_length", *STRINGS)
 """The algorithms that are given two lists or strings of different lengths."""
 
-NUM_AXES: Mapping[str, int] = {
+_NUM_AXES: Mapping[str, int] = {
     **dict.fromkeys(GRAPHS, 2),
-    **dict.fromkeys(("activity_selector", "task_scheduling", *OF_PAIRS), 2),
+    **dict.fromkeys(("activity_selector", "task_scheduling", *_OF_PAIRS), 2),
     **dict.fromkeys(("segments_intersect", "graham_scan", "jarvis_march"), 2),
 }
 """How many levels of lists one instance is, where it is not 1; a graph is a matrix."""

@@ -32,10 +32,10 @@ from nar.viewer import HasModel
 ANSWERS: Mapping[str, type[Answer]] = {**GRAPH_ANSWERS, **ARRAY_ANSWERS}
 """The form of the answer of each algorithm of CLRS-30."""
 
-MOST_AT_ONCE = 32
+_MOST_AT_ONCE = 32
 """How many instances of one size the model is given together at most."""
 
-STATES_OF_PAIRS = 6
+_STATES_OF_PAIRS = 6
 """How many arrays [N, N, H] a model holds at once, roughly."""
 
 
@@ -130,14 +130,14 @@ def trace(
         others = [source, target, needle, names, limit, *given[:-1]]
         if any(other is not None for other in others) or (weight, steps) != (WEIGHT, "auto"):
             raise UserError("expected a batch alone, which has its algorithm, sources and numbers of steps, given more")
-        return traces_of_batch(reasoner, given[0], tracer)
+        return _traces_of_batch(reasoner, given[0], tracer)
     instances, are_listed = read(reasoner, given, Options(source, target, needle, weight, names))
     made = answers(reasoner, instances, steps, limit, tracer)
     traces = [tracer.trace(number, answer.num_steps, answer) for number, answer in enumerate(made)]
     return traces if are_listed else traces[0]
 
 
-def traces_of_batch(reasoner: HasModel, batch: Batch, tracer: Tracer) -> list[Trace]:
+def _traces_of_batch(reasoner: HasModel, batch: Batch, tracer: Tracer) -> list[Trace]:
     """What is inside a model while it runs on the trajectories of a batch, each for its own number of steps."""
     check_known("algorithm of the model", batch.algorithm, list(reasoner.specs))
     features = batch.feedback.features
@@ -157,12 +157,12 @@ def read(reasoner: HasModel, given: Sequence[Any], options: Options) -> tuple[li
     Raises:
         UserError: If they are not what the model and the algorithm take, or too large for the memory.
     """
-    algorithm, data = algorithm_and_data(reasoner, given)
+    algorithm, data = _algorithm_and_data(reasoner, given)
     spec, model = reasoner.specs[algorithm.name], reasoner.model
     device = next(model.parameters()).device
 
     def check_size(num_nodes: int) -> None:
-        check_memory(algorithm.name, spec, model.processor.hidden_dim, num_nodes, device)
+        _check_memory(algorithm.name, spec, model.processor.hidden_dim, num_nodes, device)
 
     options = dataclasses.replace(options, check_size=check_size)
     if not are_several(algorithm, data, options):
@@ -173,7 +173,7 @@ def read(reasoner: HasModel, given: Sequence[Any], options: Options) -> tuple[li
 def read_several(read_one: Callable[[Any, Options], Instance], data: Any, options: Options) -> list[Instance]:
     """The instances of a list; an error names the number of the one that it is of."""
     instances = []
-    for number, (one, option) in enumerate(zip(data, options_of_each(options, len(data)), strict=True)):
+    for number, (one, option) in enumerate(zip(data, _options_of_each(options, len(data)), strict=True)):
         try:
             instances.append(read_one(one, option))
         except UserError as error:
@@ -181,7 +181,7 @@ def read_several(read_one: Callable[[Any, Options], Instance], data: Any, option
     return instances
 
 
-def algorithm_and_data(reasoner: HasModel, given: Sequence[Any]) -> tuple[Algorithm, Any]:
+def _algorithm_and_data(reasoner: HasModel, given: Sequence[Any]) -> tuple[Algorithm, Any]:
     """The algorithm and the data that a user gave; the model's only algorithm if none is named."""
     algorithm, data = chosen(list(reasoner.specs), given)
     if isinstance(algorithm, Algorithm):
@@ -202,7 +202,7 @@ def chosen(known: Sequence[str], given: Sequence[Any]) -> tuple[Any, Any]:
     return algorithm, given[-1]
 
 
-def options_of_each(options: Options, number: int) -> Iterator[Options]:
+def _options_of_each(options: Options, number: int) -> Iterator[Options]:
     """The options of each of so many instances: lists have one for each, anything else is that of all."""
 
     def each(name: str, value: Any) -> list[Any]:
@@ -217,7 +217,7 @@ def options_of_each(options: Options, number: int) -> Iterator[Options]:
         yield dataclasses.replace(options, **dict(zip(columns, row, strict=True)))
 
 
-def check_memory(algorithm: str, spec: Spec, hidden_dim: int, num_nodes: int, device: torch.device) -> None:
+def _check_memory(algorithm: str, spec: Spec, hidden_dim: int, num_nodes: int, device: torch.device) -> None:
     """Raise a :class:`UserError` if a graph of so many nodes would not fit into memory, by a rough estimate."""
     if num_nodes > MAX_NODES:
         raise UserError(f"{algorithm} takes at most {MAX_NODES} nodes, given {num_nodes}")
@@ -237,7 +237,7 @@ def num_free_bytes_on(device: torch.device) -> int:
 def num_bytes(spec: Spec, hidden_dim: int, num_nodes: int) -> int:
     """The memory in bytes that a model takes for one graph of so many nodes, roughly."""
     points_from_edges = any((probe.location, probe.type) == (Location.EDGE, Type.POINTER) for probe in spec.values())
-    return 4 * num_nodes**2 * (STATES_OF_PAIRS * hidden_dim + 3 * num_nodes * points_from_edges)
+    return 4 * num_nodes**2 * (_STATES_OF_PAIRS * hidden_dim + 3 * num_nodes * points_from_edges)
 
 
 def answers(
@@ -280,7 +280,7 @@ def batches(reasoner: HasModel, instances: Sequence[Instance]) -> Iterator[list[
         by_size[len(instance.names)].append(row)
     for size, rows in by_size.items():
         spec, hidden_dim = reasoner.specs[instances[rows[0]].algorithm.name], reasoner.model.processor.hidden_dim
-        number = min(MOST_AT_ONCE, max(1, free // max(1, 2 * num_bytes(spec, hidden_dim, size))))
+        number = min(_MOST_AT_ONCE, max(1, free // max(1, 2 * num_bytes(spec, hidden_dim, size))))
         yield from (rows[start : start + number] for start in range(0, len(rows), number))
 
 

@@ -30,7 +30,7 @@ from nar.sparse.model import SparseEncodeProcessDecode, States
 from nar.sparse.scores import confidence, predicted_value
 from nar.specs import Location, Probe, Spec, Stage, Type, at_stage
 
-MATRICES = 3
+_MATRICES = 3
 """How many matrices of N x N floats there are of a graph at once, roughly."""
 
 
@@ -110,15 +110,15 @@ def run(
     device = next(reasoner.model.parameters()).device
 
     def check_size(num_nodes: int) -> None:
-        needed, free = 8 * MATRICES * num_nodes**2, num_free_bytes_on(torch.device("cpu"))
+        needed, free = 8 * _MATRICES * num_nodes**2, num_free_bytes_on(torch.device("cpu"))
         if num_nodes > MAX_NODES or needed > free:
             raise UserError(
-                f"{task} takes at most {min(MAX_NODES, int((free / 8 / MATRICES) ** 0.5))} nodes here, "
+                f"{task} takes at most {min(MAX_NODES, int((free / 8 / _MATRICES) ** 0.5))} nodes here, "
                 f"given {num_nodes}"
             )
 
     def read_one(data: Any, options: Options) -> Instance:
-        return read_sparse(task, data, options)
+        return _read_sparse(task, data, options)
 
     def answer(instance: Instance) -> Answer:
         return answered(reasoner, task, instance, steps, limit, seed, device)
@@ -129,7 +129,7 @@ def run(
     return answer(read_one(data, options))
 
 
-def read_sparse(task: str, data: Any, options: Options) -> Instance:
+def _read_sparse(task: str, data: Any, options: Options) -> Instance:
     """The instance that a user's graph is.
 
     Raises:

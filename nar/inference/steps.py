@@ -41,7 +41,7 @@ Values = Mapping[str, NumpyArray]
 MOST_STEPS = 10**6
 """The largest number of steps that a user can ask for."""
 
-WAVERING: Mapping[str, float] = {"lcs_length": 0.5, "matrix_chain_order": 0.01}
+_WAVERING: Mapping[str, float] = {"lcs_length": 0.5, "matrix_chain_order": 0.01}
 """By how much predicted scalars may change from step to step and still be said to stand still; else by any amount.
 
 Predicted distances of Bellman-Ford never come to rest, and pointers do when the algorithm ends. But of a matrix chain,
@@ -97,8 +97,8 @@ def plan(instance: Instance, inputs: Values, steps: Any, limit: Any, classical_l
     name = instance.algorithm.name
     if name in COMPARING:
         return Plan(num_steps_of(classical_length), "classical", inputs)
-    has_ended = IsPartitioned() if name == "quicksort" else ENDS.get(name)
-    return Plan(int(limit or longest(instance)), "limit", inputs, has_ended, WAVERING.get(name, math.inf))
+    has_ended = IsPartitioned() if name == "quicksort" else _ENDS.get(name)
+    return Plan(int(limit or longest(instance)), "limit", inputs, has_ended, _WAVERING.get(name, math.inf))
 
 
 def length_by_size(instance: Instance) -> int | None:
@@ -176,28 +176,28 @@ def longest(instance: Instance) -> int:
     return 4 * n  # of an algorithm that is a user's own
 
 
-def is_black(hints: Values, inputs: Values) -> bool:
+def _is_black(hints: Values, inputs: Values) -> bool:
     """Whether depth-first search has finished every node."""
     return bool((hints["color"] == BLACK).all())
 
 
-def is_black_again(hints: Values, inputs: Values) -> bool:
+def _is_black_again(hints: Values, inputs: Values) -> bool:
     """Whether the second depth-first search has finished every node."""
-    return bool(hints["phase"] == 1) and is_black(hints, inputs)
+    return bool(hints["phase"] == 1) and _is_black(hints, inputs)
 
 
-def is_narrowed(hints: Values, inputs: Values) -> bool:
+def _is_narrowed(hints: Values, inputs: Values) -> bool:
     """Whether binary search has come down to one key."""
     return bool(hints["low"] == hints["high"])
 
 
-def is_of_target_rank(hints: Values, inputs: Values) -> bool:
+def _is_of_target_rank(hints: Values, inputs: Values) -> bool:
     """Whether quickselect has put a pivot where it belongs, and that is the place looked for."""
     n = len(inputs["key"])
     return bool(hints["j"] == hints["r"]) and round(float(hints["i_rank"]) * n) == round(float(hints["target"]) * n)
 
 
-def is_emptied(hints: Values, inputs: Values) -> bool:
+def _is_emptied(hints: Values, inputs: Values) -> bool:
     """Whether heapsort has taken all but one key from its heap, and mended that."""
     parents = hints["parent"]
     return bool(hints["phase"] == 2) and bool((parents == np.arange(len(parents))).all())
@@ -220,20 +220,20 @@ class IsPartitioned:
         return all(end - start <= 2 for start, end in pairwise(sorted({-1, n, *self.placed})))
 
 
-def is_around(hints: Values, inputs: Values) -> bool:
+def _is_around(hints: Values, inputs: Values) -> bool:
     """Whether Graham's scan has pushed the point of the largest angle."""
     angles = hints["atans"].copy()
     angles[hints["best"]] = -1
     return bool(hints["phase"] == 4) and bool(hints["i"] == angles.argmax())
 
 
-def is_back(hints: Values, inputs: Values) -> bool:
+def _is_back(hints: Values, inputs: Values) -> bool:
     """Whether Jarvis's march has looked at all points and come to one that is in the hull already."""
     is_last = hints["i"] == len(hints["in_hull_h"]) - 1
     return bool(hints["phase"] == 1) and bool(is_last) and bool(hints["in_hull_h"][hints["endpoint"]])
 
 
-def is_past_the_heaviest(hints: Values, inputs: Values) -> bool:
+def _is_past_the_heaviest(hints: Values, inputs: Values) -> bool:
     """Whether Kruskal's algorithm is done with the edge that comes last in the order of weights."""
     u, v = np.nonzero(np.triu(inputs["A"], k=1))
     if len(u) == 0:
@@ -242,15 +242,15 @@ def is_past_the_heaviest(hints: Values, inputs: Values) -> bool:
     return bool(hints["phase"] == 0) and {int(hints["u"]), int(hints["v"])} == {int(u[last]), int(v[last])}
 
 
-ENDS: Mapping[str, Callable[[Values, Values], bool]] = {
-    **dict.fromkeys(("topological_sort", "articulation_points", "bridges"), is_black),
-    "strongly_connected_components": is_black_again,
-    "binary_search": is_narrowed,
-    "quickselect": is_of_target_rank,
-    "heapsort": is_emptied,
-    "graham_scan": is_around,
-    "jarvis_march": is_back,
-    "mst_kruskal": is_past_the_heaviest,
+_ENDS: Mapping[str, Callable[[Values, Values], bool]] = {
+    **dict.fromkeys(("topological_sort", "articulation_points", "bridges"), _is_black),
+    "strongly_connected_components": _is_black_again,
+    "binary_search": _is_narrowed,
+    "quickselect": _is_of_target_rank,
+    "heapsort": _is_emptied,
+    "graham_scan": _is_around,
+    "jarvis_march": _is_back,
+    "mst_kruskal": _is_past_the_heaviest,
 }
 """``has_ended(hints, inputs)`` of the algorithms whose last record is told from all others by what is in it.
 

@@ -13,7 +13,7 @@ from nar.datasets.engine.memory import num_free_bytes
 from nar.errors import UserError
 from nar.inference.answers import Answer
 
-OF_HINTS = "hints."
+_OF_HINTS = "hints."
 
 
 class Place(NamedTuple):
@@ -128,8 +128,8 @@ class Tracer:
             name: torch.stack([by_step[step] for step in range(num_steps)])
             for name, by_step in self.kept[instance].items()
         }
-        hints = {name.removeprefix(OF_HINTS): x for name, x in along.items() if name.startswith(OF_HINTS)}
-        states = {name: x for name, x in along.items() if not name.startswith(OF_HINTS)}
+        hints = {name.removeprefix(_OF_HINTS): x for name, x in along.items() if name.startswith(_OF_HINTS)}
+        states = {name: x for name, x in along.items() if not name.startswith(_OF_HINTS)}
         return Trace(**states, hints=hints, outputs=self.outputs[instance], answer=answer)
 
 

@@ -23,8 +23,8 @@ from nar.specs import Location, Probe, Type
 
 # As in the reference, which normalises more often the nearer to a permutation the result has to be.
 SINKHORN_TEMPERATURE = 0.1
-SINKHORN_STEPS_DECODING = 10
-SINKHORN_STEPS_FEEDBACK = 25
+_SINKHORN_STEPS_DECODING = 10
+_SINKHORN_STEPS_FEEDBACK = 25
 SINKHORN_STEPS_PREDICTION = 50
 
 TRIPLET_DIM = 16
@@ -181,7 +181,7 @@ class NodePointerDecoder(Decoder):
             return logits
         logits = at_least_float32(logits)
         noisy = logits + gumbel_noise(logits) if self.training else logits
-        return log_sinkhorn(noisy, SINKHORN_STEPS_DECODING)
+        return log_sinkhorn(noisy, _SINKHORN_STEPS_DECODING)
 
 
 class EdgeDecoder(Decoder):
@@ -375,7 +375,7 @@ def soft_value(probe: Probe, logits: Tensor) -> Tensor:
         case Type.MASK:
             return logits.sigmoid()
         case Type.PERMUTATION_POINTER:
-            return log_sinkhorn(logits, SINKHORN_STEPS_FEEDBACK).exp()
+            return log_sinkhorn(logits, _SINKHORN_STEPS_FEEDBACK).exp()
         case _:
             return logits.softmax(dim=-1)
 
@@ -388,7 +388,7 @@ def hard_value(probe: Probe, logits: Tensor) -> Tensor:
         case Type.MASK:
             return (logits > 0).to(logits.dtype)
         case Type.PERMUTATION_POINTER:
-            logits = log_sinkhorn(logits, SINKHORN_STEPS_FEEDBACK)
+            logits = log_sinkhorn(logits, _SINKHORN_STEPS_FEEDBACK)
     return functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
 
 

@@ -31,10 +31,10 @@ class Schedule(NamedTuple):
 
 def schedule_of(lengths: Tensor, num_steps: int | None) -> Schedule:
     """The schedule by which all graphs take `num_steps`, or, if None, each as many as its length [B] asks for."""
-    return drop_finished(lengths) if num_steps is None else keep_all(lengths, num_steps)
+    return _drop_finished(lengths) if num_steps is None else keep_all(lengths, num_steps)
 
 
-def drop_finished(lengths: Tensor) -> Schedule:
+def _drop_finished(lengths: Tensor) -> Schedule:
     """The schedule by which every graph leaves the batch when it ends; the longest come first.
 
     Work is the least, but shapes depend on the lengths, which have to be known on the CPU.

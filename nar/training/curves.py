@@ -12,7 +12,7 @@ from nar.files import replacing
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """By the name of a metric: the steps at which it was logged, and its values."""
 
-MOST_NAMED = 24
+_MOST_NAMED = 24
 """How many curves of one panel are named beside it; of more, the names would not fit."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colours of Okabe and Ito, which the colour-blind can tell apart."""
@@ -50,7 +50,7 @@ def draw_curves(logs: Path, path: Path) -> bool:
             axes.set_yscale("log")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-        if len(shown) <= MOST_NAMED:
+        if len(shown) <= _MOST_NAMED:
             axes.legend(fontsize="x-small", ncols=-(-len(shown) // 8))
     axes.set_xlabel("training steps")
     with replacing(path) as file:

@@ -14,15 +14,15 @@ from nar.specs import Location, Spec, Stage, Type, at_stage
 Shape = Literal["circle", "cell"]
 Point = tuple[float, float]
 
-EXTENT = 560.0
+_EXTENT = 560.0
 """The width and height of a drawing that is no sequence."""
-MARGIN = 46.0
-CELLS_IN_A_ROW = 16
-CELLS_IN_A_LONG_ROW = 32
+_MARGIN = 46.0
+_CELLS_IN_A_ROW = 16
+_CELLS_IN_A_LONG_ROW = 32
 CELL, HALF_HEIGHT, EDGE = 38.0, 15.0, 14.0
 ABOVE, BELOW, LANE = 49.0, 24.0, 11.0
 """The room of a row of cells: above for arrows, below for names and numbers, and a lane for each name of a choice."""
-FEW_EDGES = 2.5
+_FEW_EDGES = 2.5
 """How many edges there are for each node, at most, where springs show more than a circle does."""
 
 
@@ -74,7 +74,7 @@ def layouts(spec: Spec, inputs: Mapping[str, NumpyArray]) -> list[Layout]:
     edges = edges_of(spec, inputs)
     if edges is not None:
         both = [circle(num_nodes), springs(num_nodes, edges.pairs)]
-        is_sparse = len(edges.pairs) <= FEW_EDGES * num_nodes
+        is_sparse = len(edges.pairs) <= _FEW_EDGES * num_nodes
         return both[::-1] if is_sparse and _are_apart(both[1]) else both
     later = [probe for probe in spec.values() if probe.stage is not Stage.INPUT and probe.location is Location.NODE]
     lanes = sum(probe.type is Type.MASK_ONE for probe in later)
@@ -111,12 +111,12 @@ def sequences(spec: Spec, inputs: Mapping[str, NumpyArray]) -> list[list[int]]:
 
 def circle(num_nodes: int) -> Layout:
     """All nodes on a circle, the first on top, clockwise."""
-    centre, radius = EXTENT / 2, EXTENT / 2 - MARGIN
+    centre, radius = _EXTENT / 2, _EXTENT / 2 - _MARGIN
     angles = [2 * math.pi * node / num_nodes - math.pi / 2 for node in range(num_nodes)]
     outward = [(math.cos(angle), math.sin(angle)) for angle in angles]
     size = min(18.0, 0.44 * 2 * math.pi * radius / num_nodes)
     positions = [(centre + radius * x, centre + radius * y) for x, y in outward]
-    return Layout("circle", "circle", EXTENT, EXTENT, size, positions, outward)
+    return Layout("circle", "circle", _EXTENT, _EXTENT, size, positions, outward)
 
 
 def springs(num_nodes: int, edges: Sequence[tuple[int, int]]) -> Layout:
@@ -155,10 +155,10 @@ def _scattered(name: str, points: NumpyArray, *, same_scale: bool) -> Layout:
     extent = np.where(extent > 0, extent, 1.0)
     if same_scale:
         low, extent = low - (extent.max() - extent) / 2, np.full(2, extent.max())
-    scaled = MARGIN + (points - low) / extent * (EXTENT - 2 * MARGIN)
+    scaled = _MARGIN + (points - low) / extent * (_EXTENT - 2 * _MARGIN)
     size = float(np.clip(75 / math.sqrt(len(points)), 9.0, 16.0))
     positions = [(float(a), float(b)) for a, b in scaled]
-    return Layout(name, "circle", EXTENT, EXTENT, size, positions, [(0.0, 1.0)] * len(points))
+    return Layout(name, "circle", _EXTENT, _EXTENT, size, positions, [(0.0, 1.0)] * len(points))
 
 
 def rows(lengths: Sequence[int], lanes: int = 0, *, has_arrows: bool = True) -> Layout:
@@ -169,7 +169,7 @@ def rows(lengths: Sequence[int], lanes: int = 0, *, has_arrows: bool = True) -> 
         lanes: How many names may be written below a row, each at a height of its own.
         has_arrows: Whether arrows may be drawn above.
     """
-    in_a_row = CELLS_IN_A_ROW if max(lengths) <= CELLS_IN_A_ROW else CELLS_IN_A_LONG_ROW
+    in_a_row = _CELLS_IN_A_ROW if max(lengths) <= _CELLS_IN_A_ROW else _CELLS_IN_A_LONG_ROW
     above = ABOVE if has_arrows else ABOVE / 4
     positions: list[Point] = []
     height = 0.0
@@ -178,5 +178,5 @@ def rows(lengths: Sequence[int], lanes: int = 0, *, has_arrows: bool = True) -> 
             own = range(min(in_a_row, length - start))
             positions += [(CELL * (place + 0.5) + EDGE, height + above + HALF_HEIGHT) for place in own]
             height += above + 2 * HALF_HEIGHT + BELOW + LANE * lanes
-    width = CELL * max(CELLS_IN_A_ROW, min(in_a_row, max(lengths))) + 2 * EDGE
+    width = CELL * max(_CELLS_IN_A_ROW, min(in_a_row, max(lengths))) + 2 * EDGE
     return Layout("rows", "cell", width, height, CELL / 2 - 2, positions, [(0.0, 1.0)] * sum(lengths))

@@ -22,9 +22,9 @@ from nar.viewer.descriptions import Meaning, meaning
 from nar.viewer.layouts import Edges, Layout, edges_of, layouts, num_nodes_of, sequences
 
 DECIMALS = 4
-TOLERANCE = 0.1
+_TOLERANCE = 0.1
 """By how much of a scalar's range over the whole run a prediction may be off before it counts as different."""
-MOST_LABELS = 2
+_MOST_LABELS = 2
 
 Values = list[Any]
 """A probe's value at each time; None where there is none. Of nodes and of pairs of nodes (row by row) it is a list, of
@@ -232,7 +232,7 @@ def _shown(name: str, data: NumpyArray, units: Units) -> NumpyArray:
 
 def _track(algorithm: str, name: str, probe: Probe, true: NumpyArray, predicted: Values) -> Track:
     """A probe along time, from its true values [T, ...]."""
-    tolerance = TOLERANCE * float(np.ptp(true)) if probe.type is Type.SCALAR and true.size else 0.0
+    tolerance = _TOLERANCE * float(np.ptp(true)) if probe.type is Type.SCALAR and true.size else 0.0
     values = [_plain(probe, value) for value in true]
     return Track(name, probe, meaning(algorithm, name, probe), values, predicted, round(tolerance, DECIMALS))
 
@@ -269,7 +269,7 @@ def _label_names(spec: Spec) -> list[str]:
     shown = (Type.SCALAR, Type.CATEGORICAL)
     given = at_stage(spec, Stage.INPUT)
     names = [name for name, probe in given.items() if probe.location is Location.NODE and probe.type in shown]
-    return [name for name in names if name not in ("pos", "x", "y")][:MOST_LABELS]
+    return [name for name in names if name not in ("pos", "x", "y")][:_MOST_LABELS]
 
 
 def _labels(algorithm: str, spec: Spec, inputs: Mapping[str, NumpyArray], names: Sequence[str]) -> list[list[str]]:

@@ -20,7 +20,7 @@ from nar.model.unroll import EncodeProcessDecode
 from nar.specs import Spec, Stage, at_stage
 from nar.viewer.trajectory import Trajectory, Units, trajectory_of
 
-FRAME_HEIGHT = 860
+_FRAME_HEIGHT = 860
 """The height in pixels of the frame that holds a page in a notebook."""
 
 
@@ -72,7 +72,7 @@ class Page:
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own, which notebooks show in place of the object."""
-        style = f"width:100%;height:{FRAME_HEIGHT}px;border:1px solid #ccc"
+        style = f"width:100%;height:{_FRAME_HEIGHT}px;border:1px solid #ccc"
         return f'<iframe srcdoc="{html.escape(self.html)}" style="{style}"></iframe>'
 
 

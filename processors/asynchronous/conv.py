@@ -14,7 +14,7 @@ from nar.ops.channels import Channels
 from nar.processors.asynchronous.layer import Asynchronous
 from nar.processors.sparse.conv import Flow, SparseConv, linear
 
-ONE_STATE = "its nodes send and hear by one state"
+_ONE_STATE = "its nodes send and hear by one state"
 
 
 class AsynchronousConv(SparseConv):
@@ -40,7 +40,7 @@ class AsynchronousConv(SparseConv):
         **settings: Any,
     ) -> None:
         if not isinstance(in_channels, int):
-            raise TypeError(f"AsynchronousConv: expected one in_channels, given {in_channels}: {ONE_STATE}")
+            raise TypeError(f"AsynchronousConv: expected one in_channels, given {in_channels}: {_ONE_STATE}")
         if "senders" in settings:
             raise ValueError(f"expected no senders but those of edge_index, given {settings['senders']!r}")
         super().__init__(in_channels, out_channels, edge_dim, None, aggr=None, flow=flow)
@@ -67,7 +67,7 @@ class AsynchronousConv(SparseConv):
         given = self.given(x, edge_index, edge_attr)
         if given.is_bipartite:
             raise NotImplementedError(
-                f"AsynchronousConv: expected one x, given those of a bipartite graph: {ONE_STATE}"
+                f"AsynchronousConv: expected one x, given those of a bipartite graph: {_ONE_STATE}"
             )
         if hidden is not None:
             self.expect("hidden", hidden, given.num_receivers, self.out_channels)

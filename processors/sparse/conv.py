@@ -144,7 +144,7 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
             self.expect("x", hearing, num_receivers, receiver_dim)
         for what, features, width in (("edge", edge_attr, self.edge_dim), ("graph", graph_attr, self.graph_dim)):
             if (features is None) != (width is None):
-                found = "none" if features is None else f"some of width {width_of(features)}"
+                found = "none" if features is None else f"some of width {_width_of(features)}"
                 raise ValueError(f"{name}: expected {what}_attr of {what}_dim {width}, given {found}")
         if num_nodes[0] == num_nodes[1]:
             edge_index = check_index(name, "edge_index", edge_index, num_nodes[0])
@@ -264,7 +264,7 @@ class SparseConv(MessagePassing):  # type: ignore[misc]
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels})"
 
 
-def width_of(features: Tensor) -> int | str:
+def _width_of(features: Tensor) -> int | str:
     """The length of the last axis of features, or the name of their type if they are no tensor."""
     shape = getattr(features, "shape", ())
     return shape[-1] if shape else type(features).__name__

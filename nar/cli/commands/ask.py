@@ -44,7 +44,7 @@ def parsed(args: Sequence[str]) -> Namespace:
     return config
 
 
-def prompt_of(text: str) -> str:
+def _prompt_of(text: str) -> str:
     """A prompt of three lines: the text itself, or that of a file; line breaks at its end do not matter.
 
     Raises:
@@ -79,10 +79,10 @@ def run(args: Sequence[str]) -> None:
     with refused(given.ckpt_path):
         data = config_of(checkpoint)["data"]
         hints, algorithm = bool(data["hints"]), str(data["algorithms"][0])
-    own = None if given.text is None else text_sample(prompt_of(given.text))
+    own = None if given.text is None else text_sample(_prompt_of(given.text))
     if own is not None:
         given.algorithm = own.algorithm
-    own = None if given.text is None else text_sample(prompt_of(given.text))
+    own = None if given.text is None else text_sample(_prompt_of(given.text))
     algorithm = own.algorithm if own else given.algorithm or algorithm
     if model.reasoner is not None and algorithm in ALGORITHMS and algorithm not in model.reasoner.heads:
         raise UserError(f"expected an algorithm of the reasoner ({', '.join(model.reasoner.heads)}), given {algorithm}")

@@ -58,7 +58,7 @@ class Unparsed(TrainCLI):
         """Nothing is made."""
 
 
-def parser_of_training(command: str) -> argparse.ArgumentParser:
+def _parser_of_training(command: str) -> argparse.ArgumentParser:
     """The parser of a command that Lightning runs, as it is for reasoners of dense graphs."""
     return Unparsed(command, Choice(DENSE, [])).parser
 
@@ -71,7 +71,7 @@ def all_commands() -> argparse.ArgumentParser:
     for command, text in COMMANDS.items():
         made = commands.add_parser(command, help=text, add_help=False)
         if command in OF_LIGHTNING:
-            _add_flags(made, parser_of_training(command))
+            _add_flags(made, _parser_of_training(command))
         elif command == "data":
             actions = made.add_subparsers()
             for action, about in data.ACTIONS.items():
@@ -79,7 +79,7 @@ def all_commands() -> argparse.ArgumentParser:
         else:
             _add_flags(made, import_module(f"nar.cli.commands.{command}").make_parser())
         if command == "sweep":  # which takes those of nar fit besides
-            _add_flags(made, parser_of_training("fit"))
+            _add_flags(made, _parser_of_training("fit"))
     return whole
 
 
