@@ -198,6 +198,7 @@ def violations(module: str, path: Path) -> list[str]:
     return [name for name in imported(path) if not is_allowed(module, name)]
 
 
+@pytest.mark.slow
 def test_modules_import_only_what_their_rooms_may() -> None:
     assert {module: found for module, path in LIBRARY.items() if (found := violations(module, path))} == {}
 

@@ -42,6 +42,7 @@ def without_encoding(tree: ast.Module) -> Iterator[int]:
             yield call.lineno
 
 
+@pytest.mark.slow
 def test_every_file_that_is_opened_as_text_has_an_encoding() -> None:
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
     assert [f"{path}, line {line}" for path, tree in trees.items() for line in without_encoding(tree)] == []

@@ -108,6 +108,7 @@ def test_second_gradients_are_those_of_the_operation_on_a_cpu(case: str) -> None
     torch.testing.assert_close(made[0], made[1], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_senders", [17, 40])
 def test_more_senders_than_a_program_reads_at_a_time(num_senders: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for operation in ("max_message", "edge_logits"):
@@ -121,6 +122,7 @@ def test_a_matrix_of_more_than_sixteen_rows(monkeypatch: pytest.MonkeyPatch) -> 
     assert_same_function("max_plus", random_case("max_plus", whole=True), 1e-12)
 
 
+@pytest.mark.slow
 @EVERY_CASE
 def test_what_is_not_a_number_is_not_hidden(case: str) -> None:
     arguments = random_case(case, torch.float32)

@@ -287,6 +287,7 @@ def test_sizes_are_looked_at_before_they_take_memory(
     assert refusal(lambda: TransNAR.from_pretrained(folder)) is not None
 
 
+@pytest.mark.slow
 def test_a_reasoner_s_sizes_are_looked_at_before_they_take_memory(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(folders["gpt2"], tmp_path)
     config = json.loads((folder / "config.json").read_text())
@@ -389,6 +390,7 @@ def test_the_parts_of_a_checkpoint_are_read_or_refused(part: str, checkpoint: di
             assert refusal_of(with_part(checkpoint, **{part: json.dumps({**values, name: 10**12})}), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["language_model", "reasoner", "tokenizer"])
 @pytest.mark.parametrize("wrong", ["gpt2", "somebody/else", "{", "{}", "{x", "[]", "", 3, [], {}, None, {"x": 1}])
 def test_a_part_of_a_checkpoint_that_is_none_is_refused(
@@ -398,6 +400,7 @@ def test_a_part_of_a_checkpoint_that_is_none_is_refused(
         assert refusal_of(with_part(checkpoint, **{part: wrong}), tmp_path) is not None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_some_of_it_is_refused(checkpoint: dict[str, Any], tmp_path: Path) -> None:
     config = checkpoint["nar_config"]
     for name in ("language_model", "reasoner", "tokenizer"):

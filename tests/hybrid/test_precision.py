@@ -71,6 +71,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "dtype"), PARTS)
 def test_parts_may_each_have_a_precision_of_their_own(part: str, dtype: torch.dtype) -> None:
     model = hybrid()

@@ -111,6 +111,7 @@ CHANGES: dict[str, Callable[[TransNARModel], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2"])  # the embeddings of the latter are tied
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_a_live_model_became_comes_back(change: str, family: str, tmp_path: Path) -> None:
@@ -121,6 +122,7 @@ def test_what_a_live_model_became_comes_back(change: str, family: str, tmp_path:
     assert tied[0] == tied[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("change", ["", "merged", "bfloat16", "second"])
 def test_adapters_come_back(change: str, family: str, tmp_path: Path) -> None:
@@ -157,6 +159,7 @@ def test_adapters_may_be_around_the_hybrid() -> None:
     assert adapted.generate(input_ids=TEXTS, graphs=rows, attention_mask=MASK, max_new_tokens=2).shape == (2, 8)
 
 
+@pytest.mark.slow
 def test_a_dtype_is_that_of_all_but_the_reasoner(tmp_path: Path) -> None:
     model = made()
     model.cross_attention[1].double()
@@ -183,6 +186,7 @@ def test_attention_is_computed_as_asked_for(tmp_path: Path) -> None:
     assert model.language_model.config._attn_implementation == "sdpa"  # which making a hybrid of it has left as it was
 
 
+@pytest.mark.slow
 def test_a_device_map_is_followed(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     model = made()
@@ -234,6 +238,7 @@ def test_a_configuration_makes_a_model_with_random_weights() -> None:
         assert model.settings["num_heads"] == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_before_is_read(tmp_path: Path) -> None:
     former = hybrid()
     former.save_pretrained(tmp_path)

@@ -291,6 +291,7 @@ def save_as_before(model: TransNAR, folder: Path) -> None:
     save_model(model, str(folder / "model.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_folder_of_before_is_read(family: str, tmp_path: Path) -> None:
     model = hybrid(family, steps_per_block=2, max_position=CONTEXT, positions_in_evaluation="consecutive")

@@ -47,6 +47,7 @@ def steps_alone(algorithm: str, features: Features[Tensor]) -> list[tuple[Tensor
     return [(step.node_states[0], as_tensor(step.states.edge)[0, ..., 8:]) for step in steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_all", [False, True])
 @pytest.mark.parametrize("steps_per_block", [1, 2])
 def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int, keep_all: bool) -> None:

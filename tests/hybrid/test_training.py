@@ -134,6 +134,7 @@ def test_every_shipped_config_trains_and_its_checkpoint_is_tested_without_any_ot
     run("test", "--ckpt_path", "elsewhere/best.ckpt", "--data.test_sizes", "[4]")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_tested_on_the_texts_of_a_file(
     run: Run, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +168,7 @@ def test_the_paper_s_language_model_has_70_million_parameters() -> None:
     assert sum(parameter.numel() for parameter in module.parameters()) == pytest.approx(70e6, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_hybrid_and_its_tokenizer(run: Run, tiny: list[str], tmp_path: Path) -> None:
     run("fit", *tiny)
     model, tokenizer = load_transnar("run/last.ckpt")
@@ -185,6 +187,7 @@ def test_a_checkpoint_gives_the_hybrid_and_its_tokenizer(run: Run, tiny: list[st
     assert torch.equal(*of_both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_reasoner_learns_only_if_it_is_not_frozen(frozen: bool, run: Run, tiny: list[str], tmp_path: Path) -> None:
     run("fit", *tiny, "--model.freeze_reasoner", str(frozen).lower())
@@ -207,6 +210,7 @@ def test_the_baseline_is_the_same_transformer_without_the_reasoner(run: Run, tin
     run("test", "--ckpt_path", "baseline/best.ckpt")
 
 
+@pytest.mark.slow
 def test_runs_are_named_after_the_model(run: Run, tiny: list[str], tmp_path: Path) -> None:
     at = tiny.index("--trainer.default_root_dir")
     anywhere = [*tiny[:at], *tiny[at + 2 :]]
@@ -272,6 +276,7 @@ def test_gradients_of_several_batches_make_a_step(run: Run, tiny: list[str], tmp
     assert len(metrics(tmp_path / "run", "val/score")) == 4  # and not in the midst of a step, as every 2 batches would
 
 
+@pytest.mark.slow
 def test_mixed_precision_leaves_a_reasoner_as_it_was(
     run: Run, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +371,7 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
         module.training_step(batch_of(), 0)
 
 
+@pytest.mark.slow
 def test_texts_of_tests_that_are_too_long_are_refused_before_training(
     run: Run, tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -491,6 +497,7 @@ def test_a_tokenizer_that_cannot_express_the_texts_is_refused(
     assert "cannot express the text" in error_of(run, capsys, "fit", *tiny, "--data.tokenizer", "poor")
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_kinds_are_told_apart(
     run: Run, tiny: list[str], small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

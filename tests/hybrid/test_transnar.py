@@ -64,6 +64,7 @@ def test_a_language_model_that_is_called_by_itself_is_as_it_was() -> None:
     assert torch.equal(model.language_model(TEXTS).logits, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("do_sample", [False, True])
 def test_generation_is_the_same_with_and_without_the_cache(family: str, do_sample: bool) -> None:

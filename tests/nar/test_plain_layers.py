@@ -263,6 +263,7 @@ def test_what_is_done_to_linear_layers_counts(
     torch.autograd.grad(sum(x.sum() for x in found), [*layer.parameters()], allow_unused=True)
 
 
+@pytest.mark.slow
 @EVERY_LAYER
 def test_hooks_of_every_part_are_called_and_what_they_make_counts(
     make: Callable[[], nn.Module], outputs: Callable[[nn.Module], Outputs]

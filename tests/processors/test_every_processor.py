@@ -179,6 +179,7 @@ def test_variants_have_every_pair_of_options() -> None:
         assert all(any({a, b} <= set(choice) for choice in chosen) for a in one for b in other)
 
 
+@pytest.mark.slow
 @every_variant
 def test_states_equal_the_equations_written_as_loops(kind: Kind, make: Callable[[int], Processor]) -> None:
     layer, given = make(8), kind.inputs(8)
@@ -214,6 +215,7 @@ def test_commutes_with_renaming_the_nodes(kind: Kind, make: Callable[[int], Proc
     assert_permutation_equivariant(layer, kind.inputs(8))
 
 
+@pytest.mark.slow
 @every_variant
 def test_gradient_equals_finite_differences(kind: Kind, make: Callable[[int], Processor]) -> None:
     assert_gradient_equals_finite_differences(make(4), kind.inputs(4, num_graphs=1, num_nodes=3))
@@ -301,6 +303,7 @@ def test_a_bad_argument_is_refused_by_name(
             kind(**arguments)
 
 
+@pytest.mark.slow
 @EVERY_PROCESSOR
 @pytest.mark.parametrize(("num_graphs", "num_nodes"), [(0, 4), (0, 1), (2, 0), (2, 1), (0, 0), (1, 1)])
 def test_there_may_be_no_graphs_and_no_nodes(name: str, num_graphs: int, num_nodes: int) -> None:
@@ -340,6 +343,7 @@ def spoilt(given: Inputs, field: str, value: float) -> Inputs:
     return given._replace(**{field: x, "adj": adj})
 
 
+@pytest.mark.slow
 @EVERY_PROCESSOR
 @pytest.mark.parametrize("field", ["node_fts", "edge_fts", "graph_fts", "hidden"])
 def test_what_is_not_a_number_makes_what_depends_on_it_none(name: str, field: str) -> None:
@@ -403,6 +407,7 @@ def test_gradients_for_each_graph_are_those_of_graphs_alone(name: str) -> None:
         torch.testing.assert_close([x[graph] for x in found.values()], list(alone), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @EVERY_PROCESSOR
 def test_gradients_have_gradients(name: str) -> None:
     layer, given = made(name), inputs(1, 3)

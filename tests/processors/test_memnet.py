@@ -116,6 +116,7 @@ def test_a_graph_with_as_many_nodes_as_slots_is_refused() -> None:
         MemNet(4, memory_size=6).double()(*random_words(4, num_nodes=6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "senders", "embedding_dim", "memory_size"),
     [("MemNetMasked", "neighbours", 3, 6), ("MemNetFull", "all", 16, 128)],

@@ -53,6 +53,7 @@ def test_a_node_hears_only_its_senders(gated: bool, reduction: ReductionName) ->
     assert influences(processor, inputs).equal(inputs.adj)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("senders", ["neighbours", "all"])
 def test_the_mean_of_dm_clrs_is_that_of_dm_clrs_and_not_a_mean(clrs: Any, senders: Senders) -> None:
     theirs = {"neighbours": clrs._src.processors.PGN, "all": clrs._src.processors.MPNN}[senders]

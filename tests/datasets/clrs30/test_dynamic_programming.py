@@ -47,6 +47,7 @@ def chain_cost(p: NumpyArray, s: NumpyArray) -> float:
     return cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_nodes", "num_samples"), [(2, 4), (3, 4), (16, 4), (64, 4), (200, 1)])
 def test_chains_are_split_at_the_least_cost(num_nodes: int, num_samples: int) -> None:
     (inputs, _, _), outputs = outcomes("matrix_chain_order", num_nodes, num_samples)

@@ -90,6 +90,7 @@ def test_shortest_paths_through_a_dag_are_as_short_as_networkxs(num_nodes: int, 
     check_dag_shortest_paths(*drawn("dag_shortest_paths", num_nodes, **args))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_nodes", "p"), [(4, 0.5), (16, 0.5), (100, 0.5), (100, 0.1), (512, 0.08)])
 def test_shortest_paths_between_all_pairs_are_as_short_as_networkxs(num_nodes: int, p: float) -> None:
     check_floyd_warshall(*drawn("floyd_warshall", num_nodes, p=(p,)))
@@ -107,6 +108,7 @@ def test_prims_tree_spans_the_component_and_weighs_as_much_as_networkxs(num_node
     check_mst_prim(*drawn("mst_prim", num_nodes, p=(p,)))
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_equal_weights_equal_dm_clrs(clrs: Any, name: str) -> None:
     """Which of equally near nodes or equally heavy edges comes first is up to NumPy's sort, which is not stable."""

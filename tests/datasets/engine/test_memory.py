@@ -48,6 +48,7 @@ def test_hints_that_do_not_fit_are_refused_with_their_number_and_what_to_do(monk
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hints", ["first", "none"])
 def test_without_all_of_their_hints_the_same_trajectories_fit(hints: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 2**29)
@@ -217,6 +218,7 @@ def test_more_nodes_than_a_pointer_can_tell_apart_are_refused() -> None:
     )
 
 
+@pytest.mark.slow
 def test_pointers_hold_the_most_nodes_that_are_taken() -> None:
     feedback = sample("insertion_sort", num_nodes=2**15 - 1, num_samples=1, seed=0, hints="none")
     order = feedback.outputs["pred"][0]

@@ -106,6 +106,7 @@ def assert_same(one: SparseData, other: SparseData) -> None:
             torch.testing.assert_close(one[name], value, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_task
 @pytest.mark.parametrize("hints", ["all", "first", "none"])
 @pytest.mark.parametrize(("name", "split"), [(TEST, "test"), (TRAIN, "train")])

@@ -361,6 +361,7 @@ def test_a_folder_under_the_name_of_a_file_is_gone_on_without(tmp_path: Path, ca
     assert "Is a directory" in caplog.records[-1].getMessage()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 @every_unusable_folder
 def test_the_data_of_a_run_are_the_same_without_a_cache(

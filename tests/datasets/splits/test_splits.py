@@ -89,6 +89,7 @@ def test_a_test_split_keeps_the_first_hint_alone(clrs: Any, cache: Cache, algori
     assert same(ours, {name: hint[:1] for name, hint in theirs.items()})
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_a_validation_split_is_drawn_with_seed_2_twice_the_samples_and_the_arguments_of_training(
     clrs: Any, cache: Cache, algorithm: str
@@ -141,6 +142,7 @@ def test_a_split_that_would_be_drawn_otherwise_is_another_file(
     assert not split.is_in(cache)
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_a_split_that_dm_clrs_draws_is_the_same_in_another_file(cache: Cache, algorithm: str, tmp_path: Path) -> None:
     ours, theirs = (Split(algorithm, 6, is_test=False, source=source) for source in ("nar", "dm-clrs"))
@@ -467,6 +469,7 @@ def is_running(process: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "val_size", "expected"),
     [("bfs", None, 16), ("bfs", 32, 32), ("bfs", 8, 8), ("kmp_matcher", None, 20), ("kmp_matcher", 32, 40)],

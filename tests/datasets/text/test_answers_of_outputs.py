@@ -26,6 +26,7 @@ def certain(probe: Probe, data: Tensor, num_nodes: int) -> Tensor:
     return 100 * one_hot if probe.type is Type.PERMUTATION_POINTER else one_hot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_nodes", "seed"), [(4, 0), (7, 1), (12, 2)])
 @with_and_without_trace
 @every_algorithm

@@ -27,6 +27,7 @@ def format_clrs_example(clrs: Any) -> Callable[..., tuple[str, str]]:
     return function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_nodes", "seed", "decimals"), [(4, 94, 3), (11, 0, 3), (7, 1, None)])
 @every_algorithm
 def test_equals_dm_clrs_letter_by_letter(

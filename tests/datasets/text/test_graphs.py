@@ -18,6 +18,7 @@ def assert_same(given: NumpyArray, expected: NumpyArray) -> None:
     assert given.tobytes() == expected.tobytes()  # -0.0 too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decimals", [3, 1, None])  # with one decimal, much is 0 and much is equal
 @pytest.mark.parametrize("hints", [False, True])
 @every_algorithm

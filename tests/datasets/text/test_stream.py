@@ -174,6 +174,7 @@ def test_a_stream_goes_on_where_it_is_started() -> None:
         assert [one.prompt for one in batch] == [one.prompt for one in stream[index]]
 
 
+@pytest.mark.slow
 def test_workers_draw_the_same_batches_in_the_same_order() -> None:
     stream = TextStream(FEW, 4, seed=0)
     batches = list(islice(iter(DataLoader(stream, batch_size=None, num_workers=2, collate_fn=list)), 5))

@@ -81,6 +81,7 @@ def test_a_text_of_one_s_own_is_answered_beside_the_truth(
 OWN = "bfs:\ns: 7, A: [[0 1], [1 0]]\npi:"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [

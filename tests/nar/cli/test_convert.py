@@ -109,6 +109,7 @@ def test_the_recipe_configures_the_model_and_nothing_else_is_made(run: Run, para
     assert written["model"]["processor"]["init_args"]["triplet_dim"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_the_checkpoint_is_evaluated(
     command: str, run: Run, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -128,6 +129,7 @@ def test_training_does_not_go_on_from_weights_alone(
     assert error == "model.ckpt holds weights alone, from which no training can go on; expected one of nar fit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "expected"),
     [

@@ -187,6 +187,7 @@ def test_verifying_leaves_a_lock_to_its_holder(data: Callable[..., str], cache: 
     assert lock.exists()
 
 
+@pytest.mark.slow
 def test_splits_are_generated_ahead_and_then_read(data: Callable[..., str], tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     printed = data("generate", *DATA, "--data.num_workers", "2")
@@ -250,6 +251,7 @@ def test_what_is_wrong_is_said_in_one_line(
     assert expected in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", ["0", "2"])
 def test_a_disk_that_fills_up_is_said_in_one_line(
     num_workers: str,

@@ -345,6 +345,7 @@ def test_the_smallest_error_of_a_scalar_is_the_best(
     assert float(found["val/score"]) == pytest.approx(sum(signed) / len(signed), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithms", ["bfs", "all", "[bfs,dfs]", OWN, f"[bfs,{OWN}]", json.dumps(["bfs", DENSER])])
 def test_a_printed_configuration_asks_for_the_same_algorithms(
     algorithms: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]

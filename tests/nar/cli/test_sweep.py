@@ -236,6 +236,7 @@ def read_scores(path: Path) -> list[tuple[str, ...]]:
         return [tuple(value for name, value in row.items() if name != "seconds") for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_all_are_the_30_algorithms(run: Run) -> None:
     rehearsed = nar.cli.train.rehearse(["--config", str(CONFIGS / "clrs30.yaml"), "--data.algorithms", "all"])
     assert rehearsed == {"algorithms": list(ALGORITHMS), "max_steps": 10_000}

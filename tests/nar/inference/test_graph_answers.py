@@ -43,6 +43,7 @@ def length(graph: Any, path: list[Any], weight: str | None) -> float:
     return sum(graph.edges[edge][weight] if weight else 1 for edge in itertools.pairwise(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize("algorithm", ["bfs", "dijkstra", "bellman_ford", "dag_shortest_paths"])
 @few_graphs
@@ -66,6 +67,7 @@ def test_shortest_paths_are_networkxs(algorithm: str, directed: bool, size: int,
     assert answer.check().same
 
 
+@pytest.mark.slow
 @settings(few_graphs, max_examples=6)
 @given(size=SIZES, seed=SEEDS)
 def test_paths_between_all_pairs_are_networkxs(size: int, seed: int) -> None:
@@ -123,6 +125,7 @@ def test_orders_components_and_cuts_are_networkxs(size: int, seed: int) -> None:
         assert answer.problem() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directed", [False, True])
 @few_graphs
 @given(size=SIZES, seed=SEEDS)

@@ -442,6 +442,7 @@ JUNK: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_what_is_no_instance_at_all_is_refused_in_one_line(algorithm: str) -> None:
     reasoner = Reasoner({algorithm: recipe_spec(algorithm)}, MPNN(hidden_dim=4)).eval()

@@ -182,6 +182,7 @@ def test_more_nodes_than_memory_are_refused_before_anything_is_made(monkeypatch:
     assert reasoner.run("floyd_warshall", nx.complete_graph(4), weight=None).num_steps == 3
 
 
+@pytest.mark.slow
 def test_hints_that_take_too_much_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     reasoner = reasoner_of("bfs").eval()
     monkeypatch.setattr(nar.inference.running, "num_free_bytes", lambda: 10**4)

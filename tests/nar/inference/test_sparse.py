@@ -75,6 +75,7 @@ def test_what_is_drawn_is_answered_as_in_a_test(task: str) -> None:
             np.testing.assert_allclose(answer.prediction.hints[name][step], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_task
 def test_how_long_to_run_is_known_by_the_size_or_by_predicted_hints(task: str) -> None:
     options: dict[str, Any] = {"weight": None, **({"source": "a"} if task in FROM_A_SOURCE else {})}

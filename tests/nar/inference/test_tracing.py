@@ -122,6 +122,7 @@ def test_states_replaced_by_themselves_change_no_bit(name: str) -> None:
     assert_same(reasoner.trace(GRAPH, source="a"), reasoner.trace(GRAPH, source="a", replace=same))
 
 
+@pytest.mark.slow
 @every_processor
 def test_another_state_at_a_step_changes_that_step_and_none_before(name: str) -> None:
     reasoner = reasoner_of(PROCESSORS[name](), use_lstm=True)

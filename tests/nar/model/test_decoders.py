@@ -255,6 +255,7 @@ def test_noise_has_the_moments_of_a_standard_gumbel_distribution(power, expected
     assert gumbel_noise(torch.zeros(200_000)).pow(power).mean().item() == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [1, 10, 25])
 def test_log_sinkhorn_equals_that_of_dm_clrs(reference, num_steps):
     logits = torch.randn(B, N, N)
@@ -364,6 +365,7 @@ def test_soft_value_equals_that_of_dm_clrs(reference, location, type_):
     torch.testing.assert_close(soft_value(probe, logits), expected)
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_hard_value_equals_that_of_dm_clrs(reference, location, type_):
     probe = make_probe(location, type_)

@@ -103,6 +103,7 @@ def scores_of(spec: Spec, logits: Mapping[str, Tensor], truth: Mapping[str, Tens
     return scores(spec, counts(spec, logits, truth))
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_score_equals_that_of_dm_clrs(evaluate, location, type_):
     spec = make_spec(location, type_)
@@ -137,6 +138,7 @@ def test_unscored_entries_have_no_effect(location, type_):
     assert scores_of(spec, other, truth) == scores_of(spec, logits, truth)
 
 
+@pytest.mark.slow
 def test_score_of_a_sorted_sequence_equals_that_of_dm_clrs(evaluate):
     spec = recipe_spec("quicksort")
     logits, truth = random_outputs(spec)

@@ -632,6 +632,7 @@ def decoders_read_edges(spec: Spec) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_trains_all_parameters_with_finite_gradients(trajectories, algorithm):
     feedback = trajectories(algorithm, num_nodes=20 if algorithm in STRING_MATCHERS else 4, num_samples=2)

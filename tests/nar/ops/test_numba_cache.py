@@ -183,6 +183,7 @@ print(len(stamps), all(bytes(stamp).startswith(b"nar") for stamp in stamps))
     assert are_stamped == "True"
 
 
+@pytest.mark.slow
 def test_the_stamp_of_every_function_of_the_library_is_of_all_that_it_is_compiled_with() -> None:
     functions = compiled_functions()
     used_elsewhere = set()

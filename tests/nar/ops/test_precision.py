@@ -14,6 +14,7 @@ from nar.training.reasoner import Reasoner
 ALGORITHMS = ["bfs", "floyd_warshall", "binary_search"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.bfloat16, 0.02), (torch.float16, 0.005)]

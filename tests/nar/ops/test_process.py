@@ -22,6 +22,7 @@ def _as_before() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.slow
 def test_torch_uses_one_core_and_the_librarys_own_operations_all() -> None:
     number = parallel.num_threads
     torch.set_num_threads(2)

@@ -82,6 +82,7 @@ def test_what_underflows_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -
     assert max(sizes) == 100 // 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1, 1000])
 def test_gradient_equals_finite_differences(spread: float) -> None:
     assert gradcheck(softmax_plus, random_matrices(3) if spread == 1 else disjoint(spread))

@@ -151,6 +151,7 @@ def test_a_scalar_is_right_if_it_rounds_to_the_truth_and_a_mask_by_its_sign(
     assert counts(counts_by_graph({"x": probe}, {"x": torch.tensor(logits)}, batch))["x"].tolist() == [right, 3]
 
 
+@pytest.mark.slow
 def test_learns_to_run_bfs() -> None:
     model, data = reasoner("bfs", learning_rate=1e-2), samples("bfs", 5)
     optimizer = model.configure_optimizers()

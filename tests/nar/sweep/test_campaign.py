@@ -102,6 +102,7 @@ def test_tests_take_longer_the_more_batches_and_the_longer_trajectories_there_ar
     assert steps_of_tests("Own", [16, 32]) == pytest.approx(steps_of_tests("Own", [16]) * (1 + 2**3))
 
 
+@pytest.mark.slow
 def test_several_train_at_once(fake: None, tmp_path: Path) -> None:
     together = campaign(tmp_path / "out", ["bfs", "dfs"], "--meet", "2")
     assert [r.error for r in together.train(num_jobs=2)] == [None, None]
@@ -109,6 +110,7 @@ def test_several_train_at_once(fake: None, tmp_path: Path) -> None:
     assert [r.error for r in alone.train()] == ["nar fit failed: it fails"]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_stops_no_other(fake: None, tmp_path: Path) -> None:
     names = ["fails", "is_killed", "fails_in_test", "bfs"]
     errors = {r.run.algorithm: r.error for r in campaign(tmp_path / "out", names).train()}
@@ -120,6 +122,7 @@ def test_a_failed_run_is_named_and_stops_no_other(fake: None, tmp_path: Path) ->
     }
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_and_what_is_done_is_not(fake: None, tmp_path: Path) -> None:
     names = ["fails", "fails_in_test", "bfs"]
     for _ in range(2):
@@ -162,6 +165,7 @@ def train_until(all_runs: Campaign, step: int, file: Path) -> list[Result]:
     return results
 
 
+@pytest.mark.slow
 def test_a_campaign_that_was_stopped_goes_on_where_it_was(fake: None, tmp_path: Path) -> None:
     whole = campaign(tmp_path / "whole", ["bfs", "dfs"], max_steps=100)
     expected = {r.run: r.reached.scores for r in whole.train()}
@@ -189,6 +193,7 @@ def clock(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_run, "_begun_at", lambda folder: 0.0)
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_in_time_and_tested_as_it_is(
     clock: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +281,7 @@ def test_two_campaigns_do_not_share_a_folder(fake: None, tmp_path: Path) -> None
         list(campaign(out).train())
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_one_run(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_run, "GRACE", 0.1)
     both = campaign(tmp_path / "out", ["bfs", "dfs"])
@@ -321,6 +327,7 @@ def test_a_folder_of_something_else_is_refused(fake: None, tmp_path: Path) -> No
         list(campaign(tmp_path / "out").train())
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_named_and_stops_no_other(fake: None, tmp_path: Path) -> None:
     twice = campaign(tmp_path / "out", ["bfs", "dfs"])
     list(twice.train())

@@ -60,6 +60,7 @@ def result_of(function: Callable[[Path], Any], path: Path) -> Any:
         return error
 
 
+@pytest.mark.slow
 def test_of_150_damaged_bits_none_changes_what_is_read(path: Path) -> None:
     whole, bits = path.read_bytes(), random.Random(0)
     expected = read_checkpoint(path)
@@ -127,6 +128,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", FORGED)
 def test_what_is_damaged_or_forged_is_refused_in_one_line_that_names_it(damage: str, path: Path) -> None:
     change, expected = FORGED[damage]
@@ -279,6 +281,7 @@ def description(reasoner: Any) -> str:
     return f"{reasoner.learning_rate} {seen} {trained} {reasoner.model}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_was_changed_in_a_model_after_it_was_made_is_kept(change: Callable[[Any], None], tmp_path: Path) -> None:
     def made() -> Reasoner:

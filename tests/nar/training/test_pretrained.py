@@ -65,6 +65,7 @@ def test_half_precision_halves_the_file_and_is_read_as_float32(reasoner: Reasone
     assert_equal(reasoner, back, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_a_reasoner_in_double_precision_comes_back_in_it(reasoner: Reasoner, tmp_path: Path) -> None:
     reasoner.double().save_pretrained(tmp_path / "double")
     assert {x.dtype for x in Reasoner.from_pretrained(tmp_path / "double").parameters()} == {torch.float64}

@@ -453,6 +453,7 @@ def test_no_training_goes_on_from_a_damaged_checkpoint(
 NO_MODEL = (forget("nar_config", "model"), "as its configuration's model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "damage", "expected"),
     [

@@ -315,6 +315,7 @@ class Penalties(torch.nn.Module):
         return self.layer.penalties(*inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "level"),
     [

@@ -217,6 +217,7 @@ def test_equal_messages_of_zero_share_the_gradient_evenly() -> None:
     torch.testing.assert_close(gradient, H * second.expand(H, H))
 
 
+@pytest.mark.slow
 def test_drops_into_a_model_of_pytorch_geometric() -> None:
     model = Sequential(
         "x, edge_index, edge_attr",
