@@ -21,6 +21,7 @@ from nar.files import replacing, replacing_text
 from nar.model.metrics import pooled_score
 from nar.specs import Spec
 from nar.sweep.published import by_category, published
+from nar.training.curves import COLOURS
 
 COLUMNS = (
     "checkpoint",
@@ -41,8 +42,6 @@ COLUMNS = (
 _HINT_COLUMNS = ("checkpoint", "algorithm", "family", "num_nodes", "probe", "time", "score", "num_samples")
 _PANELS_FROM = 6
 """How many algorithms a picture has from which each has a panel of its own."""
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The colours of Okabe and Ito, which the colour-blind can tell apart."""
 
 
 class Row(NamedTuple):
@@ -353,7 +352,7 @@ def _draw_panel(
         at = sorted(by_size)
         means = [statistics.mean(x.score for x in by_size[n]) for n in at]
         lows, highs = ([_edge(by_size[n], mean, side) for n, mean in zip(at, means, strict=True)] for side in (-1, 1))
-        colour, style = _COLOURS[index % len(_COLOURS)], ["-", "--", ":"][index // len(_COLOURS) % 3]
+        colour, style = COLOURS[index % len(COLOURS)], ["-", "--", ":"][index // len(COLOURS) % 3]
         panel.plot(at, means, marker="o", markersize=3, color=colour, linestyle=style, label=label)
         panel.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
     if guesses and not with_algorithms:

@@ -14,7 +14,7 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 _MOST_NAMED = 24
 """How many curves of one panel are named beside it; of more, the names would not fit."""
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colours of Okabe and Ito, which the colour-blind can tell apart."""
 
 
@@ -40,8 +40,8 @@ def draw_curves(logs: Path, path: Path) -> bool:
             is_of_training = name.startswith("train/")
             axes.plot(
                 *zip(*points, strict=True),
-                color=_COLOURS[number % len(_COLOURS)],
-                linestyle=["-", "--", ":"][number // len(_COLOURS) % 3],
+                color=COLOURS[number % len(COLOURS)],
+                linestyle=["-", "--", ":"][number // len(COLOURS) % 3],
                 alpha=0.4 if is_of_training else 1.0,
                 linewidth=0.8 if is_of_training else 1.5,
                 label=name,
