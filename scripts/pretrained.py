@@ -8,10 +8,12 @@ official test splits of 16, 32 and 64 nodes and on 32 instances of 128. What is 
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ def best_runs(campaign: Path) -> dict[str, tuple[Path, float]]:
     if not best:
         raise UserError(f"{campaign} has no checkpoints: expected a folder of nar sweep")
     return best
+
+
+def flags_of(campaign: Path, checkpoint: Path) -> list[str]:
+    """The flags besides its configurations that a campaign gave to the run of a checkpoint."""
+    variants = json.loads((campaign / "campaign.json").read_text(encoding="utf-8"))
+    flags = variants[checkpoint.parents[2].name]
+    return [flag for before, flag in pairwise(["", *flags]) if "--config" not in (before, flag)]
 
 
 def validation_score(checkpoint: dict[str, Any]) -> float:
@@ -91,7 +100,7 @@ def main() -> None:
             "precision": "float16, read as float32",
             "validation": round(score, 4),
             "command": f"nar sweep --config {given.recipe} --data.algorithms [{algorithm}] --seeds {seed + 1} "
-            f"--trainer.max_steps {run_steps}",
+            + shlex.join(flags_of(given.campaign, path)),
         }
         with tempfile.TemporaryDirectory() as scratch:
             write_folder(scratch, config, weights, facts=facts)
