@@ -48,6 +48,7 @@ ROOMS: dict[str, list[str]] = {
     "nar.inference.sparse": [  # which needs PyTorch Geometric
         *BASE,
         "nar.batch",
+        "nar.model",
         "nar.sparse",
         "nar.inference",
         "nar.datasets.engine",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nar.batch import Batch, Key, num_steps_of
-from nar.model.evaluating import evaluating
+from nar.model.evaluating import evaluating, with_noise
 from nar.model.unroll import EncodeProcessDecode
 
 
@@ -62,7 +62,7 @@ def collect(model: EncodeProcessDecode, batches: Sequence[Batch], *, num_extra_s
     if num_extra_steps < 0 or not batches:
         raise ValueError(f"expected batches and num_extra_steps ≥ 0, given {len(batches)} and {num_extra_steps}")
     longest = max(int(num_steps_of(batch.feedback.features.lengths).max()) for batch in batches)
-    with evaluating(model):
+    with with_noise(model, None), evaluating(model):
         parts = [_collected(model, batch, longest + num_extra_steps) for batch in batches]
     return Latents(*(torch.cat(part) for part in zip(*parts, strict=True)))
 

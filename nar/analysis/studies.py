@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nar.batch import Batch
-from nar.model.evaluating import evaluating
+from nar.model.evaluating import evaluating, with_noise
 from nar.model.metrics import counts, scores
 from nar.model.unroll import EncodeProcessDecode
 from nar.noise import AlongDirections, Corrupt, Directional, Discard, Noise, Project, Uniform
@@ -78,7 +78,8 @@ def score_with_noise(noise: Noise | None, model: EncodeProcessDecode, spec: Spec
     """The mean over outputs of the score, pooled over the batches; noise is drawn from the same seed every time."""
     device = next(model.parameters()).device
     total: dict[str, Tensor] = {}
-    with evaluating(model, None if noise is None else noise.to(device)), torch.random.fork_rng():
+    placed = None if noise is None else noise.to(device)
+    with with_noise(model, placed), evaluating(model), torch.random.fork_rng():
         torch.manual_seed(_SEED)
         for batch in batches:
             features = batch.feedback.features.to(device)

@@ -16,6 +16,7 @@ from nar.datasets.engine.arguments import random_state
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.splits import TEST_SEED, Split, SplitBatches, draw
 from nar.inference.drawn import is_valid
+from nar.model.evaluating import is_out_of_memory
 from nar.model.metrics import counts_by_graph, definite, fuse_permutations
 from nar.model.unroll import EncodeProcessDecode, Predictions
 from nar.specs import MASKED, Spec, Type
@@ -136,15 +137,10 @@ def mark(
         batches = SplitBatches([(split, feedback)], batch_size)
         try:
             return _joined(spec, list(_marked(model, spec, batches, device)), split, feedback, drawn)
-        except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if batch_size == 1 or not _is_of_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if batch_size == 1 or not is_out_of_memory(error):
                 raise
             batch_size //= 2
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    is_allocator = "DefaultCPUAllocator" in str(error)  # which raises a plain RuntimeError
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or is_allocator
 
 
 class _Part(NamedTuple):

@@ -4,7 +4,6 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,6 +25,7 @@ from nar.inference.instances import Instance, Options, are_several, read_instanc
 from nar.inference.running import Run
 from nar.inference.steps import Plan, plan
 from nar.inference.tracing import Replace, Trace, Tracer
+from nar.model.evaluating import evaluating, is_out_of_memory
 from nar.specs import Location, Spec, Type
 from nar.viewer import HasModel
 
@@ -301,23 +301,9 @@ def predict(
             reads_hints = reasoner.hint_loss == "all"
             spec = reasoner.specs[algorithm.name]
             return Run(model, algorithm.name, spec, features, plans, tracer, reads_hints=reads_hints).predictions()
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise UserError(
                 f"{algorithm.name} does not fit into memory: give smaller instances ({one_line(error)})"
             ) from error
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Where a model is in evaluation mode, and nothing is kept for gradients."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        if was_training:
-            model.train()

@@ -23,8 +23,9 @@ from nar.inference.answers import Answer, Prediction
 from nar.inference.graph_answers import GRAPH_ANSWERS, GraphAnswer
 from nar.inference.graphs import WEIGHT, index_of, read_graph
 from nar.inference.instances import Instance, Options, depth, read_instance
-from nar.inference.reasoning import chosen, evaluating, num_free_bytes_on, read_several
+from nar.inference.reasoning import chosen, num_free_bytes_on, read_several
 from nar.inference.steps import Plan, StoppedBy, are_reached, plan, stands_still
+from nar.model.evaluating import evaluating
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparseEncodeProcessDecode, States
 from nar.sparse.scores import confidence, predicted_value

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nar.batch import Features, Feedback, NumpyArray, num_steps_of, to_tensors
 from nar.errors import UserError
-from nar.model.evaluating import evaluating
+from nar.model.evaluating import evaluating, with_noise
 from nar.model.metrics import counts, definite, fuse_permutations, scores
 from nar.model.unroll import EncodeProcessDecode
 from nar.ops.pca import pca
@@ -205,7 +205,7 @@ def _run(
     """The predictions by probe, the node states after every step [N, H], and the outputs' scores."""
     states: list[Tensor] = []
     by_step: list[dict[str, Tensor]] = []
-    with evaluating(model):
+    with with_noise(model, None), evaluating(model):
         features = feedback.features.to(next(model.parameters()).device)
         for step in model.steps(algorithm, features, num_steps):
             states.append(step.node_states[0].cpu())

@@ -12,7 +12,7 @@ from nar.analysis.latents import Latents, collect, distances, first_of_each
 from nar.batch import Batch, Features, to_tensors
 from nar.datasets import sample
 from nar.datasets.clrs30.recipe import apply_recipe, recipe_spec
-from nar.model.evaluating import evaluating
+from nar.model.evaluating import evaluating, with_noise
 from nar.model.unroll import EncodeProcessDecode
 from nar.noise import Uniform
 from nar.ops.pca import pca
@@ -112,9 +112,21 @@ def test_a_model_is_left_as_it_was_and_its_noise_is_not_in_the_states() -> None:
 
 def test_a_model_is_left_as_it_was_after_an_error() -> None:
     model = make_model().train()
-    with pytest.raises(RuntimeError, match="on the way"), evaluating(model, Uniform()):
-        raise RuntimeError("on the way")
-    assert model.training
+    model.processor.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    seen = []
+
+    def look() -> None:
+        with with_noise(model, Uniform()), evaluating(model):
+            seen.extend(module.training for module in model.modules())
+            raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        look()
+    assert seen
+    assert not any(seen)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert set(modes.values()) == {False, True}
     assert model.latent_noise is None
 
 
