@@ -25,6 +25,7 @@ from nar.ops import device as gpu
 from nar.ops.affine import gathered_gradients
 from nar.ops.max_message import triton as max_message_triton
 from nar.ops.precision import UNHEARD
+from nar.ops.recurrence import triton as recurrence_triton
 from nar.processors import TripletGMPNN
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -123,6 +124,14 @@ def test_a_matrix_of_more_than_sixteen_rows(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["recurrence", "recurrence, masked"])
+def test_a_state_of_more_entries_than_a_program_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrence_triton, "_ENTRIES", 1)  # of each sender 16 all the same
+    monkeypatch.setitem(CASES, case, (case, SIZES | {"S": 17, "H": 20}))
+    assert_same_function(case, random_case(case), 1e-12)
+
+
+@pytest.mark.slow
 @EVERY_CASE
 def test_what_is_not_a_number_is_not_hidden(case: str) -> None:
     arguments = random_case(case, torch.float32)
@@ -183,7 +192,7 @@ def test_every_kernel_compiles_for_an_h100() -> None:
     folder = Path(gpu.__file__).parent
     files = [importlib.import_module(f"nar.ops.{path.parent.name}.triton") for path in folder.glob("*/triton.py")]
     kernels = {name for file in files for name, value in vars(file).items() if hasattr(value, "fn")}
-    assert kernels - compiled == {"_message", "_second"}  # which others call
+    assert kernels - compiled == {"_message", "_second", "_compose", "_step"}  # which others call
 
 
 @pytest.mark.slow

@@ -73,8 +73,13 @@ def edges_of(num_edges: int, num_senders: int, num_receivers: int) -> Tensor:
     return torch.stack([(5 * e + 1) % max(1, num_senders), (e * e + e // 3) % max(1, num_receivers - 1)])
 
 
-def _masked(function: Function) -> Function:
-    return lambda *given: function(*given, some_heard(*given[2].shape[:3]).to(given[2].device))
+def _masked(pairs: int) -> Callable[[Function], Function]:
+    """Gives a function a mask as its last argument, of the pairs [B, S, R, ...] of that argument."""
+
+    def adapted(function: Function) -> Function:
+        return lambda *given: function(*given, some_heard(*given[pairs].shape[:3]).to(given[pairs].device))
+
+    return adapted
 
 
 def _along_edges(function: Function) -> Function:
@@ -99,7 +104,7 @@ _EDGES = ("M H", "N H", "E K", "H K", *_LAYERS)
 _PAIRS, _STATES = ("B R H", "B S H", "H", "B S R K", "H K"), ("B S R F", "W F", "W", "H W")
 OPERATIONS = {
     "max_message": in_folder("max_message", "max_message", *_MESSAGES),
-    "max_message, masked": in_folder("max_message", "max_message", *_MESSAGES, adapted=_masked),
+    "max_message, masked": in_folder("max_message", "max_message", *_MESSAGES, adapted=_masked(2)),
     "edge_max_message": in_folder("edge_max_message", "edge_max_message", *_EDGES, adapted=_along_edges),
     "max_plus": in_folder("max_plus", "max_plus", "B N N F", "B N N F"),
     "edge_logits": in_folder("edge_logits", "pointer_logits", *_PAIRS),
@@ -107,6 +112,8 @@ OPERATIONS = {
     "product_logits": in_folder("product_logits", "pointer_logits", "B M H", "B N H", "H"),
     "triplet_max": in_folder("triplet_max", "triplets", "B N N F", "B N N F", "B N N N K", "F K"),
     "triplet_logits": in_folder("triplet_logits", "triplets", *["B N N F"] * 3, "B N N N K", "F K", "F"),
+    "recurrence": in_folder("recurrence", "recurrence", "B S R H", "B S R H"),
+    "recurrence, masked": in_folder("recurrence", "recurrence", "B S R H", "B S R H", adapted=_masked(0)),
     "softmax_plus": Operation(("B N N F", "B N N F"), softmax_plus, plain_softmax_plus),
     "scatter": Operation(("E H",), _scattered, _plain_scattered),
 }
