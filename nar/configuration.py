@@ -1,5 +1,6 @@
 """What live objects are made of, as the plain values that YAML and checkpoints hold."""
 
+import copy
 import enum
 import functools
 import inspect
@@ -174,7 +175,8 @@ def made(value: Any, kind: Any) -> Any:
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--made", type=kind)
-    return parser.instantiate(parser.parse_object({"made": value})).made
+    # Of a copy: the parser puts objects of its own into lists.
+    return parser.instantiate(parser.parse_object({"made": copy.deepcopy(value)})).made
 
 
 def check_plain(value: Any) -> None:

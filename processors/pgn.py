@@ -46,9 +46,12 @@ class PGN(Processor):
         senders: Whom a node hears: its ``"neighbours"`` in `adj`, ``"all"`` nodes, or it ``"self"`` alone.
         mask_decoders: Whether a model may decode pointers and masks of edges along `adj` alone.
         reduction: What a node makes of the messages it hears: their ``"max"``, as in the equations, or ``"mean"``,
-            ``"sum"``, ``"softmax"``, ``"adaptive softmax"``, ``"lstm"``, or a
+            ``"sum"``, ``"softmax"``, ``"adaptive softmax"``, ``"recurrent"``, ``"lstm"``, or a
             :class:`nar.processors.reductions.Reduction`; ``"dm-clrs mean"`` is the reference's mean, in which the sum
-            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker).
+            of what a node hears is divided by the number of nodes that hear *it* (issue 92 of its tracker). Of a list,
+            such as ``["max", "recurrent"]``, U2 and V2 are given what each leaves, side by side, [2H]: so each has
+            its own weights there, and those of the maximum what they have without the other. ``"recurrent"`` and
+            ``"lstm"`` read senders in the order of the nodes, and then the layer does not commute with renaming them.
         reduction_in_evaluation: Another that takes its place in evaluation, where it need not be the one that the
             weights were trained with; None for the same.
         triplet_dim: Width of triplet messages, 8 in the reference; 0 for none, and then there are no edge states.
@@ -99,10 +102,10 @@ class PGN(Processor):
         self.reduction = ReductionByMode("reduction", reduction, reduction_in_evaluation, hidden_dim)
         self.message_point = MessagePoint()
         self.update_node = Linear(2 * hidden_dim, hidden_dim)
-        self.update_message = Linear(hidden_dim, hidden_dim)
+        self.update_message = Linear(self.reduction.width, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
         self.triplets = Triplets(2 * hidden_dim, hidden_dim, triplet_dim, *of_triplets) if triplet_dim else None
-        self.gate = Gate(hidden_dim) if gated else None
+        self.gate = Gate(hidden_dim, self.reduction.width) if gated else None
 
     def forward(
         self,
@@ -130,7 +133,7 @@ class PGN(Processor):
         return linears + ([] if self.triplets is None else self.triplets.linears_of_nodes())
 
     def received(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor, adj: Tensor) -> Tensor:
-        """What every node receives: the reduction of the messages sent to it, [B, R, H]."""
+        """What every node receives: the reduction of the messages sent to it, [B, R, H], or H of each of several."""
         sent = self.message_sender(z)
         heard = self.message_receiver(z) + self.message_graph(graph_fts)[:, None]
         is_heard = adj.bool() if self.senders == "neighbours" else None
@@ -203,14 +206,19 @@ class TripletGMPNN(MPNN):
 
 
 class Gate(nn.Module):
-    """``σ(V3 ReLU(V1 z + V2 m))``: how far a node takes its new state, [B, N, H] in (0, 1); near 0 at the start."""
+    """``σ(V3 ReLU(V1 z + V2 m))``: how far a node takes its new state, [B, N, H] in (0, 1); near 0 at the start.
 
-    def __init__(self, hidden_dim: int) -> None:
+    Args:
+        hidden_dim: H.
+        message_dim: Width of m.
+    """
+
+    def __init__(self, hidden_dim: int, message_dim: int) -> None:
         super().__init__()
         self.node = Linear(2 * hidden_dim, hidden_dim)
-        self.message = Linear(hidden_dim, hidden_dim)
+        self.message = Linear(message_dim, hidden_dim)
         self.output = Linear(hidden_dim, hidden_dim, bias=-3.0)
 
     def forward(self, z: Tensor | Channels, received: Tensor) -> Tensor:
-        """The gate from z [B, N, 2H] and received messages [B, N, H]."""
+        """The gate from z [B, N, 2H] and received messages [B, N, message_dim]."""
         return torch.sigmoid(self.output((self.node(z) + self.message(received)).relu()))

@@ -2,14 +2,16 @@
 
 Sources: softmax by Mirjanić et al., "Latent Space Representations of Neural Algorithmic Reasoners", LoG 2023; its
 adaptive temperature by Veličković et al., "softmax is not enough (for sharp out-of-distribution)", 2024; LSTM by Xu and
-Veličković, "Recurrent Aggregators in Neural Algorithmic Reasoning", 2024 (arXiv 2409.07154).
+Veličković, "Recurrent Aggregators in Neural Algorithmic Reasoning", 2024 (arXiv 2409.07154); linear recurrence, there
+of texts, by Feng et al., "Were RNNs All We Needed?", 2024 (arXiv 2410.01201); several side by side by Corso et al.,
+"Principal Neighbourhood Aggregation for Graph Nets", NeurIPS 2020.
 """
 # Axes: B graphs, N nodes, H hidden; S sender, R receiver; F triplet features. Of an edge: [B, S, R, ...].
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +22,10 @@ from nar.configuration import KeepsArguments
 from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.ops.border import is_watched
 from nar.ops.channels import TripletChannels
-from nar.ops.linear import is_plain
+from nar.ops.linear import Linear, is_plain
 from nar.ops.max_plus import max_plus
 from nar.ops.precision import at_least_float32, unheard
+from nar.ops.recurrence import recurrence
 from nar.ops.softmax_plus import softmax_plus
 from nar.ops.triplets import triplet_max
 
@@ -30,11 +33,20 @@ Adaptive = Literal["never", "evaluation", "always"]
 
 
 class Reduction(KeepsArguments, nn.Module, ABC):
-    """The base of what makes one message of all that a node hears."""
+    """The base of what makes one message of all that a node hears.
+
+    Attributes:
+        multiple: By how much what a receiver is left with is wider than a message.
+        reads_in_order: Whether it depends on the order of the nodes. If it does, a layer no longer commutes with
+            renaming them.
+    """
+
+    multiple: int = 1
+    reads_in_order: bool = False
 
     @abstractmethod
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
-        """What every receiver is left with, [B, R, H].
+        """What every receiver is left with, [B, R, H · multiple].
 
         Args:
             messages: [B, S, R, H].
@@ -43,7 +55,7 @@ class Reduction(KeepsArguments, nn.Module, ABC):
         """
 
     def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
-        """The reduction of ``ij_ij + ik_ik + jk_jk`` over all i, for every j and k, [B, N, N, F].
+        """The reduction of ``ij_ij + ik_ik + jk_jk`` over all i, for every j and k, [B, N, N, F · multiple].
 
         The N³ sums are not held; reductions that can do with fewer operations do.
 
@@ -164,14 +176,42 @@ class Softmax(Reduction):
         return (self.temperature * softmax_plus(*logits)).to(jk.dtype) + jk
 
 
-class LSTM(Reduction):
-    """The state of an LSTM after it has read the messages in the order of the nodes; who hears nobody is left with 0.
+class Recurrent(Reduction):
+    """The state of a linear recurrence after it has read the messages in the order of the nodes::
 
-    It depends on how the nodes are ordered. As in dm-haiku, the forget gate starts open.
+        h ← (1 - u_i) h + u_i (C m_i + c)           for each sender i that is heard, from h = 0
+        u_i = σ(U m_i + d)                          d starts at -1, so that most of h is kept
+
+    Its gates look at messages and not at h, so that all its steps are taken at once, in O(log N) depth, where an LSTM
+    takes one after the other (:mod:`nar.ops.recurrence`). Who hears nobody is left with 0.
 
     Args:
         hidden_dim: H, the width of messages and state.
     """
+
+    reads_in_order = True
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.gate = Linear(hidden_dim, hidden_dim, bias=-1.0)
+        self.candidate = Linear(hidden_dim, hidden_dim)
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        read = heard(messages, is_heard)
+        return recurrence(self.gate(read), self.candidate(read), is_heard)
+
+
+class LSTM(Reduction):
+    """The state of an LSTM after it has read the messages in the order of the nodes; who hears nobody is left with 0.
+
+    As in dm-haiku, the forget gate starts open.
+
+    Args:
+        hidden_dim: H, the width of messages and state.
+    """
+
+    reads_in_order = True
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -204,13 +244,36 @@ class LSTM(Reduction):
         return last.view(num_graphs, num_receivers, width).to(messages.dtype)
 
 
+class Concat(Reduction):
+    """What each of several reductions leaves of the same messages, side by side, [B, R, H · multiple].
+
+    Args:
+        parts: The reductions, in order.
+    """
+
+    def __init__(self, parts: Sequence[Reduction]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.multiple = sum(part.multiple for part in parts)
+        self.reads_in_order = any(part.reads_in_order for part in parts)
+
+    def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
+        """See :meth:`Reduction.forward`."""
+        return torch.cat([part(messages, is_heard) for part in self.parts], dim=-1)
+
+    def over_triplets(self, ij: Tensor, ik: Tensor, jk: Tensor) -> Tensor:
+        """See :meth:`Reduction.over_triplets`."""
+        return torch.cat([over_triplets(part, ij, ik, jk) for part in self.parts], dim=-1)
+
+
 def heard(messages: Tensor, is_heard: Tensor | None) -> Tensor:
     """The messages, with 0 for those that are not heard, [B, S, R, H]."""
     return messages if is_heard is None else messages.masked_fill(~is_heard[..., None], 0)
 
 
-ReductionName = Literal["max", "mean", "dm-clrs mean", "sum", "softmax", "adaptive softmax", "lstm"]
-AnyReduction = ReductionName | Reduction
+ReductionName = Literal["max", "mean", "dm-clrs mean", "sum", "softmax", "adaptive softmax", "recurrent", "lstm"]
+OneReduction = ReductionName | Reduction
+AnyReduction = OneReduction | list[OneReduction]
 
 REDUCTIONS: Mapping[ReductionName, Callable[[int], Reduction]] = {
     "max": lambda width: Max(),
@@ -219,6 +282,7 @@ REDUCTIONS: Mapping[ReductionName, Callable[[int], Reduction]] = {
     "sum": lambda width: Sum(),
     "softmax": lambda width: Softmax(),
     "adaptive softmax": lambda width: Softmax(adaptive="evaluation"),
+    "recurrent": Recurrent,
     "lstm": LSTM,
 }
 """Makers, from the width of messages, by name."""
@@ -229,9 +293,12 @@ class ReductionByMode(nn.Module):
 
     Args:
         name: Of the argument that these are given by, for errors.
-        reduction: A name or a reduction.
+        reduction: A name, a reduction, or a list of such, which are put side by side.
         in_evaluation: Another, without parameters of its own, which would never be trained; None for the same.
         width: Of the messages.
+
+    Attributes:
+        width: Of what a receiver is left with.
     """
 
     def __init__(self, name: str, reduction: AnyReduction, in_evaluation: AnyReduction | None, width: int) -> None:
@@ -242,6 +309,12 @@ class ReductionByMode(nn.Module):
         )
         if self.in_evaluation is not None and any(True for _ in self.in_evaluation.parameters()):
             raise ValueError(f"expected a {name}_in_evaluation with nothing to be learnt, given {in_evaluation!r}")
+        if self.in_evaluation is not None and self.in_evaluation.multiple != self.usual.multiple:
+            raise ValueError(
+                f"expected as many reductions in {name}_in_evaluation as in {name}, {reduction!r}, given "
+                f"{in_evaluation!r}"
+            )
+        self.width = width * self.usual.multiple
 
     @property
     def current(self) -> Reduction:
@@ -257,7 +330,7 @@ class ReductionByMode(nn.Module):
 def over_triplets(
     reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: TripletChannels | None = None
 ) -> Tensor:
-    """A reduction over all i of ``ij_ij + ik_ik + jk_jk + ijk_ijk``, by its calls where hooks look on, [B, N, N, F].
+    """A reduction over all i of ``ij_ij + ik_ik + jk_jk + ijk_ijk``, by its calls where hooks look on, [B, N, N, …].
 
     See :meth:`Reduction.over_triplets`; beside the maximum, features of triplets are for :func:`_by_sums`.
     """
@@ -279,7 +352,7 @@ def _by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: Trip
         every = ij[:, :, :, None] + ik[:, :, None] + jk[:, None]  # [B, i, j, k, F]
         every = every if ijk is None else every + linear(ijk.data, ijk.weight)
         made: Tensor = reduction(every.flatten(2, 3))  # to each pair of j and k
-        return made.view_as(jk)
+        return made.view(*jk.shape[:3], made.shape[-1])
 
     def of_one(ij: Tensor, jk: Tensor, x: Tensor | None = None) -> Tensor:
         sums = ij[:, :, None] + ik + jk[:, None]
@@ -293,9 +366,17 @@ def _by_sums(reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: Trip
 
 
 def _make_reduction(name: str, reduction: AnyReduction, width: int) -> Reduction:
-    """A reduction that is given by the argument `name`, as itself or by its name, for messages of a width."""
+    """A reduction that is given by the argument `name`, as itself, by its name or as a list, for some width."""
+    if isinstance(reduction, list | tuple) and reduction:
+        return Concat([_make_one(name, one, width) for one in reduction])
+    return _make_one(name, reduction, width)
+
+
+def _make_one(name: str, reduction: Any, width: int) -> Reduction:
+    """A reduction that is given by the argument `name`, as itself or by its name."""
     if isinstance(reduction, Reduction):
         return reduction
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"expected {name} {', '.join(map(repr, REDUCTIONS))} or a Reduction, given {reduction!r}")
+    if reduction not in list(REDUCTIONS):
+        names = ", ".join(map(repr, REDUCTIONS))
+        raise ValueError(f"expected {name} {names}, a list of such or a Reduction, given {reduction!r}")
     return REDUCTIONS[reduction](width)

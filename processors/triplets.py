@@ -44,7 +44,7 @@ class Triplets(nn.Module):
         self.edge_3 = Linear(hidden_dim, triplet_dim)
         self.graph = Linear(hidden_dim, triplet_dim)
         self.reduction = ReductionByMode("triplet_reduction", reduction, reduction_in_evaluation, triplet_dim)
-        self.output = Linear(triplet_dim, hidden_dim)
+        self.output = Linear(self.reduction.width, hidden_dim)
 
     def linears_of_nodes(self) -> list[Linear]:
         """The linear layers that are applied to z."""
@@ -83,7 +83,7 @@ class Triplets(nn.Module):
         graph_fts: Tensor,
         triplet_fts: TripletChannels | None,
     ) -> Tensor:
-        """The reduction of messages over all i, [B, N, N, F], from t1 z, t2 z and t3 z [B, N, F] and the features."""
+        """What a reduction over all i leaves of messages, [B, N, N, …], from t1 z, t2 z, t3 z [B, N, F], features."""
         edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
         # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
         ij = first[:, :, None] + self.edge_1(edge_fts)

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 from nar.configuration import made, plain
 from nar.processor import Processor
 from nar.processors import MPNN, PGN, TripletGMPNN
+from nar.processors.reductions import Softmax
 
 PGN_ARGUMENTS = plain(PGN())["init_args"]
 FIXED = {"senders", "mask_decoders"}  # by an MPNN
@@ -20,15 +21,17 @@ FIXED = {"senders", "mask_decoders"}  # by an MPNN
         (MPNN(16, reduction="mean"), {"hidden_dim": 16, "reduction": "mean"}),
         (TripletGMPNN(), {"triplet_dim": 8, "gated": True}),
         (TripletGMPNN(gated=False, layer_norm=False), {"triplet_dim": 8, "layer_norm": False}),
+        (MPNN(4, reduction=["max", Softmax(2.0)]), {"hidden_dim": 4, "reduction": ["max", plain(Softmax(2.0))]}),
     ],
-    ids=["MPNN", "MPNN of some settings", "TripletGMPNN", "TripletGMPNN of some settings"],
+    ids=["MPNN", "MPNN of some settings", "TripletGMPNN", "TripletGMPNN of some settings", "MPNN of two reductions"],
 )
 def test_settings_that_a_base_class_takes_are_kept_with_its_defaults(
     processor: Processor, changed: dict[str, Any]
 ) -> None:
     expected = {name: value for name, value in {**PGN_ARGUMENTS, **changed}.items() if name not in FIXED}
     assert plain(processor) == {"class_path": f"nar.processors.{type(processor).__name__}", "init_args": expected}
-    assert plain(made(plain(processor), Processor)) == plain(processor)
+    given = plain(processor)
+    assert plain(made(given, Processor)) == given == plain(processor)
 
 
 def test_a_subclass_that_takes_fewer_arguments_keeps_no_others() -> None:
@@ -53,7 +56,10 @@ def test_the_command_line_knows_the_settings_that_a_base_class_takes(
     processor = parser.instantiate(parser.parse_args(chosen)).processor
     assert type(processor) is kind
     assert plain(processor)["init_args"] == {**plain(kind(16))["init_args"], "reduction": "sum"}
-    for wrong in (["--processor.senders", "self"], ["--processor.reduction", "median"]):
+    several = parser.parse_args([*chosen, "--processor.reduction", "[max, recurrent]"])
+    assert plain(parser.instantiate(several).processor)["init_args"]["reduction"] == ["max", "recurrent"]
+    wrong_reductions = (["--processor.reduction", x] for x in ("median", "[max, median]"))
+    for wrong in (["--processor.senders", "self"], *wrong_reductions):
         with pytest.raises(Exception, match=wrong[0].rpartition(".")[2]):
             parser.parse_args([*chosen, *wrong])
 

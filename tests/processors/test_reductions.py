@@ -17,8 +17,10 @@ from nar.processors.reductions import (
     LSTM,
     REDUCTIONS,
     AnyReduction,
+    Concat,
     Max,
     Mean,
+    Recurrent,
     Reduction,
     ReductionName,
     Softmax,
@@ -50,8 +52,12 @@ MAKERS: dict[str, Callable[[], Reduction]] = {
     "Softmax, learnt": lambda: Softmax(0.3, learnt=True),
     "Softmax, adaptive": lambda: Softmax(adaptive="always"),
     "Softmax, learnt and adaptive": lambda: Softmax(2.0, learnt=True, adaptive="always"),
+    "Recurrent": lambda: Recurrent(H),
     "LSTM": lambda: LSTM(H),
+    "Concat": lambda: Concat([Max(), Recurrent(H)]),
+    "Concat, in no order": lambda: Concat([Mean(), Sum(), Max()]),
 }
+LEARNT = ("recurrent", "lstm")
 every_reduction = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
@@ -62,6 +68,15 @@ def softmax_mean(values: Tensor, reduction: Softmax) -> Tensor:
         logits = adaptive_temperature(logits, dim=0) * logits
     exponentials = logits.exp()
     return (exponentials / exponentials.sum(dim=0) * values).sum(dim=0)
+
+
+def recurrent_state(values: Tensor, reduction: Recurrent) -> Tensor:
+    """The state after one message after another, of values [M, H]."""
+    state = values.new_zeros(values.shape[1])
+    for value in values:
+        u = 1 / (1 + (-reduction.gate(value)).exp())
+        state = (1 - u) * state + u * reduction.candidate(value)
+    return state
 
 
 def lstm_state(values: Tensor, cell: Any) -> Tensor:
@@ -88,6 +103,10 @@ def by_the_formula(reduction: Reduction, values: Tensor, num_receivers: int) -> 
             return softmax_mean(values, reduction)
         case LSTM():
             return lstm_state(values, reduction.cell)
+        case Recurrent():
+            return recurrent_state(values, reduction)
+        case Concat():
+            return torch.cat([by_the_formula(part, values, num_receivers) for part in reduction.parts])
     raise AssertionError(reduction)
 
 
@@ -111,7 +130,9 @@ def test_without_a_mask_all_are_heard(make: Callable[[], Reduction]) -> None:
 def test_who_hears_nobody_is_left_with_nothing(make: Callable[[], Reduction]) -> None:
     reduction, (messages, is_heard) = make().double(), random_messages()
     received = reduction(messages, is_heard)
-    assert received[0, 1].eq(UNHEARD if isinstance(reduction, Max) else 0).all()
+    parts = list(reduction.parts) if isinstance(reduction, Concat) else [reduction]
+    for part, left in zip(parts, received[0, 1].split(H), strict=True):
+        assert left.eq(UNHEARD if isinstance(part, Max) else 0).all()
     (gradient,) = torch.autograd.grad(received.square().sum(), messages)
     assert gradient.isfinite().all()
 
@@ -120,24 +141,28 @@ def test_who_hears_nobody_is_left_with_nothing(make: Callable[[], Reduction]) ->
 @pytest.mark.parametrize("other", [0.0, 1e30, -1e30, float("inf"), float("nan")])
 def test_who_is_not_heard_has_no_influence(make: Callable[[], Reduction], other: float) -> None:
     reduction, (messages, is_heard) = make().double(), random_messages()
-    weights = torch.randn(B, N, H, dtype=torch.float64)
+    weights = torch.randn(B, N, H * reduction.multiple, dtype=torch.float64)
     changed = messages.detach().masked_fill(~is_heard[..., None], other).requires_grad_()
     both = [reduction(given, is_heard) for given in (messages, changed)]
     assert both[0].equal(both[1])
-    gradients = [torch.autograd.grad((x * weights).sum(), y)[0] for x, y in zip(both, (messages, changed), strict=True)]
-    assert gradients[0].equal(gradients[1])
-    assert gradients[0][~is_heard].eq(0).all()
+    gradients = [
+        torch.autograd.grad((x * weights).sum(), (y, *reduction.parameters()))
+        for x, y in zip(both, (messages, changed), strict=True)
+    ]
+    assert all(one.equal(other) for one, other in zip(*gradients, strict=True))
+    assert gradients[0][0][~is_heard].eq(0).all()
 
 
 @every_reduction
-def test_the_order_of_senders_matters_to_the_lstm_alone(make: Callable[[], Reduction]) -> None:
+def test_the_order_of_senders_matters_to_those_that_read_in_order(make: Callable[[], Reduction]) -> None:
     reduction, (messages, is_heard) = make().double(), random_messages()
     order = torch.tensor([3, 0, 4, 1, 2])
     if isinstance(reduction, Mean):
         is_heard = is_heard | is_heard.mT  # the number of receivers is no matter of senders alone
         order = torch.arange(N) if reduction.divisor == "receivers" else order
     same = torch.allclose(reduction(messages[:, order], is_heard[:, order]), reduction(messages, is_heard))
-    assert same != isinstance(reduction, LSTM)
+    assert same != reduction.reads_in_order
+    assert reduction.reads_in_order == any(isinstance(part, Recurrent | LSTM) for part in reduction.modules())
 
 
 @every_reduction
@@ -241,6 +266,12 @@ def test_an_adaptive_softmax_is_nearer_the_maximum() -> None:
     assert (adaptive < highest).all()
 
 
+def test_a_recurrence_keeps_most_of_its_state_at_the_start() -> None:
+    reduction = Recurrent(H)
+    assert reduction.gate.bias.tolist() == [-1] * H
+    assert reduction.candidate.bias.tolist() == [0] * H
+
+
 def test_an_lstm_starts_with_an_open_forget_gate() -> None:
     cell = LSTM(H).cell
     biases = cell.bias_ih_l0 + cell.bias_hh_l0  # type: ignore[operator]
@@ -259,7 +290,9 @@ def messages_of(processor: PGN, inputs: Inputs) -> Tensor:
     return made
 
 
-@pytest.mark.parametrize("reduction", [*REDUCTIONS, Softmax(0.5), LSTM(4)])
+@pytest.mark.parametrize(
+    "reduction", [*REDUCTIONS, Softmax(0.5), LSTM(4), ["max", "recurrent"], ["mean", LSTM(4), "max"]]
+)
 @pytest.mark.parametrize("senders", ["neighbours", "all", "self"])
 def test_a_node_receives_the_reduction_of_its_messages(senders: str, reduction: AnyReduction) -> None:
     processor = PGN(4, senders=senders, reduction=reduction).double()  # type: ignore[arg-type]
@@ -276,13 +309,39 @@ def test_every_name_is_that_of_a_reduction() -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_weights_are_of_no_reduction_but_the_lstm(reduction: ReductionName) -> None:
+def test_only_reductions_that_read_in_order_have_weights(reduction: ReductionName) -> None:
     arguments: dict[str, Any] = {"reduction": reduction, "triplet_reduction": reduction}
     names = set(TripletGMPNN(4, **arguments).state_dict())
-    assert (names == set(TripletGMPNN(4).state_dict())) == (reduction != "lstm")
+    assert (names == set(TripletGMPNN(4).state_dict())) == (reduction not in LEARNT)
 
 
-@pytest.mark.parametrize("in_evaluation", [name for name in REDUCTIONS if name != "lstm"])
+def test_weights_of_a_maximum_fit_the_same_layers_beside_a_recurrence() -> None:
+    one, both = TripletGMPNN(4).state_dict(), TripletGMPNN(4, reduction=["max", "recurrent"]).state_dict()
+    assert set(one) <= set(both)
+    wider = {name for name, weight in one.items() if both[name].shape != weight.shape}
+    assert wider == {"update_message.weight", "gate.message.weight"}
+    assert both["update_message.weight"].shape == (4, 8)
+
+
+def test_a_list_of_one_is_that_one() -> None:
+    alone, listed = (TripletGMPNN(4, reduction=x, triplet_reduction=x) for x in ("mean", ["mean"]))  # type: ignore[arg-type]
+    listed.load_state_dict(alone.state_dict())
+    inputs = random_inputs(4, dtype=torch.float32)
+    torch.testing.assert_close(listed(*inputs), alone(*inputs))
+
+
+def test_a_recurrence_beside_the_maximum_does_not_change_what_that_leaves() -> None:
+    alone, both = PGN(4).double(), PGN(4, reduction=["max", "recurrent"]).double()
+    both.load_state_dict(
+        {name: x for name, x in alone.state_dict().items() if name != "update_message.weight"}, strict=False
+    )
+    given = random_inputs(4)
+    z = torch.cat([given.node_fts, given.hidden], dim=-1)
+    expected = alone.received(z, given.edge_fts, given.graph_fts, given.adj)
+    torch.testing.assert_close(both.received(z, given.edge_fts, given.graph_fts, given.adj)[..., :4], expected)
+
+
+@pytest.mark.parametrize("in_evaluation", [name for name in REDUCTIONS if name not in LEARNT])
 @pytest.mark.parametrize("kind", [PGN, MPNN, TripletGMPNN])
 def test_another_reduction_takes_its_place_in_evaluation(kind: type[PGN], in_evaluation: ReductionName) -> None:
     both: dict[str, Any] = {"triplet_dim": 2, "reduction": "softmax", "triplet_reduction": "softmax"}
@@ -305,10 +364,27 @@ def test_an_unknown_reduction_is_refused_by_name(kind: type[PGN], name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["reduction", "triplet_reduction"])
-@pytest.mark.parametrize("learning", ["lstm", Softmax(learnt=True)])
+@pytest.mark.parametrize("learning", [*LEARNT, Softmax(learnt=True), ["max", "recurrent"]])
 def test_what_would_never_be_trained_is_refused_in_evaluation(name: str, learning: AnyReduction) -> None:
     with pytest.raises(ValueError, match=f"expected a {name}_in_evaluation with nothing to be learnt"):
         TripletGMPNN(8, **{f"{name}_in_evaluation": learning})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["reduction", "triplet_reduction"])
+def test_another_number_of_reductions_is_refused_in_evaluation(name: str) -> None:
+    two, three = ["max", "mean"], ["max", "max", "sum"]
+    assert TripletGMPNN(8, **{name: ["max", "recurrent"], f"{name}_in_evaluation": two})  # type: ignore[arg-type]
+    for given in ("max", three):
+        with pytest.raises(
+            ValueError, match=f"expected as many reductions in {name}_in_evaluation as in {name}, .*given"
+        ):
+            TripletGMPNN(8, **{name: two, f"{name}_in_evaluation": given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [[], ["max", "median"], [["max"]], 3, ["max", None]])
+def test_a_list_of_anything_else_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected reduction 'max', .* a list of such or a Reduction, given"):
+        PGN(8, reduction=given)
 
 
 @pytest.mark.parametrize("name", ["triplet_reduction", "triplet_reduction_in_evaluation"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nar.ops.linear import Linear
 from nar.processors import GAT, PGN, Asynchronous, GATv2, MemNet
 from nar.processors.asynchronous.layer import Network
-from nar.processors.reductions import Mean, Reduction, Softmax, Sum
+from nar.processors.reductions import Concat, Mean, Recurrent, Reduction, Softmax, Sum
 
 
 def hears(layer: Any, adj: Tensor, graph: int, sender: int, receiver: int) -> bool:
@@ -37,6 +37,14 @@ def reduced(reduction: Reduction, messages: Tensor, num_receivers: int) -> Tenso
             return messages.sum(dim=0)
         case Softmax():
             return (messages.exp() / messages.exp().sum(dim=0) * messages).sum(dim=0)
+        case Recurrent():
+            state = torch.zeros_like(messages[0])
+            for message in messages:
+                u = 1 / (1 + (-reduction.gate(message)).exp())
+                state = (1 - u) * state + u * reduction.candidate(message)
+            return state
+        case Concat():
+            return torch.cat([reduced(part, messages, num_receivers) for part in reduction.parts])
         case _:
             return messages.max(dim=0).values
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nar.batch import NumpyArray
+from nar.processors.reductions import Reduction
 from nar.training.haiku import ENTRIES, NORM_ENTRIES
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -108,6 +109,12 @@ def assert_permutation_equivariant(layer: nn.Module, inputs: Inputs) -> None:
     for name, x, y in zip(("node states", "edge states"), expected, found, strict=False):
         error = (x - y).abs().max().item()
         assert error < 1e-12, f"{name} do not commute with renaming the nodes: off by {error}"
+
+
+def reads_in_order(layer: nn.Module) -> bool:
+    """Whether states of nodes depend on how these are ordered."""
+    reads = any(part.reads_in_order for part in layer.modules() if isinstance(part, Reduction))
+    return reads and getattr(layer, "senders", None) != "self"  # of one there is one order
 
 
 def assert_gradient_equals_finite_differences(layer: nn.Module, inputs: Inputs) -> None:

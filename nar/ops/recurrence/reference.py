@@ -20,6 +20,7 @@ def plain_recurrence(gate: Tensor, candidate: Tensor, is_heard: Tensor | None = 
     if is_heard is not None:
         gate = gate.masked_fill(~is_heard[..., None], -math.inf)
         candidate = candidate.masked_fill(~is_heard[..., None], 0)
-    kept = logsigmoid(-gate[:, 1:]).flip(1).cumsum(dim=1).flip(1)  # log Π_{k>i} (1 - u_k), for all but the last i
-    kept = torch.cat([kept, torch.zeros_like(gate[:, :1])], dim=1)
+    is_last = torch.arange(gate.shape[1], device=gate.device) == gate.shape[1] - 1
+    of_next = logsigmoid(-gate).roll(-1, dims=1).masked_fill(is_last[:, None, None], 0)
+    kept = of_next.flip(1).cumsum(dim=1).flip(1)  # log Π_{k>i} (1 - u_k)
     return (gate.sigmoid() * candidate * kept.exp()).sum(dim=1).to(dtype)

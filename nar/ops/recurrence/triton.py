@@ -1,8 +1,8 @@
 """The last state of a linear recurrence on a GPU; :mod:`nar.ops.recurrence` has it on a CPU.
 
-Steps ``h ← a h + b`` compose to a step, ``a' (a h + b) + b' = (a' a) h + (a' b + b')``, so a program makes the states of
-one receiver by an associative scan over all senders, of O(log S) depth. The gradient makes them again: of what is as
-large as pairs times H nothing is kept but the arguments.
+Two steps ``h ← a h + b`` are one, ``a' (a h + b) + b' = (a' a) h + (a' b + b')``, so a program makes the states of one
+receiver by an associative scan over all senders, of O(log S) depth. The gradient makes them again: of what is as large
+as pairs times H nothing is kept but the arguments.
 """
 # Axes: B graphs, S sender, R receiver, H hidden.
 

@@ -129,7 +129,7 @@ MODEL: dict[str, Kind] = {
     "model.processor": Class(("TripletGMPNN", "PGN", "GATv2", "DeepSets")),
     "model.processor.hidden_dim": Whole(1),
     "model.processor.triplet_dim": Whole(0),
-    "model.processor.reduction": Choice(("max", "softmax", "adaptive softmax")),
+    "model.processor.reduction": Choice(("max", "softmax", "adaptive softmax", "recurrent")),
 }
 DATA: dict[str, Kind] = {
     "data.algorithms": ALGORITHMS,

@@ -33,6 +33,7 @@ from nar.datasets import ALGORITHMS, CLRS30, sample
 from nar.datasets.splits.splits import TrainStream
 from nar.noise import Uniform
 from nar.processors import PGN
+from nar.processors.reductions import Max, Recurrent
 from nar.training.checkpoint import config_of, load_reasoner, read_checkpoint
 from nar.training.progress import ProgressLines
 from nar.training.reasoner import Reasoner
@@ -672,6 +673,8 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         ),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
         (["--model.processor.reduction", "median"], "model.processor"),
+        (["--model.processor.reduction", "[max, median]"], "model.processor"),
+        (["--model.processor.reduction", "[]"], "a list of such or a Reduction, given []"),
         (["--model.hint_mode", "some"], "model.hint_mode"),
         (
             ["--model.edge_pointers", "triplets", "--model.processor", "PGN"],
@@ -895,6 +898,16 @@ def test_a_model_may_be_tested_with_another_reduction_and_with_noise(
     assert not torch.allclose(tested(f"--{REDUCTION}_in_evaluation", "softmax"), usual)
     assert not torch.allclose(tested("--model.latent_noise", "Corrupt"), usual)
     assert tested("--model.latent_noise", "Corrupt", "--model.latent_noise.when", "training").equal(usual)
+
+
+@pytest.mark.slow
+def test_a_model_of_several_reductions_is_trained_and_tested(
+    run: Run, small: list[str], tested: Callable[..., torch.Tensor]
+) -> None:
+    run("fit", *small, "--model.processor.reduction", "[max, recurrent]")
+    assert tested().isfinite().all()
+    processor = load_reasoner("run/last.ckpt").model.processor
+    assert [type(part) for part in processor.reduction.usual.parts] == [Max, Recurrent]
 
 
 @pytest.mark.slow

@@ -258,7 +258,7 @@ def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_t
     variants = sorted((CONFIGS / "variants").glob("*.yaml"))
     for more in ([], *(["--config", str(path)] for path in variants)):
         nar.cli.train.rehearse([*base, *more])
-    assert len(variants) == 9
+    assert len(made) == 1 + len(variants) > 1
     assert all(model["processor"]["init_args"]["hidden_dim"] == 32 for model in made)
     assert all(made.count(model) == 1 for model in made)
 

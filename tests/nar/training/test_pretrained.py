@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 import torch
 
@@ -14,8 +15,10 @@ from nar.datasets import CLRS30
 from nar.errors import UserError
 from nar.evaluation import evaluate
 from nar.evaluation.report import rows_of
+from nar.files import replacing
 from nar.noise import Uniform
 from nar.processors import MPNN
+from nar.processors.reductions import Recurrent, Softmax
 from nar.training import folders
 from nar.training.checkpoint import load_reasoner, write_checkpoint
 from nar.training.sparse_reasoner import SparseReasoner
@@ -46,6 +49,17 @@ def test_what_is_saved_comes_back(reasoner: Reasoner, data: CLRS30, tmp_path: Pa
     assert not back.training
     assert isinstance(back.model.latent_noise, Uniform)
     assert back.data_config()["train_sizes"] == [4, 5]
+
+
+@pytest.mark.parametrize("reduction", [["max", "recurrent"], ["max", Recurrent(8), Softmax(2.0)], "lstm"])
+def test_reasoners_of_several_reductions_come_back(reduction: Any, data: CLRS30, tmp_path: Path) -> None:
+    reasoner = Reasoner(data.specs, MPNN(8, reduction=reduction)).eval()
+    reasoner.save_pretrained(tmp_path / "folder")
+    with replacing(tmp_path / "model.ckpt") as file:
+        write_checkpoint(file, reasoner, data)
+    for back in (Reasoner.from_pretrained(tmp_path / "folder"), load_reasoner(tmp_path / "model.ckpt").eval()):
+        assert_equal(reasoner, back)
+        torch.testing.assert_close(*(x.trace(nx.path_graph(4), source=0).outputs["pi"] for x in (reasoner, back)))
 
 
 def test_saved_again_nothing_is_lost(reasoner: Reasoner, data: CLRS30, tmp_path: Path) -> None:
