@@ -33,13 +33,14 @@ from nar.datasets.splits.splits import PREFETCHED_BATCHES, DrawingLoader, own_in
 from nar.datasets.splits.streaming import StreamingData
 from nar.datasets.text.batches import text_batch
 from nar.datasets.text.published import read_texts, samples_of
-from nar.datasets.text.stream import TRAIN_SIZES, TextSample, TextStream, text_samples
-from nar.datasets.text.tokenizer import load_tokenizer
+from nar.datasets.text.stream import DECIMALS, TRAIN_SIZES, TextSample, TextStream, text_samples
+from nar.datasets.text.tokenizer import load_tokenizer, text_tokenizer
 from nar.errors import UserError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would not survive the fork of workers
 
 VALIDATION, TEST = 1, 2  # what their texts are drawn from
+_MAX_DECIMALS = 15  # of numbers of 64 bits
 _GROUP_SIZE = 8  # a reasoner takes about as long for eight small graphs as for one
 
 
@@ -54,6 +55,9 @@ class CLRSText(StreamingData):
         test_sizes: Numbers of nodes to test at.
         hints: Whether answers begin with a trace of how they come about.
         tokenizer: The name of one on the Hugging Face Hub, or its folder; one made for these texts if not given.
+        whole_numbers: Whether numbers of two decimals are a token each in that one (see
+            :func:`nar.datasets.text.tokenizer.text_tokenizer`).
+        decimals: To how many decimals the numbers in drawn texts, and in their graphs, are cut off.
         batch_size: Texts in a training batch, on each device. In a row, eight are of one algorithm and size.
         eval_batch_size: Texts in a validation or test batch, which are of one algorithm and size.
         num_val: Texts of the validation split, of each algorithm and size.
@@ -73,6 +77,8 @@ class CLRSText(StreamingData):
         test_sizes: list[int] = [10, 12, 14],  # noqa: B006 (never changed; a list shows its default in --help)
         hints: bool = False,
         tokenizer: str | dict[str, str] | None = None,
+        whole_numbers: bool = False,
+        decimals: int = DECIMALS,
         batch_size: int = 32,
         eval_batch_size: int = 32,
         num_val: int = 8,
@@ -100,6 +106,7 @@ class CLRSText(StreamingData):
         }
         self.test_sizes = check_sizes("test_sizes", test_sizes)
         self.hints = hints
+        self.decimals = decimals
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_val = num_val
@@ -110,6 +117,8 @@ class CLRSText(StreamingData):
             check_whole(name, value, at_least=1)
             check_between(name, value, 1, MAX_BATCH_SIZE)
         check_whole("num_workers", num_workers, at_least=0)
+        check_whole("decimals", decimals, at_least=1)
+        check_between("decimals", decimals, 1, _MAX_DECIMALS)
         check_between("num_workers", num_workers, 0, MAX_WORKERS)
         check_between("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         check_seed(self.seed)
@@ -117,7 +126,10 @@ class CLRSText(StreamingData):
             for num_nodes in self.test_sizes:
                 check_size(algorithm, num_nodes)
         self._stream()
-        self.tokenizer = load_tokenizer(tokenizer)
+        if whole_numbers and isinstance(tokenizer, str):
+            raise UserError(f"expected whole_numbers for the tokenizer made for texts alone, given {tokenizer} too")
+        is_own = whole_numbers and tokenizer is None
+        self.tokenizer = text_tokenizer(whole_numbers=True) if is_own else load_tokenizer(tokenizer)
         self.texts = texts
         self._rows = [] if texts is None else [x for x in read_texts(texts) if x["algo_name"] in self.algorithms]
         if texts is not None and not self._rows:
@@ -125,7 +137,13 @@ class CLRSText(StreamingData):
 
     def _stream(self, rank: int = 0) -> TextStream:
         return TextStream(
-            self.sizes, self.batch_size, seed=self.seed, hints=self.hints, group_size=_GROUP_SIZE, rank=rank
+            self.sizes,
+            self.batch_size,
+            seed=self.seed,
+            hints=self.hints,
+            decimals=self.decimals,
+            group_size=_GROUP_SIZE,
+            rank=rank,
         )
 
     def train_dataloader(self) -> Iterable[TextBatch]:
@@ -160,13 +178,34 @@ class CLRSText(StreamingData):
         largest = {algorithm: max(*sizes, *tested) for algorithm, sizes in self.sizes.items()}
         compile_ahead(largest.items())
         for algorithm, num_nodes in largest.items():
-            drawn = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=[0, TEST], hints=self.hints)
-            yield text_batch(self.tokenizer, drawn)
+            yield text_batch(self.tokenizer, self._texts(algorithm, num_nodes, 1, TEST))
+
+    def check_pairs(self) -> None:
+        """Refuse batches of training or validation with a text that is the only one of its algorithm and size.
+
+        Raises:
+            UserError: With the number that leaves one alone.
+        """
+        if self.batch_size % 2:
+            raise UserError(f"expected an even batch_size, to exchange graphs of texts, given {self.batch_size}")
+        if self.num_val % self.eval_batch_size == 1:
+            expected = f"a num_val that leaves no text alone in batches of {self.eval_batch_size}"
+            raise UserError(f"expected {expected}, to exchange graphs of texts, given {self.num_val}")
 
     def _drawn(self, cells: Sequence[Key], number: int, seed: int) -> Iterator[list[TextSample]]:
         """The texts of a split."""
         for algorithm, num_nodes in cells:
-            yield text_samples(algorithm, num_nodes=num_nodes, num_samples=number, seed=[0, seed], hints=self.hints)
+            yield self._texts(algorithm, num_nodes, number, seed)
+
+    def _texts(self, algorithm: str, num_nodes: int, number: int, seed: int) -> list[TextSample]:
+        return text_samples(
+            algorithm,
+            num_nodes=num_nodes,
+            num_samples=number,
+            seed=[0, seed],
+            hints=self.hints,
+            truncate_decimals=self.decimals,
+        )
 
     def _batches(self, texts: Iterable[list[TextSample]]) -> DataLoader[TextBatch]:
         """The batches that fall to this process: every text is seen by exactly one."""

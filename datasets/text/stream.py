@@ -142,6 +142,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         batch_size: Texts in a batch.
         seed: Determines everything that is drawn.
         hints: Whether the answers begin with a trace.
+        decimals: To how many decimals numbers are cut off.
         group_size: Samples in a turn. They are of one algorithm and size, so that a reasoner takes them at once.
         rank: Tells this process's batches from those that others draw for the same step.
         start: Index of the first batch.
@@ -157,6 +158,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         *,
         seed: int,
         hints: bool = False,
+        decimals: int = DECIMALS,
         group_size: int = 1,
         rank: int = 0,
         start: int = 0,
@@ -177,6 +179,7 @@ class TextStream(IterableDataset[list[TextSample]]):
         self.batch_size = batch_size
         self.seed = seed
         self.hints = hints
+        self.decimals = decimals
         self.group_size = group_size
         self.rank = rank
         self.start = start
@@ -194,5 +197,12 @@ class TextStream(IterableDataset[list[TextSample]]):
         algorithm, sizes = list(self.sizes.items())[position]
         words = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(8).tolist()
         num_nodes = sizes[turn % len(sizes)]
-        (drawn,) = text_samples(algorithm, num_nodes=num_nodes, num_samples=1, seed=words, hints=self.hints)
+        (drawn,) = text_samples(
+            algorithm,
+            num_nodes=num_nodes,
+            num_samples=1,
+            seed=words,
+            hints=self.hints,
+            truncate_decimals=self.decimals,
+        )
         return drawn

@@ -36,21 +36,38 @@ NAMES: tuple[str, ...] = tuple(
 )
 """The words of all texts."""
 
+_WHOLE_NUMBERS = (
+    "-1",  # of entries that are not scored
+    *map(str, range(100)),
+    *(f"{sign}{hundredths / 100}" for sign in ("", "-") for hundredths in range(200)),
+)
+"""The numbers that may have a token of their own: indices, and numbers of two decimals as texts have them."""
+_SPACED = (*_WHOLE_NUMBERS, *(f" {number}" for number in _WHOLE_NUMBERS), "], [")
+_WHOLE_NUMBER = r"(?: |(?<![\w.+-]))(?:-1|0|[1-9][0-9]?|-?[01]\.[0-9][1-9]?)(?![0-9.e])"
+"""One of :data:`_WHOLE_NUMBERS` and the space before it, if there is one; no part of a longer number."""
+
 EXAMPLE = f"{', '.join(NAMES)}:\n[[0 1 2], [3.4 -5e-06 7e+89]], (0, 1) | [2 0], 1\n\n"
 """A text that has every word and character that a text can have."""
 
 
-def text_tokenizer() -> PreTrainedTokenizerFast:
+def text_tokenizer(*, whole_numbers: bool = False) -> PreTrainedTokenizerFast:
     """A tokenizer whose tokens are names, single digits, and the other characters of texts one by one.
 
     It gives every text back letter by letter, and has a token for padding and one for the end. By its chat template,
     messages are texts as they are.
+
+    Args:
+        whole_numbers: Whether -1, 0 to 99 and numbers between -2 and 2 with up to two decimals are a token each, with
+            the space before them, and so is what parts two rows; other numbers are spelled. Texts of two decimals have
+            half as many tokens then, and all of one algorithm and size equally many.
     """
     words = [*NAMES, *_CHARACTERS]
-    vocabulary = {word: index for index, word in enumerate([PAD, END, UNKNOWN, *words])}
-    longest_first = sorted(words, key=len, reverse=True)
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(map(re.escape, longest_first))), "isolated")
+    vocabulary = [PAD, END, UNKNOWN, *words, *(_SPACED if whole_numbers else ())]
+    longest_first = sorted([*words, "], ["] if whole_numbers else words, key=len, reverse=True)
+    patterns = [*([_WHOLE_NUMBER] if whole_numbers else []), *map(re.escape, longest_first)]
+    indices = {word: index for index, word in enumerate(dict.fromkeys(vocabulary))}
+    tokenizer = Tokenizer(models.WordLevel(indices, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(patterns)), "isolated")
     tokenizer.decoder = decoders.Fuse()
     special = {"pad_token": PAD, "eos_token": END, "unk_token": UNKNOWN}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=PLAIN_TEMPLATE, **special)

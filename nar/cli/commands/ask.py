@@ -70,6 +70,7 @@ def run(args: Sequence[str]) -> None:
     TEXT.classes()  # says what has to be installed
     from nar.cli import answers
     from nar.datasets.text import text_sample, text_samples
+    from nar.datasets.text.stream import DECIMALS
     from nar.hybrid.module import LanguageReasoner
     from nar.hybrid.saving import refused
 
@@ -79,15 +80,13 @@ def run(args: Sequence[str]) -> None:
     with refused(given.ckpt_path):
         data = config_of(checkpoint)["data"]
         hints, algorithm = bool(data["hints"]), str(data["algorithms"][0])
-    own = None if given.text is None else text_sample(_prompt_of(given.text))
-    if own is not None:
-        given.algorithm = own.algorithm
+        decimals = int(data.get("decimals", DECIMALS))
     own = None if given.text is None else text_sample(_prompt_of(given.text))
     algorithm = own.algorithm if own else given.algorithm or algorithm
     if model.reasoner is not None and algorithm in ALGORITHMS and algorithm not in model.reasoner.heads:
         raise UserError(f"expected an algorithm of the reasoner ({', '.join(model.reasoner.heads)}), given {algorithm}")
     drawn = {"num_nodes": given.num_nodes, "num_samples": given.number, "seed": given.seed}
-    texts = [own] if own else text_samples(algorithm, **drawn, hints=hints)
+    texts = [own] if own else text_samples(algorithm, **drawn, hints=hints, truncate_decimals=decimals)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         answers.show(model, tokenizer, texts)

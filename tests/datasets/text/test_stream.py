@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections import Counter
 from importlib.util import find_spec
 from itertools import islice
@@ -214,3 +215,11 @@ def test_by_default_all_algorithms_are_drawn_at_the_published_sizes() -> None:
     one = TextStream(seed=0).draw(ALGORITHMS.index("bfs"))
     assert isinstance(one, TextSample)
     assert (one.algorithm, one.num_nodes) == (list(TRAIN_SIZES)[ALGORITHMS.index("bfs")], 4)
+
+
+def test_a_stream_cuts_numbers_off_to_the_decimals_that_it_is_given() -> None:
+    stream = TextStream({"activity_selector": (5,)}, 4, seed=0, decimals=2)
+    for text in stream[0]:
+        assert re.search(r"0\.\d\d", text.prompt)
+        assert not re.search(r"\.\d{3}", text.prompt)
+        np.testing.assert_array_equal(text.features.inputs["s"], text.features.inputs["s"].round(2))

@@ -20,6 +20,11 @@ def own() -> PreTrainedTokenizerBase:
     return text_tokenizer()
 
 
+@pytest.fixture(scope="module")
+def of_numbers() -> PreTrainedTokenizerBase:
+    return text_tokenizer(whole_numbers=True)
+
+
 def bytewise(*, lowercase: bool) -> PreTrainedTokenizerFast:
     """A tokenizer of bytes, as those of many language models but for merges."""
     model = models.BPE({byte: index for index, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
@@ -31,21 +36,51 @@ def bytewise(*, lowercase: bool) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made)
 
 
+@pytest.mark.parametrize("whole_numbers", [False, True])
 @pytest.mark.parametrize("hints", [False, True])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_text_comes_back_letter_by_letter(own: PreTrainedTokenizerBase, algorithm: str, hints: bool) -> None:
-    for one in text_samples(algorithm, num_nodes=6, num_samples=3, seed=0, hints=hints):
-        for text in (one.prompt, one.answer):
-            tokens = encode(own, text)
-            assert own.unk_token_id not in tokens
-            assert own.decode(tokens) == text
-            assert own.decode(tokens, skip_special_tokens=True) == text
+def test_every_text_comes_back_letter_by_letter(
+    own: PreTrainedTokenizerBase,
+    of_numbers: PreTrainedTokenizerBase,
+    algorithm: str,
+    hints: bool,
+    whole_numbers: bool,
+) -> None:
+    tokenizer = of_numbers if whole_numbers else own
+    for decimals in (2, 3) if whole_numbers else (3,):  # 3 as in published texts
+        for one in text_samples(algorithm, num_nodes=6, num_samples=3, seed=0, hints=hints, truncate_decimals=decimals):
+            for text in (one.prompt, one.answer):
+                tokens = encode(tokenizer, text)
+                assert tokenizer.unk_token_id not in tokens
+                assert tokenizer.decode(tokens) == text
+                assert tokenizer.decode(tokens, skip_special_tokens=True) == text
 
 
-def test_numbers_that_are_not_cut_off_come_back(own: PreTrainedTokenizerBase) -> None:
+@pytest.mark.parametrize("whole_numbers", [False, True])
+def test_numbers_that_are_not_cut_off_come_back(whole_numbers: bool) -> None:
+    tokenizer = text_tokenizer(whole_numbers=whole_numbers)
     for high in (1e-5, 1e20):
         (one,) = text_samples("minimum", num_nodes=8, num_samples=1, seed=0, high=high, truncate_decimals=None)
-        assert own.decode(encode(own, one.prompt)) == one.prompt
+        assert tokenizer.decode(encode(tokenizer, one.prompt)) == one.prompt
+
+
+def test_numbers_of_two_decimals_are_a_token_each_and_no_part_of_longer_numbers(
+    of_numbers: PreTrainedTokenizerBase,
+) -> None:
+    text = "mst_prim:\ns: 10, A: [[0.5 -1 0.0], [0.123 -0.0 1.99], [2.0 -12 100], [07 5e-06 0.10]]\npi:\n12\n\n"
+    begin = ["mst_prim", ":", "\n", "s", ":", " 10", ",", " ", "A", ":", " ", "[", "[", "0.5", " -1", " 0.0", "], ["]
+    longer = [*"0.123", " -0.0", " 1.99", "], [", *"2.0 -12 100", "], [", *"07 5e-06 0.10"]
+    end = ["]", "]", "\n", "pi", ":", "\n", "12", "\n", "\n"]
+    assert of_numbers.convert_ids_to_tokens(encode(of_numbers, text)) == [*begin, *longer, *end]
+
+
+@pytest.mark.parametrize("algorithm", ["activity_selector", "graham_scan", "task_scheduling", "mst_prim"])
+def test_texts_of_two_decimals_of_one_size_have_equally_many_tokens(
+    of_numbers: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase, algorithm: str
+) -> None:
+    drawn = text_samples(algorithm, num_nodes=9, num_samples=20, seed=0, truncate_decimals=2)
+    (number,) = {len(encode(of_numbers, one.prompt + one.answer)) for one in drawn}
+    assert all(number < 0.6 * len(encode(own, one.prompt + one.answer)) for one in drawn)
 
 
 def test_a_name_a_digit_and_a_sign_are_a_token_each(own: PreTrainedTokenizerBase) -> None:
