@@ -20,7 +20,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import NOT_SCORED, TextBatch
+from nar.batch import NOT_SCORED, Graphs, TextBatch
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.language_model import (
@@ -32,6 +32,7 @@ from nar.hybrid.language_model import (
     rebuild,
 )
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
+from nar.hybrid.states import exchanged
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.limits import check_steps
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
@@ -66,7 +67,8 @@ class LanguageReasoner(BaseReasoner):
             configuration with its ``model_type``, without what the tokenizer tells, or its JSON text.
         reasoner: A checkpoint of ``nar fit``; or, for random weights, the JSON text that :meth:`parts` has of one.
         language_model_only: Whether the language model is trained alone, as the baseline, whatever reasoner is given.
-        steps_per_block: Steps of the reasoner for each block of the language model.
+        steps_per_block: Steps of the reasoner for each block of the language model; null to spread the steps that each
+            graph takes over the blocks.
         num_heads: Of the cross-attention to the reasoner's states; as many as the language model has if not given.
         freeze_reasoner: Whether the reasoner is not trained.
         adaptive_temperature: Whether the cross-attention is sharpened in evaluation.
@@ -77,6 +79,8 @@ class LanguageReasoner(BaseReasoner):
         warmup_steps: Over which the learning rate rises to its value.
         loss_on: Whether the loss is that of the answer, or of the prompt too.
         feed_forward: Whether a feed-forward layer follows each cross-attention.
+        shuffle_graphs: Whether every text is given the graph of another one of its algorithm and size in its batch: a
+            control, of what graphs bring that are not the text's own.
     """
 
     kind = "text"
@@ -89,7 +93,7 @@ class LanguageReasoner(BaseReasoner):
         language_model: str | dict[str, Any],
         reasoner: str | None = None,
         language_model_only: bool = False,
-        steps_per_block: int = 1,
+        steps_per_block: int | None = 1,
         num_heads: int | None = None,
         freeze_reasoner: bool = True,
         adaptive_temperature: bool = False,
@@ -100,12 +104,14 @@ class LanguageReasoner(BaseReasoner):
         warmup_steps: int = 0,
         loss_on: Literal["answer", "all"] = "answer",
         feed_forward: bool = False,
+        shuffle_graphs: bool = False,
     ) -> None:
         super().__init__(learning_rate)
         for name, value in (("weight_decay", weight_decay), ("warmup_steps", warmup_steps)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"expected {name} of 0 or more, given {value}")
-        check_steps("steps_per_block", steps_per_block)
+        if steps_per_block is not None:
+            check_steps("steps_per_block", steps_per_block)
         for name, number in (("num_heads", num_heads), ("max_position", max_position)):
             if number is not None and number < 1:
                 raise ValueError(f"expected {name} ≥ 1, given {number}")
@@ -120,11 +126,14 @@ class LanguageReasoner(BaseReasoner):
                 "expected a reasoner, as in --model.reasoner runs/several/best.ckpt, or --model.language_model_only "
                 "true, given neither"
             )
+        if shuffle_graphs and language_model_only:
+            raise ValueError("expected shuffle_graphs for a model with a reasoner, given language_model_only too")
         self.tokenizer = tokenizer
         self.algorithms = tuple(algorithms)
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.loss_on = loss_on
+        self.shuffle_graphs = shuffle_graphs
         self.model = TransNAR(
             _language_model(language_model, tokenizer),
             None if reasoner is None or language_model_only else _reasoner(reasoner, algorithms),
@@ -227,9 +236,13 @@ class LanguageReasoner(BaseReasoner):
     def forward(self, batch: TextBatch) -> Tensor:
         """Logits of the next tokens, [B, L, V]."""
         self.check_length(batch, batch.input_ids.shape[1])
-        output = self.model(batch.input_ids, batch.graphs, batch.attention_mask, use_cache=False)
+        output = self.model(batch.input_ids, self._graphs(batch), batch.attention_mask, use_cache=False)
         logits: Tensor = output.logits
         return logits
+
+    def _graphs(self, batch: TextBatch) -> list[Graphs]:
+        """The graphs that the texts of a batch are given."""
+        return exchanged(batch.graphs) if self.shuffle_graphs else batch.graphs
 
     def losses(self, batch: TextBatch) -> tuple[dict[str, Tensor], Tensor]:
         """The mean loss of the tokens."""
@@ -280,7 +293,8 @@ class LanguageReasoner(BaseReasoner):
         self.check_length(batch, batch.input_ids.shape[1])
         bound = longest_answer(self.tokenizer, batch.answers)
         try:
-            answers = generate_answers(self.model, self.tokenizer, batch.prompts, batch.graphs, max_new_tokens=bound)
+            graphs = self._graphs(batch)
+            answers = generate_answers(self.model, self.tokenizer, batch.prompts, graphs, max_new_tokens=bound)
         except ValueError as error:  # of prompts that the language model does not read beside padding
             raise UserError(str(error)) from error
         texts = zip(batch.keys, batch.prompts, batch.answers, answers, strict=True)

@@ -59,7 +59,7 @@ class TransNARConfig(PreTrainedConfig):  # type: ignore[misc]
     adapters: dict[str, Any] | None = None
     adapter_status: dict[str, Any] | None = None
     dtypes: dict[str, str] | None = None
-    steps_per_block: int = 1
+    steps_per_block: int | None = 1
     num_heads: int | None = None
     freeze_reasoner: bool = True
     adaptive_temperature: bool = False

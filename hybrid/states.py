@@ -2,7 +2,7 @@
 # Axes: B texts, G graphs of one group, N nodes, H hidden.
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nar.batch import Graphs, num_steps_of, size_of
-from nar.model.unroll import EncodeProcessDecode, Heads
+from nar.errors import UserError
+from nar.model.unroll import EncodeProcessDecode, Heads, Step
 from nar.ops.channels import as_tensor
 from nar.specs import Location, Spec, Type
 
@@ -69,48 +70,103 @@ def graph_states(
 
 
 def states_by_block(
-    model: EncodeProcessDecode, group: Graphs, num_blocks: int, steps_per_block: int, *, keep_all: bool
+    model: EncodeProcessDecode,
+    group: Graphs,
+    num_blocks: int,
+    steps_per_block: int | None,
+    num_steps: int | None = None,
 ) -> ByBlock:
-    """The states of a group's graphs after so many further steps of the model for every block.
+    """The states of a group's graphs that every block reads, after ever more of the model's steps.
 
-    A graph that has no more steps to take keeps its last states.
+    Of a graph that takes T steps, block b, counted from 1, reads those after step `steps_per_block` · b, or after the
+    last, T, if there are fewer.
 
     Args:
         model: The reasoner.
         group: Graphs of one algorithm and size.
         num_blocks: How many blocks there are.
-        steps_per_block: How many steps the model takes from one block to the next.
-        keep_all: Whether graphs stay in the batch when they end. No shape then depends on the data, which a GPU needs
-            not be waited for.
+        steps_per_block: How many steps the model takes from one block to the next; None for T / `num_blocks` of each
+            graph's own, rounded up: the first blocks then read early steps and the last block the last one.
+        num_steps: How many steps to run all graphs for, at least as many as are read of any. No shape then depends on
+            the data, which a GPU need not be waited for. If None, graphs leave the batch when they end, and no more
+            steps are taken than are read.
     """
+    own = num_steps_of(group.features.lengths)
+    block = torch.arange(1, num_blocks + 1, device=own.device)[:, None]
+    read_at = -(-own * block // num_blocks) if steps_per_block is None else own.minimum(steps_per_block * block)
+    steps = model.steps(group.algorithm, group.features, num_steps)
+    if num_steps is None:
+        return _where_they_are_read(model, steps, read_at)
     blocks: ByBlock = []
-    node: Tensor | None = None
-    edge: Tensor | None = None
-    steps = model.steps(group.algorithm, group.features, num_blocks * steps_per_block if keep_all else None)
-    for block in range(num_blocks):
-        for number, step in enumerate(islice(steps, steps_per_block), start=block * steps_per_block + 1):
-            has_ended = num_steps_of(group.features.lengths) < number if keep_all else None
-            hidden_dim = step.node_states.shape[-1]
-            node = _updated(node, step.graphs, step.node_states, has_ended)
-            if model.processor.has_edge_states:
-                edge = _updated(edge, step.graphs, as_tensor(step.states.edge)[..., hidden_dim:], has_ended)
-        assert node is not None
-        blocks.append((node, edge))
+    for number, step in enumerate(islice(steps, num_steps), start=1):
+        states = _states_of(model, step)
+        blocks = blocks or [states] * num_blocks
+        is_read = (read_at == number).unbind()
+        blocks = [_chosen(*both) for both in zip(is_read, [states] * num_blocks, blocks, strict=True)]
     return blocks
 
 
-def _updated(states: Tensor | None, graphs: Tensor, new: Tensor, has_ended: Tensor | None) -> Tensor:
-    """The states of all graphs, of which some have new ones; the first time all have."""
-    if states is None:
-        return new if has_ended is not None else torch.zeros_like(new).index_copy(0, graphs, new)
-    if has_ended is not None:
-        return torch.where(has_ended.view(-1, *[1] * (new.dim() - 1)), states, new)
-    return states.index_copy(0, graphs, new)
+def _where_they_are_read(model: EncodeProcessDecode, steps: Iterator[Step], read_at: Tensor) -> ByBlock:
+    """The states that blocks read after the steps `read_at`, [K, G]; edge states of no other steps are computed."""
+    rows = read_at.tolist()
+    parts: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in rows]
+    order: list[list[int]] = [[] for _ in rows]
+    for number, step in enumerate(islice(steps, max(map(max, rows))), start=1):
+        graphs = step.graphs.tolist()
+        of_step: tuple[Tensor, Tensor | None] | None = None
+        for block, row in enumerate(rows):
+            places = [place for place, graph in enumerate(graphs) if row[graph] == number]
+            if places:
+                node, edge = of_step = of_step or _states_of(model, step)
+                is_all = len(places) == len(graphs)
+                parts[block].append((node, edge) if is_all else (node[places], None if edge is None else edge[places]))
+                order[block] += [graphs[place] for place in places]
+    blocks = []
+    for of_block, graphs in zip(parts, order, strict=True):
+        by_graph = torch.tensor(graphs, device=read_at.device).argsort()
+        nodes, edges = zip(*of_block, strict=True)
+        blocks.append((torch.cat(nodes)[by_graph], None if edges[0] is None else torch.cat(edges)[by_graph]))
+    return blocks
+
+
+def _states_of(model: EncodeProcessDecode, step: Step) -> tuple[Tensor, Tensor | None]:
+    """The states of nodes and edges after a step."""
+    if not model.processor.has_edge_states:
+        return step.node_states, None
+    return step.node_states, as_tensor(step.states.edge)[..., step.node_states.shape[-1] :]
+
+
+def _chosen(
+    is_new: Tensor, new: tuple[Tensor, Tensor | None], old: tuple[Tensor, Tensor | None]
+) -> tuple[Tensor, Tensor | None]:
+    """The new states of graphs where `is_new` [G] is True, and the old ones of others."""
+    node, edge = (
+        None if x is None or y is None else torch.where(is_new.view(-1, *[1] * (x.dim() - 1)), x, y)
+        for x, y in zip(new, old, strict=True)
+    )
+    assert node is not None
+    return node, edge
 
 
 def _padded(states: Tensor, num_nodes: int, num_axes: int) -> Tensor:
     """The states with zeros up to `num_nodes` along each of so many axes after the first."""
     return functional.pad(states, (0, 0, *[0, num_nodes - states.shape[1]] * num_axes))
+
+
+def exchanged(graphs: Sequence[Graphs]) -> list[Graphs]:
+    """The graphs of a batch of texts, every text with that of another one of its algorithm and size.
+
+    What a model reads of them is of the same distribution, and tells nothing of the text's own instance. (Nodes in
+    another order would not do: states tell which node each of them is of, and attention has no order.)
+
+    Raises:
+        UserError: If a text is the only one of its algorithm and size.
+    """
+    for group in graphs:
+        if len(group.rows) < 2:
+            expected = "two or more texts of each algorithm and size in a batch, to exchange their graphs"
+            raise UserError(f"expected {expected}, given one of {group.algorithm}")
+    return [group._replace(rows=(*group.rows[1:], group.rows[0])) for group in graphs]
 
 
 def check_graphs(model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nar.batch import Batch, Feedback, Graphs
+from nar.batch import Batch, Feedback, Graphs, num_steps_of
 from nar.hybrid.cross_attention import CrossAttention, GatedCrossAttention, GraphKeys
 from nar.hybrid.language_model import (
     build_if_it_fits,
@@ -66,8 +66,9 @@ class TransNAR(nn.Module):
         language_model: Any causal language model of Hugging Face, also with adapters of PEFT.
         reasoner: See :func:`nar.training.checkpoint.load_reasoner`; None for the language model alone, the baseline,
             which does not look at graphs.
-        steps_per_block: How many steps the reasoner takes from one block to the next. (Without steps to take it keeps
-            its last states.)
+        steps_per_block: How many steps the reasoner takes from one block to the next (without steps to take it keeps
+            its last states); None to spread the steps that each graph takes evenly over the blocks, so that the first
+            read early steps, and the last the last one.
         num_heads: Of each cross-attention; as many as the language model has if None.
         freeze_reasoner: Whether the reasoner is not trained, and in evaluation mode at all times.
         adaptive_temperature: Whether cross-attention is sharpened in evaluation mode, see
@@ -89,7 +90,7 @@ class TransNAR(nn.Module):
         language_model: nn.Module,
         reasoner: Reasoner | SparseReasoner | None = None,
         *,
-        steps_per_block: int = 1,
+        steps_per_block: int | None = 1,
         num_heads: int | None = None,
         freeze_reasoner: bool = True,
         adaptive_temperature: bool = False,
@@ -99,10 +100,10 @@ class TransNAR(nn.Module):
         feed_forward: bool = False,
     ) -> None:
         nn.Module.__init__(self)  # and not that of another base, which a subclass calls by itself
-        for name, value in (("num_heads", num_heads), ("max_position", max_position)):
+        given = {"num_heads": num_heads, "max_position": max_position, "steps_per_block": steps_per_block}
+        for name, value in given.items():
             if value is not None:
                 _check_positive(name, value)
-        _check_positive("steps_per_block", steps_per_block)
         if positions_in_evaluation not in get_args(Positions):
             raise ValueError(
                 f"expected positions_in_evaluation 'random' or 'consecutive', given {positions_in_evaluation!r}"
@@ -348,18 +349,22 @@ class TransNAR(nn.Module):
 
     def _states_by_block(self, group: Graphs) -> ByBlock:
         """The states of a group of graphs that each block is given."""
-        if self._is_recorded:
-            made = self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})))
-            return [(node.clone(), None if edge is None else edge.clone()) for node, edge in made]  # or the next group
-        return self._states_of(group, keep_all=self._device.type != "cpu")
+        if self._device.type == "cpu" and not self._is_recorded:
+            return self._states_of(group, None)
+        num_steps = len(self.cross_attention) * (self.steps_per_block or 0)
+        num_steps = num_steps or int(num_steps_of(group.features.lengths).max())  # for which a GPU is waited for
+        if not self._is_recorded:
+            return self._states_of(group, num_steps)
+        made = self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})), num_steps)
+        return [(node.clone(), None if edge is None else edge.clone()) for node, edge in made]  # or the next group
 
-    def _states_of(self, group: Graphs, *, keep_all: bool) -> ByBlock:
+    def _states_of(self, group: Graphs, num_steps: int | None) -> ByBlock:
         assert self.reasoner is not None
-        return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, keep_all=keep_all)
+        return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, num_steps)
 
     def _states_of_batch(self, batch: Batch, num_steps: int) -> ByBlock:
         """The states of a batch of graphs that each block is given, all of them at every step, to be recorded."""
-        return self._states_of(Graphs(batch.algorithm, (), batch.feedback.features), keep_all=True)
+        return self._states_of(Graphs(batch.algorithm, (), batch.feedback.features), num_steps)
 
     @property
     def _is_recorded(self) -> bool:

@@ -16,8 +16,10 @@ from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer, reasoner_outputs
 from nar.hybrid.module import LanguageReasoner
 from nar.hybrid.transnar import TransNAR
+from nar.sweep.run import REASONER
 
-HYBRID, LANGUAGE_MODEL, REASONER = "hybrid", "language model", "reasoner alone"
+HYBRID, LANGUAGE_MODEL = "hybrid", "language model"
+SHUFFLED = f"{HYBRID} with shuffled graphs"
 
 
 def name_of(model: TransNAR) -> str:
@@ -34,7 +36,7 @@ def report_test(module: LanguageReasoner, data: CLRSText, folder: Path, baseline
         folder: To write to.
         baseline: See :func:`read_baseline`; of it, the scores on the same algorithms and sizes are reported beside.
     """
-    name = name_of(module.model)
+    name = SHUFFLED if module.shuffle_graphs else name_of(module.model)
     texts = {text.prompt: text for of_kind in data.test_texts() for text in of_kind}
     answered = [texts[answer.prompt] for answer in module.answers]
     own = mean_scores(

@@ -16,7 +16,11 @@ def tune(model: Any, data: Any) -> None:
 
 
 def check_texts(model: Any, data: Any) -> None:
-    """Raise a :class:`UserError` if a text of training or of a test is too long for a language model."""
+    """Raise a :class:`UserError` if a text of training or of a test is too long for a language model, or if there is
+    none that its graph could be exchanged with where that is asked for.
+    """
+    if model.shuffle_graphs:
+        data.check_pairs()
     for text in data.largest_texts():
         model.check_length(text, text.input_ids.shape[1])
 

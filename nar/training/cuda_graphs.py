@@ -30,9 +30,14 @@ class Recorder(Generic[Result]):
         self.recorded: dict[Any, tuple[Batch, Callable[[], None], Result]] = {}
         self.pool: Any = None  # no two graphs are run at a time: all share the memory of what is not returned
 
-    def __call__(self, batch: Batch) -> Result:
-        """What the function returns for a batch, by a recording of it."""
-        num_steps = _rounded_up(most_steps_of(batch))
+    def __call__(self, batch: Batch, num_steps: int | None = None) -> Result:
+        """What the function returns for a batch, by a recording of it.
+
+        Args:
+            batch: The batch.
+            num_steps: At least as many as its graphs take; None for what its hints tell.
+        """
+        num_steps = _rounded_up(most_steps_of(batch) if num_steps is None else num_steps)
         shapes = [data.shape for data in (*batch.feedback.features.inputs.values(), *batch.feedback.outputs.values())]
         key = (batch.algorithm, num_steps, *shapes)
         if key not in self.recorded:

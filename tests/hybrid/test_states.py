@@ -1,4 +1,5 @@
 # Axes: B texts, N nodes, H hidden.
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,12 +9,14 @@ from hybrids import graph, reasoner
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from nar.batch import Features, Graphs, grouped
+from nar.batch import Features, Graphs, grouped, num_steps_of
 from nar.datasets.clrs30.recipe import recipe_spec
-from nar.hybrid.states import ByBlock, GraphStates, graph_states, states_by_block
+from nar.errors import UserError
+from nar.hybrid.states import ByBlock, GraphStates, exchanged, graph_states, states_by_block
 from nar.model.unroll import EncodeProcessDecode
 from nar.ops.channels import as_tensor
 from nar.processors import TripletGMPNN
+from nar.processors.triplets import Triplets
 
 GRAPHS = [
     graph("dijkstra", 5, 1),
@@ -27,10 +30,13 @@ NUM_BLOCKS = 4
 
 
 def of_model(
-    model: EncodeProcessDecode, num_blocks: int = NUM_BLOCKS, steps_per_block: int = 1, keep_all: bool = False
+    model: EncodeProcessDecode,
+    num_blocks: int = NUM_BLOCKS,
+    steps_per_block: int | None = 1,
+    num_steps: int | None = None,
 ) -> Callable[[Graphs], ByBlock]:
     """The states of a group."""
-    return lambda group: states_by_block(model, group, num_blocks, steps_per_block, keep_all=keep_all)
+    return lambda group: states_by_block(model, group, num_blocks, steps_per_block, num_steps)
 
 
 def states(graphs: list[tuple[str, Features[Tensor]]], **settings: Any) -> list[GraphStates]:
@@ -48,22 +54,48 @@ def steps_alone(algorithm: str, features: Features[Tensor]) -> list[tuple[Tensor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keep_all", [False, True])
-@pytest.mark.parametrize("steps_per_block", [1, 2])
-def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(steps_per_block: int, keep_all: bool) -> None:
-    blocks = states(GRAPHS, steps_per_block=steps_per_block, keep_all=keep_all)
+@pytest.mark.parametrize("num_steps", [None, 12])
+@pytest.mark.parametrize("steps_per_block", [1, 2, None])
+def test_each_text_has_the_states_of_its_own_graph_after_so_many_steps(
+    steps_per_block: int | None, num_steps: int | None
+) -> None:
+    blocks = states(GRAPHS, steps_per_block=steps_per_block, num_steps=num_steps)
     numbers = set()
     for text, (algorithm, features) in enumerate(GRAPHS):
         steps, num_nodes = steps_alone(algorithm, features), features.inputs["pos"].shape[1]
         numbers.add(len(steps))
         for index, (node, edge, mask) in enumerate(blocks):
-            expected = steps[min((index + 1) * steps_per_block, len(steps)) - 1]
+            by_share = math.ceil(len(steps) * (index + 1) / NUM_BLOCKS)
+            number = by_share if steps_per_block is None else (index + 1) * steps_per_block
+            expected = steps[min(number, len(steps)) - 1]
             torch.testing.assert_close(node[text, :num_nodes], expected[0])
             assert edge is not None
             torch.testing.assert_close(edge[text, :num_nodes, :num_nodes], expected[1])
             assert mask[text].tolist() == [n < num_nodes for n in range(7)]
     assert len(blocks) == NUM_BLOCKS
-    assert min(numbers) < NUM_BLOCKS < max(numbers)  # some graphs run out of steps, some do not
+    assert min(numbers) < NUM_BLOCKS < max(numbers) <= 12  # some graphs run out of steps, some do not
+
+
+def test_of_spread_steps_the_last_block_reads_the_last_one_and_the_first_an_early_one() -> None:
+    (long,) = grouped([graph("insertion_sort", 8)])
+    last = int(num_steps_of(long.features.lengths))
+    steps = steps_alone("insertion_sort", long.features)
+    for num_blocks in (1, 3, 2 * last):
+        with torch.no_grad():
+            blocks = of_model(reasoner().model, num_blocks, steps_per_block=None)(long)
+        assert len(blocks) == num_blocks
+        torch.testing.assert_close(blocks[-1][0][0], steps[-1][0])
+        torch.testing.assert_close(blocks[0][0][0], steps[-(-last // num_blocks) - 1][0])
+
+
+def test_edge_states_are_computed_at_no_steps_but_those_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = reasoner(hint_mode="none").model, []  # whose decoders of hints would read them too
+    plain = Triplets.messages
+    monkeypatch.setattr(Triplets, "messages", lambda *args: calls.append(None) or plain(*args))
+    (group,) = grouped([graph("insertion_sort", 8)])
+    with torch.no_grad():
+        of_model(model, num_blocks=3, steps_per_block=None)(group)
+    assert len(calls) == 3 < int(num_steps_of(group.features.lengths))
 
 
 def test_padding_is_zero() -> None:
@@ -107,7 +139,7 @@ def test_steps_of_all_graphs_need_no_data_on_the_cpu(algorithm: str) -> None:
     with torch.device("meta"):  # whose tensors have shapes and no data
         model = EncodeProcessDecode({algorithm: recipe_spec(algorithm)}, TripletGMPNN(8))
     (group,) = move_data_to_device(grouped([graph(algorithm, 5, seed) for seed in range(3)]), "meta")
-    assert len(of_model(model, keep_all=True)(group)) == NUM_BLOCKS
+    assert len(of_model(model, num_steps=NUM_BLOCKS)(group)) == NUM_BLOCKS
     with pytest.raises(NotImplementedError):
         of_model(model)(group)
 
@@ -147,3 +179,28 @@ def test_graphs_that_do_not_fit_are_refused_in_one_line(graphs: Any, message: st
     with pytest.raises(ValueError, match=message) as caught:
         graph_states(model, graphs(grouped(GRAPHS)), len(GRAPHS), of_model(model))
     assert "\n" not in str(caught.value)
+
+
+def test_every_text_is_given_the_graph_of_another_of_its_algorithm_and_size() -> None:
+    graphs = [graph(name, size, seed) for seed, (name, size) in enumerate(3 * [("bfs", 4), ("dijkstra", 5)])]
+    own, others = (graph_states(reasoner().model, one, 6, of_model(reasoner().model)) for one in both(graphs))
+    for text, other in enumerate([2, 3, 4, 5, 0, 1]):
+        for (node, edge, mask), (node_of_others, edge_of_others, mask_of_others) in zip(own, others, strict=True):
+            assert torch.equal(node_of_others[text], node[other])
+            assert edge is not None
+            assert edge_of_others is not None
+            assert torch.equal(edge_of_others[text], edge[other])
+            assert torch.equal(mask_of_others[text], mask[text])
+
+
+def both(graphs: list[tuple[str, Features[Tensor]]]) -> list[list[Graphs]]:
+    """The graphs of texts, and those exchanged."""
+    groups = grouped(graphs)
+    return [groups, exchanged(groups)]
+
+
+def test_a_text_without_another_of_its_algorithm_and_size_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^expected two or more texts of each algorithm and size .*, given one of bfs$"
+    ):
+        exchanged(grouped(GRAPHS))

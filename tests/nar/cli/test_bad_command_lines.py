@@ -165,7 +165,7 @@ SPARSE: dict[str, Kind] = {
 }
 TEXT: dict[str, Kind] = {
     "model.language_model": Choice(("{model_type: llama}", "{model_type: gpt2, n_embd: -8}", "/no/such/folder")),
-    "model.steps_per_block": Whole(1),
+    "model.steps_per_block": Whole(1, is_optional=True),
     "model.num_heads": Whole(1, is_limited=False, is_optional=True),
     "model.learning_rate": MODEL["model.learning_rate"],
     "model.weight_decay": Real(("-1", ".inf")),
