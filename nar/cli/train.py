@@ -24,6 +24,7 @@ from nar.cli.startup import silence_noise  # before all that imports Lightning
 
 # isort: split
 import gc
+import json
 import signal
 import sys
 from collections import defaultdict
@@ -364,21 +365,33 @@ class Rehearsal(TrainCLI):
         self.algorithms = self.plain_config()["data"]["algorithms"]
         del self.config["trainer"]
         with refusing(), Room(COPIES_IN_TRAINING):
-            self.parser.instantiate(self.config)
+            made = self.parser.instantiate(self.config)
+        if self.kind is KINDS["text"]:
+            self.kind.prepare(made.model, made.data)
 
 
-def rehearse(flags: Sequence[str]) -> dict[str, Any]:
-    """The algorithms and the number of training steps of ``nar fit`` with these flags.
+def rehearse(flags: Sequence[str], sizes: Sequence[int] | None = None) -> dict[str, Any]:
+    """The kind of models, the algorithms, the sizes of tests and the number of training steps of ``nar fit`` with these
+    flags.
+
+    Args:
+        flags: Of the command.
+        sizes: Of tests; if not given, those of a language model are as its data has them, and of others None.
 
     Raises:
         UserError: If it would not take them.
     """
     check_given(flags)
     choice = choose(flags)
-    if choice.kind is not KINDS["dense"]:
-        raise UserError(f"nar sweep trains reasoners of dense graphs: expected no {choice.kind.class_paths['model']}")
+    if choice.kind is KINDS["sparse"]:
+        raise UserError(f"nar sweep trains no models of sparse graphs: expected no {choice.kind.class_paths['model']}")
+    if choice.kind is KINDS["text"] and sizes is not None:
+        choice = choice._replace(args=[*choice.args, "--data.test_sizes", json.dumps(list(sizes))])
     rehearsal = Rehearsal("fit", choice)
-    return {"algorithms": rehearsal.algorithms, "max_steps": rehearsal.max_steps}
+    if choice.kind is KINDS["text"]:
+        sizes = rehearsal.config.data.test_sizes
+    known = {"kind": choice.kind.name, "algorithms": rehearsal.algorithms, "sizes": sizes}
+    return {**known, "max_steps": rehearsal.max_steps}
 
 
 def run(command: str, args: Sequence[str]) -> None:

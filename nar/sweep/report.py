@@ -5,55 +5,120 @@ import io
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nar.sweep.campaign import Campaign, Result
 from nar.sweep.published import FLAGS, SOURCES, Facts, by_category, published
-from nar.sweep.run import replace
+from nar.sweep.run import REASONER, Reached, replace
 
 _PUBLISHED_SIZE = 64  # string matchers: 80 nodes, 64 of them the text
-COLUMNS = ("variant", "algorithm", "seed", "steps", "max_steps", "seconds", "tested_at_step", "num_nodes", "score")
+_OF_RUN = ("variant", "algorithm", "seed", "steps", "max_steps", "seconds", "tested_at_step", "num_nodes")
+COLUMNS = (*_OF_RUN, "score")
+TEXT_METRICS = {"parse": "parse score", "shape": "shape score", "clrs": "CLRS score", "exact": "exact answers"}
+"""The scores of answers, and what tables of them are called."""
+_TEXT_COLUMNS = (*_OF_RUN, "texts", *TEXT_METRICS)
+
+
+class Entry(NamedTuple):
+    """What a model scores on one algorithm at one size.
+
+    Attributes:
+        variant: What the model is called in tables: its run's variant, or a reasoner alone.
+        algorithm: The algorithm's name.
+        seed: Of the run.
+        reached: What the run has reached; None for a reasoner alone, which is trained elsewhere.
+        size: Of the test.
+        scores: In [0, 1] by name; of texts, also how many there are.
+    """
+
+    variant: str
+    algorithm: str
+    seed: int
+    reached: Reached | None
+    size: int
+    scores: Mapping[str, float]
+
+
+def entries_of(results: Sequence[Result]) -> list[Entry]:
+    """All that has been tested, run by run; at the end each reasoner alone, once for all the hybrids that it is in."""
+    entries: list[Entry] = []
+    alone: dict[tuple[str, str, int], Entry] = {}
+    for run, reached, _ in results:
+        if not reached.answers:
+            own = [(run.algorithm, size, {"score": score}) for size, score in sorted(reached.scores.items())]
+            entries += [Entry(run.variant, name, run.seed, reached, size, scores) for name, size, scores in own]
+        for row in reached.answers:
+            scores = {name: row[name] for name in ("texts", *TEXT_METRICS)}
+            entry = Entry(run.variant, row["algorithm"], run.seed, reached, row["num_nodes"], scores)
+            if row["model"] != REASONER:
+                entries.append(entry)
+                continue
+            entry = entry._replace(variant=REASONER, reached=None)
+            if alone.setdefault((*entry[:2], entry.size), entry).scores != scores:
+                entry = entry._replace(variant=f"{REASONER} ({run.variant})")
+                alone.setdefault((entry.variant, entry.algorithm, entry.size), entry)
+    return [*entries, *alone.values()]
 
 
 def write_report(campaign: Campaign) -> list[Path]:
     """Write what every run has reached so far; the paths of a table, a CSV file and a picture."""
     picture = campaign.out / "scores.png"
     paths = write_tables(campaign)
-    draw(campaign, campaign.results(), picture)
+    draw(campaign, entries_of(campaign.results()), picture)
     return [*paths, picture]
 
 
 def write_tables(campaign: Campaign) -> list[Path]:
     """Write what every run has reached so far, but for the picture, which takes a second; the paths."""
-    results = campaign.results()
+    entries = entries_of(campaign.results())
     table, scores = campaign.out / "table.md", campaign.out / "scores.csv"
-    replace(scores, _tidy(campaign, results))
-    replace(table, "\n".join(lines(campaign, results)) + "\n")
+    replace(scores, _tidy(campaign, entries))
+    replace(table, "\n".join(lines(campaign, entries)) + "\n")
     return [table, scores]
 
 
-def _tidy(campaign: Campaign, results: Sequence[Result]) -> str:
-    """A CSV file with a row for each run and size; scores are in [0, 1]."""
+def _is_of_texts(entries: Sequence[Entry]) -> bool:
+    """Whether scores are those of answers to texts."""
+    return any("clrs" in entry.scores for entry in entries)
+
+
+def _tidy(campaign: Campaign, entries: Sequence[Entry]) -> str:
+    """A CSV file with a row for each run, algorithm and size; scores are in [0, 1]."""
     max_steps = {variant.name: variant.max_steps for variant in campaign.variants}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for run, reached, _ in results:
-        for size, score in sorted(reached.scores.items()):
-            known = (reached.steps, max_steps[run.variant], round(reached.seconds), reached.tested, size, score)
-            writer.writerow([*run, *known])
+    columns = _TEXT_COLUMNS if _is_of_texts(entries) else COLUMNS
+    writer.writerow(columns)
+    for variant, algorithm, seed, reached, size, scores in entries:
+        known: list[Any] = [""] * 4
+        if reached is not None:
+            known = [reached.steps, max_steps[variant], round(reached.seconds), reached.tested]
+        of_test = [scores[name] for name in columns[len(_OF_RUN) :]]
+        writer.writerow([variant, algorithm, seed, *known, size, *of_test])
     return text.getvalue()
 
 
-def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
+def lines(campaign: Campaign, entries: Sequence[Entry]) -> Iterator[str]:
     """A table in Markdown: of each algorithm and variant the score in per cent, mean ± standard deviation over seeds;
-    what is published beside; the means over algorithms; and what the columns are.
+    what is published beside; the means over algorithms; and what the columns are. Of texts, one for each of the scores.
     """
-    algorithms = _tested_algorithms(campaign, results)
-    names = [variant.name for variant in campaign.variants]
-    sources = list(SOURCES) if _PUBLISHED_SIZE in campaign.sizes else []
+    if not _is_of_texts(entries):
+        yield from _table(campaign, entries, "score")
+        return
+    for metric, title in TEXT_METRICS.items():
+        yield from (f"{title[0].upper()}{title[1:]}:", "")
+        yield from _table(campaign, entries, metric)
+        yield ""
+
+
+def _table(campaign: Campaign, entries: Sequence[Entry], metric: str) -> Iterator[str]:
+    """The table of one score, and what its columns are."""
+    algorithms = _tested_algorithms(campaign, entries)
+    names = list(dict.fromkeys([*(variant.name for variant in campaign.variants), *(one.variant for one in entries)]))
+    sources = list(SOURCES) if _PUBLISHED_SIZE in campaign.sizes and metric == "score" else []
 
     def row(title: str, variant: str, *cells: str) -> str:
         return f"| {' | '.join([title, *([variant] if len(names) > 1 else []), *cells])} |"
@@ -65,16 +130,17 @@ def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
     for algorithm in algorithms:
         quotes = [quoted(published().get(algorithm), source) for source in sources]
         for name in names:
-            own = [result for result in results if result.run[:2] == (name, algorithm) and result.reached.scores]
+            own = [one for one in entries if (one.variant, one.algorithm) == (name, algorithm)]
             if own:
-                steps = sorted({result.reached.steps for result in own})
-                taken = " to ".join(map(str, dict.fromkeys([steps[0], steps[-1]])))
-                cells = [spread(scores_of(own, name, algorithm, size)) for size in campaign.sizes]
-                yield row(algorithm, name, str(len(own)), taken, *cells, *quotes)
+                steps = sorted({one.reached.steps for one in own if one.reached is not None})
+                taken = " to ".join(map(str, dict.fromkeys([*steps[:1], *steps[-1:]])))
+                cells = [spread(scores_of(own, name, algorithm, size, metric)) for size in campaign.sizes]
+                yield row(algorithm, name, str(len({one.seed for one in own})), taken, *cells, *quotes)
     for title, groups in _groups_of(algorithms).items():
         for name in names:
             of_seeds = [
-                _means_of_seed(results, name, seed, groups, campaign.sizes) for seed in range(campaign.num_seeds)
+                _means_of_seed(entries, name, seed, groups, campaign.sizes, metric)
+                for seed in range(campaign.num_seeds)
             ]
             complete = [means for means in of_seeds if means]
             if complete:
@@ -82,7 +148,8 @@ def lines(campaign: Campaign, results: Sequence[Result]) -> Iterator[str]:
                 quotes = [_published_mean(groups, source) for source in sources]
                 yield row(title, name, str(len(complete)), "", *cells, *quotes)
     yield ""
-    yield "Scores in per cent, mean ± standard deviation over seeds; string matchers have 5/4 as many nodes."
+    matchers = "; string matchers have 5/4 as many nodes" if metric == "score" else ""
+    yield f"Scores in per cent, mean ± standard deviation over seeds{matchers}."
     if sources:
         flags = {
             score.flag for name in algorithms if name in published() for score in published()[name].scores.values()
@@ -105,13 +172,18 @@ def _groups_of(algorithms: Sequence[str]) -> dict[str, list[list[str]]]:
 
 
 def _means_of_seed(
-    results: Sequence[Result], variant: str, seed: int, groups: Sequence[Sequence[str]], sizes: Sequence[int]
+    entries: Sequence[Entry],
+    variant: str,
+    seed: int,
+    groups: Sequence[Sequence[str]],
+    sizes: Sequence[int],
+    metric: str,
 ) -> dict[int, float]:
     """The mean of the groups' means at each size, of one seed; nothing, unless all algorithms have been tested."""
-    own = [result for result in results if (result.run.variant, result.run.seed) == (variant, seed)]
+    own = [entry for entry in entries if (entry.variant, entry.seed) == (variant, seed)]
     means = {}
     for size in sizes:
-        scores = [[scores_of(own, variant, name, size) for name in group] for group in groups]
+        scores = [[scores_of(own, variant, name, size, metric) for name in group] for group in groups]
         if not all(found for group in scores for found in group):
             return {}
         means[size] = _mean_of_means([[found[0] for found in group] for group in scores])
@@ -146,17 +218,18 @@ def quoted(facts: Facts | None, source: str) -> str:
     return f"{value:.2f}" + (f" ± {error:.2f}" if error is not None else "") + f" ({flag})"
 
 
-def draw(campaign: Campaign, results: Sequence[Result], path: Path) -> None:
+def draw(campaign: Campaign, entries: Sequence[Entry], path: Path) -> None:
     """Draw scores as points, a row for each algorithm and a panel for each size, beside what is published."""
-    rows = {name: row for row, name in enumerate(_tested_algorithms(campaign, results))}
+    rows = {name: row for row, name in enumerate(_tested_algorithms(campaign, entries))}
+    is_of_texts = _is_of_texts(entries)
     figure = Figure(figsize=(2 + 3 * len(campaign.sizes), 1.5 + 0.27 * max(4, len(rows))), layout="constrained")
     panels = figure.subplots(1, len(campaign.sizes), sharey=True, squeeze=False)[0]
     for panel, size in zip(panels, campaign.sizes, strict=True):
-        _draw_own(panel, campaign, results, size, rows)
-        if size == _PUBLISHED_SIZE:
+        _draw_own(panel, entries, size, "clrs" if is_of_texts else "score", rows)
+        if size == _PUBLISHED_SIZE and not is_of_texts:
             _draw_published(panel, rows)
         panel.set_title(f"n = {size}")
-        panel.set_xlabel("score, %")
+        panel.set_xlabel(f"{TEXT_METRICS['clrs'] if is_of_texts else 'score'}, %")
         panel.set_xlim(-3, 103)
         panel.grid(alpha=0.3)
         panel.set_yticks(list(rows.values()), list(rows))
@@ -166,19 +239,20 @@ def draw(campaign: Campaign, results: Sequence[Result], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _draw_own(panel: Axes, campaign: Campaign, results: Sequence[Result], size: int, rows: Mapping[str, int]) -> None:
+def _draw_own(panel: Axes, entries: Sequence[Entry], size: int, metric: str, rows: Mapping[str, int]) -> None:
     """Draw mean and standard deviation over seeds at one size, the variants of a row below each other."""
-    for index, variant in enumerate(campaign.variants, start=1):
-        shift = 0.5 * index / (len(campaign.variants) + 1) - 0.25
+    names = list(dict.fromkeys(entry.variant for entry in entries))
+    for index, name in enumerate(names, start=1):
+        shift = 0.5 * index / (len(names) + 1) - 0.25
         points = []
-        for name, row in rows.items():
-            scores = scores_of(results, variant.name, name, size)
+        for algorithm, row in rows.items():
+            scores = scores_of(entries, name, algorithm, size, metric)
             if scores:
                 deviation = statistics.stdev(scores) if len(scores) > 1 else 0.0
                 points.append((statistics.mean(scores), row + shift, deviation))
         if points:
             means, heights, deviations = zip(*points, strict=True)
-            panel.errorbar(means, heights, xerr=deviations, fmt="o", markersize=4, capsize=2, label=variant.name)
+            panel.errorbar(means, heights, xerr=deviations, fmt="o", markersize=4, capsize=2, label=name)
 
 
 def _draw_published(panel: Axes, rows: Mapping[str, int]) -> None:
@@ -190,13 +264,13 @@ def _draw_published(panel: Axes, rows: Mapping[str, int]) -> None:
             panel.plot(values, heights, marker, color="black", markersize=6, label=title)
 
 
-def _tested_algorithms(campaign: Campaign, results: Sequence[Result]) -> list[str]:
-    """The algorithms of which any run has been tested, in the campaign's order."""
-    tested = {result.run.algorithm for result in results if result.reached.scores}
-    return [name for name in campaign.algorithms if name in tested]
+def _tested_algorithms(campaign: Campaign, entries: Sequence[Entry]) -> list[str]:
+    """The algorithms of which any run has been tested, in the campaign's order; those of texts in that of the test."""
+    tested = dict.fromkeys(entry.algorithm for entry in entries)
+    return list(tested) if _is_of_texts(entries) else [name for name in campaign.algorithms if name in tested]
 
 
-def scores_of(results: Sequence[Result], variant: str, algorithm: str, size: int) -> list[float]:
+def scores_of(entries: Sequence[Entry], variant: str, algorithm: str, size: int, metric: str) -> list[float]:
     """The scores of all seeds that have been tested at one size, in per cent."""
-    own = (result.reached.scores for result in results if result.run[:2] == (variant, algorithm))
-    return [100 * scores[size] for scores in own if size in scores]
+    own = [one for one in entries if (one.variant, one.algorithm, one.size) == (variant, algorithm, size)]
+    return [100 * one.scores[metric] for one in own]

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from time import time as now
+from typing import Any
 
 import torch
 
@@ -45,6 +47,10 @@ GRACE = 120.0  # seconds in which a process that is told to end may save
 STARTUP = 40.0  # seconds that a test takes besides its forward passes: more, if training took long to begin
 
 
+REASONER = "reasoner alone"
+"""What the answers of a hybrid's reasoner are called in the table of a test."""
+
+
 @dataclass
 class Reached:
     """The progress of a run, as ``run.json`` in its folder has it: how far it is trained, and its scores.
@@ -53,9 +59,11 @@ class Reached:
         steps: Of training.
         seconds: Of training, over all processes that had a part in it.
         is_finished: Whether training has come to its end.
-        scores: By the size of tests.
+        scores: By the size of tests; of a language model, the mean CLRS score over algorithms.
         tested: The training step of the checkpoint that has these scores.
         started: When a process began to train that is training still, or was killed.
+        answers: Of a language model, the rows of ``answers.csv``: of every algorithm and size the scores of its answers
+            and of those of the reasoner alone.
     """
 
     steps: int = 0
@@ -64,6 +72,7 @@ class Reached:
     scores: dict[int, float] = field(default_factory=dict)
     tested: int = 0
     started: float | None = None
+    answers: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path) -> "Reached":
@@ -218,7 +227,7 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
     """Test the best checkpoint at the sizes at which it has not been, unless that takes too long."""
     best = commands.folder / "best.ckpt"
     if steps_of(best) != reached.tested:
-        reached.scores, reached.tested = {}, steps_of(best)
+        reached.scores, reached.answers, reached.tested = {}, [], steps_of(best)
     missing = sorted({*sizes} - {*reached.scores})
     if not best.exists() or not missing or now() > deadline:
         return
@@ -232,12 +241,29 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
     ]
     flags += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
     if commands.run("test", flags, lambda: now() > deadline):
-        with newest(commands.folder, "ood*.csv").open(encoding="utf-8", newline="") as file:
-            means = [row for row in csv.DictReader(file) if row["kind"] == "mean"]
-        found = {int(row["num_nodes"]): float(row["score"]) for row in means}
-        # In the order of sizes: string matchers are tested on 5/4 as many nodes as the size says.
-        reached.scores |= dict(zip(missing, (found[size] for size in sorted(found)), strict=True))
+        if any(commands.folder.glob("answers*.csv")):
+            _add_answers(reached, newest(commands.folder, "answers*.csv"))
+        else:
+            means = [row for row in _rows(newest(commands.folder, "ood*.csv")) if row["kind"] == "mean"]
+            found = {int(row["num_nodes"]): float(row["score"]) for row in means}
+            # In the order of sizes: string matchers are tested on 5/4 as many nodes as the size says.
+            reached.scores |= dict(zip(missing, (found[size] for size in sorted(found)), strict=True))
         reached.write(commands.folder)
+
+
+def _add_answers(reached: Reached, table: Path) -> None:
+    """Add the scores of answers that a test has written."""
+    numbers = {"num_nodes": int, "texts": int, "parse": float, "shape": float, "clrs": float, "exact": float}
+    rows = [{name: numbers.get(name, str)(value) for name, value in row.items()} for row in _rows(table)]
+    reached.answers += rows
+    own = [row for row in rows if row["model"] != REASONER]
+    for size in {row["num_nodes"] for row in own}:
+        reached.scores[size] = statistics.mean(row["clrs"] for row in own if row["num_nodes"] == size)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _end(process: "subprocess.Popen[bytes]", grace: float) -> None:

@@ -23,14 +23,17 @@ from torch import Tensor
 
 from nar.analysis.answers import read_text_csv
 from nar.batch import TextBatch
+from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.text import clrs_text_dataset, read_texts, write_texts
 from nar.datasets.text.datamodule import CLRSText, text_batch
 from nar.datasets.text.stream import TRAIN_SIZES, TextStream, text_samples
 from nar.datasets.text.tokenizer import text_tokenizer
 from nar.errors import UserError
-from nar.hybrid import LanguageReasoner, TransNAR, load_transnar
+from nar.hybrid import LanguageReasoner, TransNAR, load_transnar, make_language_model
+from nar.processors import TripletGMPNN
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 from nar.training.checkpoint import read_checkpoint, write_checkpoint
+from nar.training.reasoner import Reasoner
 
 Run = Callable[..., None]
 
@@ -156,6 +159,60 @@ def test_a_checkpoint_is_tested_on_the_texts_of_a_file(
     assert "cannot read none.jsonl" in error_of(
         run, capsys, "test", "--ckpt_path", "run/best.ckpt", "--data.texts", "none.jsonl"
     )
+
+
+@pytest.mark.slow
+def test_a_hybrid_is_trained_and_tested_with_the_graphs_of_other_texts(
+    run: Run, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shuffled = ["--model.shuffle_graphs", "true"]
+    pairs = [*tiny, "--data.batch_size", "8"]
+    run("fit", *pairs)
+    run("fit", *pairs, *shuffled, *ELSEWHERE)
+    assert metrics(tmp_path / "run", "train/loss")[0] == metrics(tmp_path / "elsewhere", "train/loss")[0]  # shut gates
+    assert metrics(tmp_path / "run", "val/loss") != metrics(tmp_path / "elsewhere", "val/loss")
+    run("test", "--ckpt_path", "run/best.ckpt", *shuffled)
+    models = {model for model, _, _ in read_text_csv(tmp_path / "run" / "answers.csv")}
+    assert models == {"hybrid with shuffled graphs", "reasoner alone"}
+    expected = "expected two or more texts of each algorithm and size in a batch, to exchange their graphs, given one"
+    assert expected in error_of(run, capsys, "test", "--ckpt_path", "run/best.ckpt", *shuffled, "--data.num_test", "1")
+
+
+@pytest.mark.slow
+def test_of_the_small_set_up_hybrid_and_baseline_train_equally_many_parameters() -> None:
+    small = yaml.safe_load((CONFIG_FOLDER / "transnar_small.yaml").read_text())
+    baseline = yaml.safe_load((CONFIG_FOLDER / "variants" / "transnar_baseline.yaml").read_text())
+    of_reasoner = yaml.safe_load((CONFIG_FOLDER / "generalist_small.yaml").read_text())
+    algorithms = small["data"]["init_args"]["algorithms"]
+    assert of_reasoner["data"]["algorithms"] == algorithms
+    made = Reasoner({name: recipe_spec(name) for name in algorithms}, TripletGMPNN(gated=False))
+    tokens = {"vocab_size": len(text_tokenizer(whole_numbers=True))}
+    settings = [config["model"]["init_args"]["language_model"] for config in (small, baseline)]
+    numbers = []
+    for setting, of_model in zip(settings, (made, None), strict=True):
+        model = TransNAR(make_language_model({**tokens, **setting}), of_model)
+        numbers.append(sum(x.numel() for x in model.parameters() if x.requires_grad))
+    assert numbers[1] == pytest.approx(numbers[0], rel=0.001)
+    assert {**settings[1], "intermediate_size": settings[0]["intermediate_size"]} == settings[0]
+    assert 2e6 < numbers[0] < 4e6
+
+
+def test_of_the_small_set_up_there_are_four_times_as_many_positions_as_the_longest_text_has_tokens() -> None:
+    arguments = yaml.safe_load((CONFIG_FOLDER / "transnar_small.yaml").read_text())
+    data = CLRSText(**arguments["data"]["init_args"])
+    longest = max(text.input_ids.shape[1] for text in data.largest_texts())
+    assert 4 * longest <= arguments["model"]["init_args"]["max_position"] <= 5 * longest
+
+
+def test_whole_numbers_are_tokens_of_the_own_tokenizer_alone() -> None:
+    (batch,) = CLRSText(["bfs"], train_sizes=[4], test_sizes=[4], whole_numbers=True).largest_texts()
+    assert batch.input_ids.shape == (1, 47)
+    with pytest.raises(
+        UserError, match=r"^expected whole_numbers for the tokenizer made for texts alone, given gpt2 too$"
+    ):
+        CLRSText(["bfs"], tokenizer="gpt2", whole_numbers=True)
+    with pytest.raises(UserError, match=r"expected decimals of at least 1, given 0|decimals"):
+        CLRSText(["bfs"], decimals=0)
 
 
 def test_the_paper_s_language_model_has_70_million_parameters() -> None:
@@ -586,6 +643,7 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"loss_on": "prompt"}, "expected loss_on 'answer' or 'all', given 'prompt'"),
     ({"steps_per_block": 1.5}, "expected steps_per_block ≥ 1, given 1.5"),
     ({"steps_per_block": True}, "expected steps_per_block ≥ 1, given True"),
+    ({"shuffle_graphs": True}, "expected shuffle_graphs for a model with a reasoner, given language_model_only too"),
     ({"num_heads": 0}, "expected num_heads ≥ 1, given 0"),
     ({"max_position": 0}, "expected max_position ≥ 1, given 0"),
     ({"max_position": -1}, "expected max_position ≥ 1, given -1"),

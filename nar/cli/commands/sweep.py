@@ -30,7 +30,7 @@ ABOUT = (
 _MORE = """\
 Any other flag is one of `nar fit`, and goes to every run. A campaign that was stopped, or killed, goes on with the same
 command; a run that fails is named and does not stop the rest. The folder gets table.md, scores.csv and scores.png, and
-one folder for each run.
+one folder for each run. A language model is one for all algorithms, and its reasoner is tested alone on the same texts.
 
   nar sweep --config scripts/configs/clrs30.yaml --data.algorithms all --seeds 3 --jobs 8 --minutes 600 --out runs/all
   nar sweep --config scripts/configs/clrs30.yaml --variant scripts/configs/clrs30_averaged.yaml --out runs/averaged
@@ -40,7 +40,7 @@ _OWN_OF_RUNS = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path"
 _OF_REPORT = 15.0  # seconds that the table and the picture take at the end, at most
 MPS, PIPES = "nvidia-cuda-mps-control", "CUDA_MPS_PIPE_DIRECTORY"
 
-Rehearse = Callable[[Sequence[str]], dict[str, Any]]
+Rehearse = Callable[[Sequence[str], Sequence[int] | None], dict[str, Any]]
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +68,9 @@ def make_parser() -> Parser:
     algorithms = "one or several, such as [bfs,dfs], or all (default: what the configuration says)"
     made.add_argument("--data.algorithms", dest="algorithms", metavar="NAMES", help=algorithms)
     made.add_argument("--seeds", type=at_least(1), default=1, metavar="N", help="how many: 0, 1 and so on (default: 1)")
-    made.add_argument("--sizes", type=sizes, default=OFFICIAL_SIZES, help="of tests (default: 16,32,64)")
+    made.add_argument(
+        "--sizes", type=sizes, help="of tests (default: 16,32,64; of language models, as the configuration says)"
+    )
     made.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="how many runs at a time (default: 1)")
     made.add_argument(
         "--minutes", type=minutes, default=math.inf, help="after which all has ended; 0 for the table alone"
@@ -125,7 +127,7 @@ def run(args: Sequence[str]) -> None:
     import_module("nar.cli.startup").silence_noise()
     campaign = _planned(given, more, import_module("nar.cli.train").rehearse)
     num_runs = len(campaign.runs())
-    print(f"{campaign.out}: {num_runs} runs of {len(campaign.algorithms)} algorithms", flush=True)
+    print(f"{campaign.out}: {num_runs} runs", flush=True)
     failed: list[Result] = []
     on_gpu = given.jobs > 1 and given.cluster is None and torch.cuda.is_available()
     with _stopping(campaign) as signals, _shared_gpu() if on_gpu else nullcontext():
@@ -165,18 +167,24 @@ def _planned(given: argparse.Namespace, more: Sequence[str], rehearse: Rehearse)
             raise UserError(f"expected variants of different names, given two called {name}")
         differing[name] = flags
     variants: list[Variant] = []
-    algorithms: list[Any] = []
+    first: dict[str, Any] = {}
     for name, flags in differing.items():
         flags = [*base, *flags, *more]
-        rehearsed = rehearse(flags if given.algorithms is None else [*flags, "--data.algorithms", given.algorithms])
+        of_all = [] if given.algorithms is None else ["--data.algorithms", given.algorithms]
+        rehearsed = rehearse([*flags, *of_all], given.sizes)
         if rehearsed["max_steps"] < 1:
             raise UserError(f"expected trainer.max_steps ≥ 1, given {rehearsed['max_steps']}")
         variants.append(Variant(name, tuple(flags), rehearsed["max_steps"]))
-        algorithms = algorithms or rehearsed["algorithms"]
+        first = first or rehearsed
+        if rehearsed["kind"] != first["kind"]:
+            raise UserError(f"expected variants of one kind of models, given {name} of another than {variants[0].name}")
+    algorithms = first["algorithms"]
     by_name = {name_of(algorithm): written(algorithm) for algorithm in algorithms}
     if len(by_name) < len(algorithms):
         raise UserError(f"expected algorithms of different names, given {', '.join(map(written, algorithms))}")
-    return Campaign(given.out, variants, by_name, given.seeds, given.sizes)
+    if first["kind"] == "text" and len(by_name) > 1:
+        by_name = {"several": json.dumps(algorithms)}
+    return Campaign(given.out, variants, by_name, given.seeds, first["sizes"] or OFFICIAL_SIZES)
 
 
 def _variant_of(text: str) -> tuple[str, list[str]]:

@@ -1,6 +1,7 @@
 """``nar sweep``, whose runs are of a command line that takes no time (see ``fake_nar.py``), but for the last test."""
 
 import csv
+import json
 import os
 import signal
 import time
@@ -10,17 +11,25 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import torch
 from fake_nar import PAUSE, install, steps_in_text
 
 import nar.cli.train
-from nar.cli.commands.sweep import _planned, _shared_gpu, _variant_of
+from nar.cli.commands.sweep import _planned, _shared_gpu, _variant_of, make_parser
 from nar.datasets import ALGORITHMS
+from nar.datasets.clrs30.recipe import recipe_spec
 from nar.errors import UserError
+from nar.processors import TripletGMPNN
 from nar.sweep import campaign as sweep
 from nar.sweep.run import Reached
-from nar.training.checkpoint import read_checkpoint
+from nar.training.checkpoint import read_checkpoint, write_checkpoint
+from nar.training.reasoner import Reasoner
 
 CONFIGS = Path(__file__).parents[3] / "scripts" / "configs"
+VARIANTS = CONFIGS / "variants"
+CONTROL = str(VARIANTS / "transnar_control.yaml")
+SMALL_TRANSNAR = str(CONFIGS / "transnar_small.yaml")
+ONLY_BFS = ["--config", SMALL_TRANSNAR, "--model.reasoner", "bfs", "--data.algorithms", "[bfs]"]
 
 Run = Callable[..., None]
 
@@ -67,15 +76,19 @@ def test_variants_algorithms_and_seeds_of_the_command_line_are_trained_with_its_
     assert "dfs" not in (tmp_path / "out" / "table.md").read_text()
 
 
+def rehearse_as(monkeypatch: pytest.MonkeyPatch, algorithms: Sequence[str], max_steps: int) -> None:
+    """Have every command line be one of a campaign of these algorithms."""
+    known = {"kind": "dense", "algorithms": algorithms, "max_steps": max_steps}
+    monkeypatch.setattr(nar.cli.train, "rehearse", lambda flags, sizes: {**known, "sizes": sizes})
+
+
 def plan(*args: str, algorithms: Sequence[Any] = ("bfs",), max_steps: int = 7) -> tuple[Any, list[list[str]]]:
     """The campaign of a command line, and what was rehearsed."""
-    from nar.cli.commands.sweep import make_parser
-
     rehearsed: list[list[str]] = []
 
-    def rehearse(flags: Sequence[str]) -> dict[str, Any]:
+    def rehearse(flags: Sequence[str], sizes: Any) -> dict[str, Any]:
         rehearsed.append(list(flags))
-        return {"algorithms": algorithms, "max_steps": max_steps}
+        return {"kind": "dense", "algorithms": algorithms, "sizes": sizes, "max_steps": max_steps}
 
     given, more = make_parser().parse_known_args(args)
     return _planned(given, more, rehearse), rehearsed
@@ -150,7 +163,20 @@ def test_what_is_no_variant_is_refused(text: str) -> None:
         (["--seed_everything", "3"], "nar sweep gives every run its own --seed_everything"),
         (["--trainer.default_root_dir=x"], "nar sweep gives every run its own --trainer.default_root_dir"),
         (["--ckpt_path", "last"], "nar sweep gives every run its own --ckpt_path"),
-        (["--model.language_model", "gpt2"], "expected no LanguageReasoner"),
+        (["--model", "SparseReasoner"], "trains no models of sparse graphs: expected no SparseReasoner"),
+        (["--model.language_model", "gpt2"], "expected a reasoner, as in --model.reasoner runs/several/best.ckpt"),
+        (["--config", SMALL_TRANSNAR, "--model.reasoner", "no.ckpt"], "no checkpoint at no.ckpt"),
+        (
+            ["--config", SMALL_TRANSNAR, "--model.reasoner", "bfs", "--data.algorithms", "[bfs,heapsort]"],
+            "expected algorithms that the reasoner knows (bfs), given heapsort",
+        ),
+        (
+            [*ONLY_BFS, "--model.max_position", "100"],
+            "expected texts of at most 100 tokens, the language model's context or max_position, given one of",
+        ),
+        ([*ONLY_BFS, "--model.shuffle_graphs", "true", "--data.batch_size", "9"], "an even batch_size, to exchange"),
+        ([*ONLY_BFS, "--variant", CONTROL, "--data.num_val", "33"], "no text alone in batches of 32, to exchange"),
+        ([*ONLY_BFS, "--sizes", "10,80"], "expected texts of at most 2048 tokens, the language model's context"),
         (["--cluster", "tcp://127.0.0.1:9"], "no Dask scheduler answers at tcp://127.0.0.1:9"),
         (["--out", "there"], "there holds something else than a campaign"),
         (["--out", "there/file"], "there/file"),
@@ -190,8 +216,7 @@ def test_a_full_disk_is_told_in_one_line(
 def test_failed_runs_are_named_and_the_status_says_so(
     fake: None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = {"algorithms": ["fails", "bfs", "is_killed"], "max_steps": 10}
-    monkeypatch.setattr(nar.cli.train, "rehearse", lambda flags: known)
+    rehearse_as(monkeypatch, ["fails", "bfs", "is_killed"], 10)
     assert status_of(run, "--trainer.max_steps", "10", "--sizes", "16", "--out", "out") == 1
     printed = capsys.readouterr()
     assert "nar: default/fails/seed0 failed: nar fit failed: it fails" in printed.err
@@ -206,7 +231,7 @@ def test_failed_runs_are_named_and_the_status_says_so(
 def test_a_signal_stops_the_campaign_which_goes_on_with_the_same_command(
     number: signal.Signals, fake: None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nar.cli.train, "rehearse", lambda flags: {"algorithms": ["bfs", "dfs"], "max_steps": 100})
+    rehearse_as(monkeypatch, ["bfs", "dfs"], 100)
     args = ["--trainer.max_steps", "100", "--sizes", "16", "--out"]
     assert status_of(run, *args, "whole") == 0
     saved = tmp_path / "out" / "default" / "dfs" / "seed0" / "last.ckpt"
@@ -239,7 +264,7 @@ def read_scores(path: Path) -> list[tuple[str, ...]]:
 @pytest.mark.slow
 def test_all_are_the_30_algorithms(run: Run) -> None:
     rehearsed = nar.cli.train.rehearse(["--config", str(CONFIGS / "clrs30.yaml"), "--data.algorithms", "all"])
-    assert rehearsed == {"algorithms": list(ALGORITHMS), "max_steps": 10_000}
+    assert rehearsed == {"kind": "dense", "algorithms": list(ALGORITHMS), "sizes": None, "max_steps": 10_000}
 
 
 @pytest.mark.slow
@@ -255,7 +280,7 @@ def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_t
 
     monkeypatch.setattr(nar.cli.train.Rehearsal, "instantiate_classes", keep)
     base = ["--config", str(CONFIGS / "layers.yaml")]
-    variants = sorted((CONFIGS / "variants").glob("*.yaml"))
+    variants = sorted({*(CONFIGS / "variants").glob("*.yaml")} - {*(CONFIGS / "variants").glob("transnar_*.yaml")})
     for more in ([], *(["--config", str(path)] for path in variants)):
         nar.cli.train.rehearse([*base, *more])
     assert len(made) == 1 + len(variants) > 1
@@ -314,3 +339,65 @@ def test_real_runs_are_trained_and_tested(run: Run, small: list[str], tmp_path: 
     reached = Reached.read(folder)
     assert (reached.steps, reached.is_finished, sorted(reached.scores)) == (4, True, [4, 6])
     assert read_checkpoint(folder / "best.ckpt")["global_step"] == reached.tested > 0
+
+
+TINY = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+
+
+@pytest.mark.slow
+def test_language_models_are_tested_on_all_algorithms_with_all_scores_beside_their_reasoner_alone(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    algorithms = ["bfs", "minimum"]
+    torch.manual_seed(0)
+    made = Reasoner({name: recipe_spec(name) for name in algorithms}, TripletGMPNN(8))
+    with (tmp_path / "reasoner.ckpt").open("wb") as file:
+        write_checkpoint(file, made)
+    args = ["--config", SMALL_TRANSNAR, "--model.reasoner", "reasoner.ckpt", "--model.language_model", json.dumps(TINY)]
+    args += ["--data.algorithms", f"[{', '.join(algorithms)}]", "--data.train_sizes", "[4,5]", "--data.num_val", "2"]
+    args += [
+        "--data.num_test",
+        "3",
+        "--data.batch_size",
+        "16",
+        "--data.num_workers",
+        "0",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    args += ["--trainer.max_steps", "2", "--trainer.val_check_interval", "1", "--out", "out"]
+    args += ["--variant", "model.language_model_only=true", "--variant", str(VARIANTS / "transnar_control.yaml")]
+    assert status_of(run, *args, "--sizes", "4") == 0
+    assert status_of(run, *args, "--sizes", "4,6") == 0
+    variants = ["transnar_small", "model.language_model_only=true", "transnar_control"]
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    cells = [(name, size) for name in algorithms for size in ("4", "6")]
+    assert sorted((row["variant"], row["algorithm"], row["num_nodes"]) for row in rows) == sorted(
+        (variant, *cell) for variant in (*variants, "reasoner alone") for cell in cells
+    )
+    assert {row["texts"] for row in rows} == {"3"}
+    assert [row["steps"] for row in rows if row["variant"] == "reasoner alone"] == [""] * len(cells)
+    assert all(0 <= float(row[name]) <= 1 for row in rows for name in ("parse", "shape", "clrs", "exact"))
+    (folders,) = {tuple(sorted(path.name for path in (tmp_path / "out" / name).iterdir())) for name in variants}
+    assert folders == ("several",)
+    of_control = read_checkpoint(tmp_path / "out" / "transnar_control" / "several" / "seed0" / "best.ckpt")
+    assert of_control["nar_config"]["model"]["shuffle_graphs"]
+    table = (tmp_path / "out" / "table.md").read_text()
+    for title in ("Parse score:", "Shape score:", "CLRS score:", "Exact answers:"):
+        assert title in table.splitlines()
+
+
+def test_a_language_model_is_one_for_all_algorithms_and_tested_at_the_sizes_of_its_data() -> None:
+    known = {"kind": "text", "algorithms": ["bfs", "dfs"], "sizes": [10, 12], "max_steps": 7}
+    given, more = make_parser().parse_known_args([])
+    campaign = _planned(given, more, lambda flags, sizes: known)
+    assert campaign.algorithms == {"several": '["bfs", "dfs"]'}
+    assert campaign.sizes == [10, 12]
+    one = _planned(given, more, lambda flags, sizes: {**known, "algorithms": ["bfs"]})
+    assert one.algorithms == {"bfs": "bfs"}
+    given, more = make_parser().parse_known_args(["--variant", "a=1"])
+    with pytest.raises(
+        UserError, match=r"^expected variants of one kind of models, given a=1 of another than default$"
+    ):
+        _planned(given, more, lambda flags, sizes: {**known, "kind": "text" if flags else "dense"})

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -129,3 +130,73 @@ def test_nothing_has_been_tested_yet(tmp_path: Path) -> None:
     assert lines[0].startswith("| algorithm | seeds | steps |")
     assert lines[2] == ""
     assert (tmp_path / "scores.csv").read_text().count("\n") == 1
+
+
+def answers(model: str, clrs: float, sizes: Sequence[int] = (10, 14)) -> list[dict[str, Any]]:
+    """Rows of answers to texts of two algorithms."""
+    scores = {"texts": 8, "parse": 1.0, "shape": 0.75, "clrs": clrs, "exact": 0.25}
+    return [
+        {"model": model, "algorithm": algorithm, "num_nodes": size, **scores}
+        for algorithm in ("bfs", "dfs")
+        for size in sizes
+    ]
+
+
+def of_texts(out: Path, by_run: Mapping[tuple[str, int], list[dict[str, Any]]]) -> list[str]:
+    """The lines of the tables of language models whose runs, by variant and seed, have these answers."""
+    variants = [Variant(name, (), 100) for name in dict.fromkeys(name for name, _ in by_run)]
+    campaign = Campaign(out, variants, {"several": "[bfs, dfs]"}, 2, (10, 14))
+    for (variant, seed), rows in by_run.items():
+        folder = campaign.folder(Run(variant, "several", seed))
+        folder.mkdir(parents=True)
+        scores = {10: rows[0]["clrs"], 14: rows[0]["clrs"]}
+        Reached(100, 12.3, True, scores, 90, answers=rows).write(folder)
+    return write_report(campaign)[0].read_text().splitlines()
+
+
+def test_answers_to_texts_have_a_table_for_each_score_with_every_algorithm_and_the_reasoner_once(
+    tmp_path: Path,
+) -> None:
+    alone = answers("reasoner alone", 0.9)
+    by_run = {("hybrid", seed): [*answers("hybrid", 0.5 + seed / 10), *alone] for seed in (0, 1)}
+    by_run |= {("other", 0): [*answers("hybrid with shuffled graphs", 0.2), *alone]}
+    lines = of_texts(tmp_path, by_run)
+    titles = ["Parse score:", "Shape score:", "CLRS score:", "Exact answers:"]
+    assert [line for line in lines if line.endswith(":")] == titles
+    begin = lines.index("CLRS score:") + 2
+    assert lines[begin : begin + 11] == [
+        "| algorithm | variant | seeds | steps | n = 10 | n = 14 |",
+        "|---|---|---|---|---|---|",
+        "| bfs | hybrid | 2 | 100 | 55.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| bfs | other | 1 | 100 | 20.0 | 20.0 |",
+        "| bfs | reasoner alone | 1 |  | 90.0 | 90.0 |",
+        "| dfs | hybrid | 2 | 100 | 55.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| dfs | other | 1 | 100 | 20.0 | 20.0 |",
+        "| dfs | reasoner alone | 1 |  | 90.0 | 90.0 |",
+        "| mean over these 2 algorithms | hybrid | 2 |  | 55.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| mean over these 2 algorithms | other | 1 |  | 20.0 | 20.0 |",
+        "| mean over these 2 algorithms | reasoner alone | 1 |  | 90.0 | 90.0 |",
+    ]
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == (2 + 1 + 1) * 4
+    assert (rows[0]["parse"], rows[0]["shape"], rows[0]["clrs"], rows[0]["exact"]) == ("1.0", "0.75", "0.5", "0.25")
+    assert (rows[0]["texts"], rows[0]["tested_at_step"], rows[-1]["tested_at_step"]) == ("8", "90", "")
+
+
+def test_reasoners_that_differ_are_rows_of_their_own(tmp_path: Path) -> None:
+    by_run = {
+        (name, 0): [*answers("hybrid", 0.5), *answers("reasoner alone", x)] for name, x in (("a", 0.9), ("b", 0.8))
+    }
+    lines = of_texts(tmp_path, by_run)
+    assert "| bfs | reasoner alone | 1 |  | 90.0 | 90.0 |" in lines
+    assert "| bfs | reasoner alone (b) | 1 |  | 80.0 | 80.0 |" in lines
+
+
+def test_no_published_score_of_graphs_stands_beside_answers_to_texts(tmp_path: Path) -> None:
+    rows = answers("hybrid", 0.5, sizes=(64,))
+    campaign = Campaign(tmp_path, [Variant("v", (), 100)], {"several": ""}, 1, (64,))
+    folder = campaign.folder(Run("v", "several", 0))
+    folder.mkdir(parents=True)
+    Reached(100, 1.0, True, {64: 0.5}, 90, answers=rows).write(folder)
+    assert "Ibarz" not in write_report(campaign)[0].read_text()
