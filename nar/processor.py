@@ -15,6 +15,7 @@ from nar.ops.linear import may_be_given_channels
 
 Nodes = TypeVar("Nodes", bound=Tensor | Channels)
 Edges = TypeVar("Edges", bound=Tensor | Channels)
+Graphs = TypeVar("Graphs", bound=Tensor | Channels)
 
 _AXES = {"node_fts": "B N H", "edge_fts": "B N N H", "graph_fts": "B H", "adj": "B N N", "hidden": "B N H"}
 """The axes of each tensor that a processor is given."""
@@ -49,6 +50,7 @@ class Processor(KeepsArguments, nn.Module, ABC):
         takes_channels: Whether `forward` may be given features of nodes and edges as
             :class:`nar.ops.channels.Channels`, on which :class:`nar.ops.linear.Linear` is much faster, and then return
             edge states as :class:`nar.ops.channels.Rectified`.
+        takes_graph_channels: Whether `forward` may also be given features of graphs as channels.
         triplet_dim: F, the width of messages over triplets; 0 for a processor that has none. One that has some may be
             given features of triplets as one more argument of `forward`, ``triplet_fts``, which are to be added to its
             messages about i, j and k, those to edge (j, k) from i:
@@ -63,6 +65,7 @@ class Processor(KeepsArguments, nn.Module, ABC):
     has_edge_states: bool = False
     masks_decoders: bool = False
     takes_channels: bool = False
+    takes_graph_channels: bool = False
     triplet_dim: int = 0
     looks_at_adj: bool = True
     is_separable: bool = False
@@ -156,8 +159,8 @@ class SparseProcessor(Processor):
 
 
 def aligned(
-    layer: nn.Module, node_fts: Nodes, edge_fts: Edges, graph_fts: Tensor, adj: Tensor, hidden: Tensor
-) -> tuple[Nodes, Edges, Tensor, Tensor, Tensor]:
+    layer: nn.Module, node_fts: Nodes, edge_fts: Edges, graph_fts: Graphs, adj: Tensor, hidden: Tensor
+) -> tuple[Nodes, Edges, Graphs, Tensor, Tensor]:
     """The five arguments of a processor, in the shapes of :meth:`Processor.forward`.
 
     Features stay channels if every part of the layer can do with them. Axes B, S and R that are of length 1 or missing
@@ -176,8 +179,8 @@ def aligned(
     """
     hidden_dim: int = layer.hidden_dim  # type: ignore[assignment]
     given: Any = node_fts, edge_fts, graph_fts, adj, hidden
-    if not (isinstance(node_fts, Tensor) and isinstance(edge_fts, Tensor)) and not may_be_given_channels(layer):
-        given = as_tensor(node_fts), as_tensor(edge_fts), graph_fts, adj, hidden
+    if not all(isinstance(x, Tensor) for x in given) and not may_be_given_channels(layer):
+        given = as_tensor(node_fts), as_tensor(edge_fts), as_tensor(graph_fts), adj, hidden
     num_graphs, num_nodes = hidden.shape[:2] if hidden.dim() == 3 else (1, 1)
     nodes, pairs = (num_graphs, num_nodes), (num_graphs, num_nodes, num_nodes)
     # Almost every call has these shapes, so they are compared before anything is looked at by its axes.

@@ -12,12 +12,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.ops.affine import plus
-from nar.ops.channels import Channels, Rectified, TripletChannels, concat, precompute
+from nar.ops.channels import Channels, NodeSum, Rectified, TripletChannels, concat, with_sums
 from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
 from nar.processor import MessagePoint, Processor, aligned
-from nar.processors.reductions import AnyReduction, Max, ReductionByMode
+from nar.processors.reductions import AnyReduction, ReductionByMode, takes_max
 from nar.processors.triplets import Triplets
 
 Senders = Literal["neighbours", "all", "self"]
@@ -89,7 +88,9 @@ class PGN(Processor):
         self.hidden_dim = hidden_dim
         self.senders = senders
         self.masks_decoders = mask_decoders
-        self.looks_at_adj = senders == "neighbours" or type(self).__module__ != __name__  # a subclass of yours may
+        is_ours = type(self).__module__ == __name__  # a subclass of yours may look at adj, and at features of graphs
+        self.looks_at_adj = senders == "neighbours" or not is_ours
+        self.takes_graph_channels = is_ours
         self.has_edge_states = triplet_dim > 0
         self.triplet_dim = triplet_dim
         self.message_receiver = Linear(2 * hidden_dim, hidden_dim)
@@ -111,14 +112,14 @@ class PGN(Processor):
         self,
         node_fts: Tensor | Channels,
         edge_fts: Tensor | Channels,
-        graph_fts: Tensor,
+        graph_fts: Tensor | Channels,
         adj: Tensor,
         hidden: Tensor,
         triplet_fts: TripletChannels | None = None,
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`; features of triplets are added to messages over triplets."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
-        z = precompute(concat(node_fts, hidden), self.linears_of_nodes())
+        z = with_sums(concat(node_fts, hidden), graph_fts, self._sums_of_nodes(edge_fts))
         received = self.message_point(self.received(z, edge_fts, graph_fts, adj))
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is not None:
@@ -126,34 +127,42 @@ class PGN(Processor):
             states = gate * states + (1 - gate) * hidden
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts, triplet_fts)
 
-    def linears_of_nodes(self) -> list[Linear]:
-        """The linear layers that are applied to z = x ‖ h."""
-        linears = [self.message_receiver, self.message_sender, self.update_node]
-        linears += [] if self.gate is None else [self.gate.node]
-        return linears + ([] if self.triplets is None else self.triplets.linears_of_nodes())
+    def _sums_of_nodes(self, edge_fts: Tensor | Channels) -> list[NodeSum]:
+        """What is made of z = x ‖ h for every node."""
+        sums = [self._heard(edge_fts), NodeSum(self.message_sender), NodeSum(self.update_node)]
+        sums += [] if self.gate is None else [NodeSum(self.gate.node)]
+        return sums if self.triplets is None else [*sums, *self.triplets.sums_of_nodes()]
 
-    def received(self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor, adj: Tensor) -> Tensor:
+    def _heard(self, edge_fts: Tensor | Channels) -> NodeSum:
+        """A receiver's part in its messages, with the bias of the edges' part if that is not computed by itself."""
+        biases = () if self._layers_of_maximum is None else self.message_edge.operands(edge_fts)[2:3]
+        return NodeSum(self.message_receiver, self.message_graph, biases)
+
+    @property
+    def _layers_of_maximum(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """The weights and biases of messages' two layers, if one operation takes the maximum with them."""
+        if self.senders == "self" or not takes_max(self.reduction) or not is_plain(self.message_edge, Linear):
+            return None
+        return two_layers(self.message_mlp)
+
+    def received(
+        self, z: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor | Channels, adj: Tensor
+    ) -> Tensor:
         """What every node receives: the reduction of the messages sent to it, [B, R, H], or H of each of several."""
-        sent = self.message_sender(z)
-        heard = self.message_receiver(z) + self.message_graph(graph_fts)[:, None]
+        sent, heard = self.message_sender(z), self._heard(edge_fts).of(z, graph_fts)
         is_heard = adj.bool() if self.senders == "neighbours" else None
         # W1 z_j, W2 z_i and Wg g are added node by node; only We e_ij is made for every pair.
+        if (layers := self._layers_of_maximum) is not None:
+            # One operation makes the messages and takes their maximum, and holds none of the N² in memory.
+            edge, edge_weight, _ = self.message_edge.operands(edge_fts)
+            return max_message(sent, heard, edge, edge_weight, *layers, is_heard)
         if self.senders == "self":
             own_edge = self.message_edge(edge_fts).diagonal(dim1=1, dim2=2).mT
             mixed = (sent + heard + own_edge)[:, None]
-        elif self.takes_max and is_plain(self.message_edge, Linear) and (layers := two_layers(self.message_mlp)):
-            # One operation makes the messages and takes their maximum, and holds none of the N² in memory.
-            edge, edge_weight, edge_bias = self.message_edge.operands(edge_fts)
-            return max_message(sent, plus(heard, edge_bias), edge, edge_weight, *layers, is_heard)
         else:
             mixed = sent[:, :, None] + heard[:, None] + self.message_edge(edge_fts)
         received: Tensor = self.reduction(self.message_mlp(mixed), is_heard)
         return received
-
-    @property
-    def takes_max(self) -> bool:
-        """Whether the reduction is the maximum, at which no hook looks."""
-        return is_plain(self.reduction, ReductionByMode) and is_plain(self.reduction.current, Max)
 
 
 class MPNN(PGN):

@@ -327,6 +327,11 @@ class ReductionByMode(nn.Module):
         return reduced
 
 
+def takes_max(reduction: nn.Module) -> bool:
+    """Whether a reduction is the maximum, at which no hook looks."""
+    return is_plain(reduction, ReductionByMode) and is_plain(reduction.current, Max)  # type: ignore[arg-type]
+
+
 def over_triplets(
     reduction: nn.Module, ij: Tensor, ik: Tensor, jk: Tensor, ijk: TripletChannels | None = None
 ) -> Tensor:

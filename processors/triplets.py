@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from nar.ops.channels import Channels, Rectified, TripletChannels, precompute
+from nar.ops.channels import Channels, NodeSum, Rectified, TripletChannels, precompute
 from nar.ops.linear import Linear
 from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets
 
@@ -46,15 +46,15 @@ class Triplets(nn.Module):
         self.reduction = ReductionByMode("triplet_reduction", reduction, reduction_in_evaluation, triplet_dim)
         self.output = Linear(self.reduction.width, hidden_dim)
 
-    def linears_of_nodes(self) -> list[Linear]:
-        """The linear layers that are applied to z."""
-        return [self.node_1, self.node_2, self.node_3]
+    def sums_of_nodes(self) -> tuple[NodeSum, NodeSum, NodeSum]:
+        """What is made of z for every node: t1 z, t2 z and t3 z + v g."""
+        return NodeSum(self.node_1), NodeSum(self.node_2), NodeSum(self.node_3, self.graph)
 
     def forward(
         self,
         z: Tensor | Channels,
         edge_fts: Tensor | Channels,
-        graph_fts: Tensor,
+        graph_fts: Tensor | Channels,
         triplet_fts: TripletChannels | None = None,
     ) -> Tensor | Rectified:
         """Edge states [B, N, N, H], which are a tensor if `edge_fts` are.
@@ -67,8 +67,8 @@ class Triplets(nn.Module):
             graph_fts: [B, H].
             triplet_fts: x, [B, N, N, N, F].
         """
-        of_nodes = self.node_1(z), self.node_2(z), self.node_3(z)
-        messages = partial(self.messages, *of_nodes, edge_fts, graph_fts, triplet_fts)
+        first, second, third = (x.of(z, graph_fts) for x in self.sums_of_nodes())
+        messages = partial(self.messages, first, second, third, edge_fts, triplet_fts)
         if isinstance(edge_fts, Tensor):
             edge_states: Tensor = self.output(messages()).relu()
             return edge_states
@@ -80,14 +80,12 @@ class Triplets(nn.Module):
         second: Tensor,
         third: Tensor,
         edge_fts: Tensor | Channels,
-        graph_fts: Tensor,
         triplet_fts: TripletChannels | None,
     ) -> Tensor:
-        """What a reduction over all i leaves of messages, [B, N, N, …], from t1 z, t2 z, t3 z [B, N, F], features."""
+        """What a reduction leaves of messages over all i, [B, N, N, …], from t1 z, t2 z, t3 z + v g and features."""
         edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
         # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
         ij = first[:, :, None] + self.edge_1(edge_fts)
         ik = self.edge_2(edge_fts)
-        k = third + self.graph(graph_fts)[:, None]
-        jk = second[:, :, None] + k[:, None] + self.edge_3(edge_fts)
+        jk = second[:, :, None] + third[:, None] + self.edge_3(edge_fts)
         return over_triplets(self.reduction, ij, ik, jk, triplet_fts)

@@ -47,28 +47,27 @@ class States(NamedTuple):
 
     node: Tensor | Channels
     edge: Tensor | Channels
-    graph: Tensor
+    graph: Tensor | Channels
     adj: Tensor
     pointers: Tensor | None = None
 
     def select(self, graphs: slice | Tensor) -> "States":
         """The states of some of the graphs, a slice of them or their places."""
-        if isinstance(graphs, slice) and graphs == slice(0, len(self.graph)):
+        if isinstance(graphs, slice) and graphs == slice(0, len(self.adj)):
             return self
-        graph, adj = take(self.graph, graphs), take(self.adj, graphs)
         pointers = None if self.pointers is None else take(self.pointers, graphs)
-        return States(self.node[graphs], self.edge[graphs], graph, adj, pointers)
+        return States(self.node[graphs], self.edge[graphs], self.graph[graphs], take(self.adj, graphs), pointers)
 
     def without_channels(self) -> "States":
-        """The states with those of nodes and edges as tensors, for decoders that do not take channels."""
-        return self._replace(node=as_tensor(self.node), edge=as_tensor(self.edge))
+        """The states with all features as tensors, for decoders that do not take channels."""
+        return self._replace(node=as_tensor(self.node), edge=as_tensor(self.edge), graph=as_tensor(self.graph))
 
     @staticmethod
     def concatenated(parts: "Sequence[States]") -> "States":
         """The states of all graphs of several batches, one batch after the other."""
         node, edge, graph, adj, pointers = zip(*parts, strict=True)
         all_pointers = None if pointers[0] is None else torch.cat(pointers)
-        return States(concat_graphs(node), concat_graphs(edge), torch.cat(graph), torch.cat(adj), all_pointers)
+        return States(concat_graphs(node), concat_graphs(edge), concat_graphs(graph), torch.cat(adj), all_pointers)
 
 
 class Decoder(nn.Module):

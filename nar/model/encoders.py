@@ -29,14 +29,14 @@ class Encoding:
     Attributes:
         node_fts: [B, N, H], as channels.
         edge_fts: [B, N, N, H], as channels.
-        graph_fts: [B, H].
+        graph_fts: [B, H], as channels.
         adj: True on the diagonal, on edges and along pointers, either way, [B, N, N].
         triplet_fts: [B, N, N, N, F], as channels, which are the values of edge pointers; None if there are none.
     """
 
     node_fts: Channels
     edge_fts: Channels
-    graph_fts: Tensor
+    graph_fts: Channels
     adj: Tensor
     triplet_fts: TripletChannels | None = None
 
@@ -48,7 +48,7 @@ class Encoding:
         return cls(
             Channels(like.new_zeros(*nodes, 0), nothing),
             Channels(like.new_zeros(*nodes, num_nodes, 0), nothing),
-            like.new_zeros(num_graphs, hidden_dim),
+            Channels(like.new_zeros(num_graphs, 0), nothing),
             eye.expand(num_graphs, num_nodes, num_nodes),
         )
 
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         linears: dict[Location, list[Linear]] = {location: [] for location in Location}
         adj = base.adj
         for name, probe in self.spec.items():
-            value = values[name].to(base.graph_fts.dtype)
+            value = values[name].to(base.graph_fts.data.dtype)
             location, parts = _channels(probe, value)
             channels[location] += parts
             linears[location] += self.linears[name]  # type: ignore[arg-type]
@@ -130,14 +130,12 @@ class Encoder(nn.Module):
             made = [linear(value) for linear, value in zip(linears[location], channels[location], strict=True)]
             return Channels.of(sum(made, as_tensor(fts)))
 
-        graph_fts = base.graph_fts
-        for linear, value in zip(linears[Location.GRAPH], channels[Location.GRAPH], strict=True):
-            graph_fts = graph_fts + linear(value)
         triplet_fts = [] if base.triplet_fts is None else [base.triplet_fts]
         for name, layer in self.triplet_linears.items():
-            value = values[name].to(graph_fts.dtype)[..., None]
+            value = values[name].to(base.graph_fts.data.dtype)[..., None]
             triplet_fts.append(TripletChannels(value, matrix_of(layer, 1, value)))
         node_fts, edge_fts = added(base.node_fts, Location.NODE), added(base.edge_fts, Location.EDGE)
+        graph_fts = added(base.graph_fts, Location.GRAPH)
         return Encoding(node_fts, edge_fts, graph_fts, adj, TripletChannels.summed(triplet_fts))
 
 

@@ -224,7 +224,7 @@ class EncodeProcessDecode(nn.Module):
         empty = Encoding.empty(len(graphs), num_nodes, next(self.parameters()), self.processor.hidden_dim)
         inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, graphs, num_nodes), empty)
         num_steps = num_steps_of(features.lengths)[graphs]
-        hidden = cell = empty.graph_fts.new_zeros(len(graphs), num_nodes, self.processor.hidden_dim)
+        hidden = cell = empty.graph_fts.data.new_zeros(len(graphs), num_nodes, self.processor.hidden_dim)
         with_adj = self._looks_at_adj(heads)
         logits: dict[str, Tensor] = {}
         for step, count in enumerate(schedule.counts):
@@ -283,13 +283,14 @@ class EncodeProcessDecode(nn.Module):
         new_hidden, edge_states = self._decayed(hidden), None
         nodes: Any = node_fts if self.processor.takes_channels else as_tensor(node_fts)
         edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
+        graph: Any = graph_fts if self.processor.takes_graph_channels else as_tensor(graph_fts)
         triplets = {} if encoding.triplet_fts is None else {"triplet_fts": encoding.triplet_fts}
         for _ in range(self.num_processor_steps):
             if penalties is not None:
-                of_step = self.processor.penalties(nodes, edges, graph_fts, adj, new_hidden)
+                of_step = self.processor.penalties(nodes, edges, graph, adj, new_hidden)
                 penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
             with visited_messages(visit, self.processor, hidden):
-                new_hidden, edge_states = self.processor(nodes, edges, graph_fts, adj, new_hidden, **triplets)
+                new_hidden, edge_states = self.processor(nodes, edges, graph, adj, new_hidden, **triplets)
         if edge_states is not None:
             edge_states = visited(visit, "edge_states", edge_states)
         if self.latent_noise is not None:

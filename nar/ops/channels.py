@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nar.ops.affine import affine
+from nar.ops.affine import affine, plus
 
 Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
@@ -43,6 +43,7 @@ class Folded:
         self.others = others
         self._extended: dict[tuple[nn.Linear, ...], Folded] = {}
         self._followed: dict[tuple[nn.Linear, ...], Folded] = {}
+        self._summed: dict[Any, Folded] = {}
 
     @cached_property
     def joined(self) -> Tensor:
@@ -75,6 +76,30 @@ class Folded:
             bias = torch.cat(biases) + weight @ self.bias
             self._followed[linears] = Folded(weight @ self.weight, bias, tuple(others))
         return self._followed[linears]
+
+    def summed(self, sums: tuple[NodeSum, ...], widths: Sequence[int], of_graph: Folded) -> Folded:
+        """The sums, as one map of channels, of others beside them and, as the last of these, of a graph's channels.
+
+        Args:
+            sums: Their results are put side by side.
+            widths: Of the others.
+            of_graph: From a graph's channels to its features.
+        """
+        key = sums, of_graph
+        if key not in self._summed:
+            nodes = self.followed_by(tuple(x.nodes for x in sums), widths)
+            columns, biases = [], []
+            for each in sums:
+                weight = nodes.weight.new_zeros(each.nodes.out_features, of_graph.weight.shape[1])
+                bias = nodes.bias.new_zeros(len(weight))
+                if each.graph is not None:
+                    folded = of_graph.followed_by((each.graph,), ())
+                    weight, bias = folded.weight, folded.bias
+                columns.append(weight)
+                biases.append(sum(each.biases, bias))
+            others = (*nodes.others, torch.cat(columns)) if columns[0].shape[1] else nodes.others
+            self._summed[key] = Folded(nodes.weight, nodes.bias + torch.cat(biases), others)
+        return self._summed[key]
 
 
 @dataclass(frozen=True)
@@ -112,13 +137,13 @@ class Channels:
         data: The channels, [..., K].
         map: From the channels to W features.
         others: [..., W'] each.
-        results: Of layers that :func:`precompute` has applied to these features.
+        results: Of layers that :func:`precompute` has applied to these features, and of sums from :func:`with_sums`.
     """
 
     data: Tensor
     map: Folded
     others: tuple[Tensor | Rectified, ...] = ()
-    results: Mapping[nn.Linear, Tensor] = field(default_factory=dict)
+    results: Mapping[nn.Linear | NodeSum, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, features: Tensor) -> Channels:
@@ -150,6 +175,44 @@ class Channels:
         """The features of some graphs."""
         others = (take(part, graphs) if isinstance(part, Tensor) else part[graphs] for part in self.others)
         return Channels(take(self.data, graphs), self.map, tuple(others))
+
+
+@dataclass(frozen=True)
+class NodeSum:
+    """``W z_i + b + Wg g + bg + biases``: layers on nodes and on their graph, and biases of what is added to it later.
+
+    A bias that is part of this sum costs nothing, as all sums are made by one product; by itself it is an addition.
+
+    Attributes:
+        nodes: The layer on z.
+        graph: The layer on g, if there is one.
+        biases: Each of the width of the sum.
+    """
+
+    nodes: nn.Linear
+    graph: nn.Linear | None = None
+    biases: tuple[Tensor, ...] = ()
+
+    def of(self, z: Tensor | Channels, graph_fts: Tensor | Channels) -> Tensor:
+        """The sum for every node, [B, N, out], perhaps as :func:`with_sums` has made it.
+
+        Args:
+            z: [B, N, W].
+            graph_fts: g, [B, H].
+        """
+        if isinstance(z, Channels) and self in z.results:
+            return z.results[self]
+        made: Tensor = self.nodes(z)
+        if self.graph is not None:
+            made = made + self.graph(graph_fts)[:, None]
+        for bias in self.biases:
+            made = plus(made, bias)
+        return made
+
+    @property
+    def key(self) -> nn.Linear | NodeSum:
+        """What its result is kept by: the layer itself, if nothing is added to that."""
+        return self if self.graph is not None or self.biases else self.nodes
 
 
 @dataclass(frozen=True)
@@ -222,6 +285,31 @@ def precompute(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Ten
     joined = affine(features.joined, folded.joined, folded.bias)
     results = torch.split(joined, [linear.out_features for linear in linears], dim=-1)
     return replace(features, results=dict(zip(linears, results, strict=True)))
+
+
+def with_sums(features: Tensor | Channels, graph_fts: Tensor | Channels, sums: Sequence[NodeSum]) -> Tensor | Channels:
+    """The features, with some sums if they are channels: all of these take one product.
+
+    A graph's channels are further columns of that product, the same for all of its nodes.
+
+    Args:
+        features: Of nodes, [B, N, W].
+        graph_fts: [B, H].
+        sums: Of the features and of those of their graphs.
+    """
+    if isinstance(features, Tensor):
+        return features
+    widths = [_width(other) for other in features.others]
+    if not isinstance(graph_fts, Channels) or graph_fts.others:
+        plain = precompute(features, [x.nodes for x in sums])
+        return replace(features, results={x.key: x.of(plain, graph_fts) for x in sums})
+    folded, joined = features.map.summed(tuple(sums), widths, graph_fts.map), features
+    if graph_fts.data.shape[-1]:
+        of_graph = graph_fts.data[:, None].expand(-1, features.data.shape[1], -1)
+        joined = replace(features, others=(*features.others, of_graph))
+    made = affine(joined.joined, folded.joined, folded.bias)
+    results = torch.split(made, [x.nodes.out_features for x in sums], dim=-1)
+    return replace(features, results=dict(zip((x.key for x in sums), results, strict=True)))
 
 
 def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:

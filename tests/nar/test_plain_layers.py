@@ -114,7 +114,7 @@ class Encoders(nn.Module):
         triplet_fts = encoding.triplet_fts
         assert triplet_fts is not None
         of_three = nn.functional.linear(triplet_fts.data, triplet_fts.weight)
-        return as_tensor(encoding.node_fts), as_tensor(encoding.edge_fts), encoding.graph_fts, of_three
+        return as_tensor(encoding.node_fts), as_tensor(encoding.edge_fts), as_tensor(encoding.graph_fts), of_three
 
 
 class SparseEncoders(nn.Module):

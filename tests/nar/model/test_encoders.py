@@ -67,11 +67,11 @@ def encode(encoder: Encoder, values: dict[str, Tensor]) -> Encoding:
 
 
 def assert_fts_equal(
-    given: Encoding, node_fts: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor
+    given: Encoding, node_fts: Tensor | Channels, edge_fts: Tensor | Channels, graph_fts: Tensor | Channels
 ) -> None:
     torch.testing.assert_close(as_tensor(given.node_fts), as_tensor(node_fts))
     torch.testing.assert_close(as_tensor(given.edge_fts), as_tensor(edge_fts))
-    torch.testing.assert_close(given.graph_fts, graph_fts)
+    torch.testing.assert_close(as_tensor(given.graph_fts), as_tensor(graph_fts))
 
 
 def fts_by_the_formula(probe: Probe, linears: list[Linear], value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,14 +117,14 @@ def test_features_are_added_to_those_of_the_base():
     probe = make_probe(Location.NODE, Type.SCALAR)
     encoder = make_encoder({"probe": probe})
     value = random_value(probe)
-    base = Encoding(random_channels(B, N), random_channels(B, N, N), torch.randn(B, H), make_base().adj)
+    base = Encoding(random_channels(B, N), random_channels(B, N, N), random_channels(B), make_base().adj)
     added, _, _ = fts_by_the_formula(probe, list(encoder.linears["probe"]), value)
     given = encoder({"probe": value}, base)
     assert_fts_equal(given, as_tensor(base.node_fts) + added, base.edge_fts, base.graph_fts)
 
 
 def test_an_encoder_of_nothing_gives_back_the_base():
-    base = Encoding(random_channels(B, N), random_channels(B, N, N), torch.randn(B, H), torch.rand(B, N, N) > 0.5)
+    base = Encoding(random_channels(B, N), random_channels(B, N, N), random_channels(B), torch.rand(B, N, N) > 0.5)
     given = Encoder({}, H)({}, base)
     assert_fts_equal(given, base.node_fts, base.edge_fts, base.graph_fts)
     assert torch.equal(given.adj, base.adj)
@@ -139,7 +139,7 @@ def test_an_empty_encoding_has_self_loops_alone():
 
 
 def test_the_first_graphs_of_an_encoding_are_its_first():
-    encoding = Encoding(random_channels(B, N), random_channels(B, N, N), torch.randn(B, H), torch.rand(B, N, N) > 0.5)
+    encoding = Encoding(random_channels(B, N), random_channels(B, N, N), random_channels(B), torch.rand(B, N, N) > 0.5)
     first = encoding.first(1)
     assert_fts_equal(first, encoding.node_fts[:1], encoding.edge_fts[:1], encoding.graph_fts[:1])
     assert torch.equal(first.adj, encoding.adj[:1])

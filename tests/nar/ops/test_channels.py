@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nar.ops.channels import Channels, Folded, Rectified, as_tensor, concat, concat_graphs
+from nar.ops.channels import Channels, Folded, NodeSum, Rectified, as_tensor, concat, concat_graphs, with_sums
 from nar.ops.linear import Linear
 
 B, N, W = 2, 4, 5
@@ -132,3 +132,50 @@ def test_features_of_several_batches_are_tensors_where_some_are() -> None:
     channels, other = Channels(torch.randn(B, N, 3), random_map()), torch.randn(B, N, W)
     joined = concat_graphs([channels, other])
     assert torch.equal(joined, torch.cat([as_tensor(channels), other]))
+
+
+def random_sums() -> list[NodeSum]:
+    layers = [Linear(2 * W, 3, bias=0.5), Linear(2 * W, 4), Linear(2 * W, 3, bias=None)]
+    return [
+        NodeSum(layers[0], Linear(W, 3, bias=0.25), (torch.randn(3), torch.randn(3))),
+        NodeSum(layers[1]),
+        NodeSum(layers[2], Linear(W, 3)),
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("num_channels", [None, 0, 2])
+def test_sums_over_nodes_and_their_graph_are_those_of_the_layers(form: str, num_channels: int | None) -> None:
+    z, sums = random_features()[form], random_sums()
+    graph = (
+        torch.randn(B, W) if num_channels is None else Channels(torch.randn(B, num_channels), random_map(num_channels))
+    )
+    made = with_sums(z, graph, sums)
+    for each in sums:
+        expected = each.nodes(as_tensor(z)) + sum(each.biases)
+        if each.graph is not None:
+            expected = expected + each.graph(as_tensor(graph))[:, None]
+        torch.testing.assert_close(each.of(made, graph), expected)
+        torch.testing.assert_close(each.of(z, graph), expected)
+    assert isinstance(z, Tensor) or set(made.results) == {sums[0], sums[1].nodes, sums[2]}  # type: ignore[union-attr]
+    torch.testing.assert_close(as_tensor(made), as_tensor(z))
+
+
+def test_the_map_of_sums_is_made_once_in_a_forward_pass() -> None:
+    z, graph = Channels(torch.randn(B, N, 3), random_map()), random_map(2)
+    sums = tuple(NodeSum(Linear(W, width), Linear(W, width)) for width in (3, 4))
+    made = z.map.summed(sums, (), graph)
+    assert z.map.summed(sums, (), graph) is made
+    assert z.map.summed(sums, (), random_map(2)) is not made
+
+
+def test_a_sum_with_another_bias_is_another() -> None:
+    z, graph, layer = (
+        Channels(torch.randn(B, N, 3), random_map()),
+        Channels(torch.randn(B, 2), random_map(2)),
+        Linear(W, 3),
+    )
+    one, other = (NodeSum(layer, None, (torch.randn(3),)) for _ in range(2))
+    made = with_sums(z, graph, [one])
+    assert other not in made.results
+    torch.testing.assert_close(other.of(made, graph), layer(as_tensor(z)) + other.biases[0])

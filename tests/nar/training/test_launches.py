@@ -4,7 +4,7 @@ import pytest
 from launches import count
 
 # By algorithm, those of one step of the processor, forward and backward, and those of a trajectory besides its steps.
-MOST = {"insertion_sort": (118, 377), "bridges": (199, 558), "jarvis_march": (107, 331)}
+MOST = {"insertion_sort": (112, 386), "bridges": (189, 598), "jarvis_march": (102, 375)}
 
 
 @pytest.mark.slow
