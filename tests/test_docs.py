@@ -132,7 +132,9 @@ def test_the_project_names_every_argument_that_the_pages_name(
         ["fit", "--model", "SparseReasoner", "--data", "SALSA", "--help"],
         *of_text,
     )
-    for help_for in (*commands, ["fit", "--model.processor.help", "nar.processors.PGN"]):
+    classes = {"processor": "nar.processors.PGN", "reconstruction": "nar.model.Reconstruction"}
+    of_classes = [["fit", f"--model.{name}.help", path] for name, path in classes.items()]
+    for help_for in (*commands, *of_classes):
         with pytest.raises(SystemExit, match="0"):
             run(*help_for)
     known = set(re.findall(r"--[a-z_.-]+[a-z]", capsys.readouterr().out)) | {"--trainer.default_root_dir"}

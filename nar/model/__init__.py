@@ -1,5 +1,6 @@
 """Encode-process-decode models on dense graphs."""
 
+from nar.model.reconstruction import Reconstruction
 from nar.model.unroll import DecayTo, EncodeProcessDecode, HintFeedback, HintMode, Predictions
 
-__all__ = ["DecayTo", "EncodeProcessDecode", "HintFeedback", "HintMode", "Predictions"]
+__all__ = ["DecayTo", "EncodeProcessDecode", "HintFeedback", "HintMode", "Predictions", "Reconstruction"]

@@ -90,7 +90,13 @@ def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
 
 
 def make_decoder(
-    probe: Probe, hidden_dim: int, edge_dim: int, *, masked: bool = False, num_pointers: int | None = None
+    probe: Probe,
+    hidden_dim: int,
+    edge_dim: int,
+    *,
+    node_dim: int | None = None,
+    masked: bool = False,
+    num_pointers: int | None = None,
 ) -> Decoder:
     """A module from :class:`States` to the logits of `probe`, shaped as :class:`nar.specs.Type` says.
 
@@ -98,36 +104,37 @@ def make_decoder(
         probe: What to decode.
         hidden_dim: H.
         edge_dim: Width of ``States.edge``.
+        node_dim: Width of ``States.node``; 3H, as a processor's are, if None.
         masked: Whether pointers of nodes and masks of edges are predicted along ``States.adj`` alone.
         num_pointers: K of ``States.pointers``, if edge pointers are decoded from triplets; None if from pairs.
     """
-    num_logits = probe.num_classes or 1
+    num_logits, node_dim = probe.num_classes or 1, 3 * hidden_dim if node_dim is None else node_dim
     is_pointer = probe.type in (Type.POINTER, Type.PERMUTATION_POINTER)
     match probe.location, is_pointer:
         case Location.NODE, False:
-            return NodeDecoder(hidden_dim, num_logits)
+            return NodeDecoder(node_dim, num_logits)
         case Location.NODE, True:
             permutation = probe.type is Type.PERMUTATION_POINTER
-            return NodePointerDecoder(hidden_dim, edge_dim, permutation=permutation, masked=masked)
+            return NodePointerDecoder(node_dim, edge_dim, hidden_dim, permutation=permutation, masked=masked)
         case Location.EDGE, False:
             masked = masked and probe.type in (Type.MASK, Type.MASK_ONE)
-            return EdgeDecoder(hidden_dim, edge_dim, num_logits, masked=masked)
+            return EdgeDecoder(node_dim, edge_dim, num_logits, masked=masked)
         case Location.EDGE, True:
             if num_pointers is None:
-                return EdgePointerDecoder(hidden_dim, edge_dim)
-            return TripletPointerDecoder(hidden_dim, edge_dim, num_pointers)
+                return EdgePointerDecoder(node_dim, edge_dim, hidden_dim)
+            return TripletPointerDecoder(node_dim, edge_dim, num_pointers)
         case Location.GRAPH, False:
-            return GraphDecoder(hidden_dim, num_logits)
+            return GraphDecoder(node_dim, hidden_dim, num_logits)
         case _:
-            return GraphPointerDecoder(hidden_dim)
+            return GraphPointerDecoder(node_dim, hidden_dim)
 
 
 class NodeDecoder(Decoder):
     """``W s_i``, [B, N] or [B, N, C]."""
 
-    def __init__(self, hidden_dim: int, num_logits: int) -> None:
+    def __init__(self, node_dim: int, num_logits: int) -> None:
         super().__init__()
-        self.node = Linear(3 * hidden_dim, num_logits)
+        self.node = Linear(node_dim, num_logits)
 
     def linears_of_nodes(self) -> list[Linear]:
         """The linear layers that are applied to ``States.node``."""
@@ -143,19 +150,22 @@ class NodePointerDecoder(Decoder):
     """``w · max(W1 s_i, W2 s_j + W3 e_ji)`` for i pointing at j, [B, N, N].
 
     Args:
-        hidden_dim: H.
+        node_dim: Width of s.
         edge_dim: Width of e.
+        hidden_dim: H, width of what W1, W2 and W3 make.
         permutation: Whether the pointers form one cycle: the logits then are the logarithm of a nearly doubly
             stochastic matrix, with Gumbel noise in training.
         masked: Whether i can point at j only if adj_ij.
     """
 
-    def __init__(self, hidden_dim: int, edge_dim: int, *, permutation: bool, masked: bool = False) -> None:
+    def __init__(
+        self, node_dim: int, edge_dim: int, hidden_dim: int, *, permutation: bool, masked: bool = False
+    ) -> None:
         super().__init__()
         self.permutation = permutation
         self.masked = masked
-        self.source = Linear(3 * hidden_dim, hidden_dim)
-        self.target = Linear(3 * hidden_dim, hidden_dim)
+        self.source = Linear(node_dim, hidden_dim)
+        self.target = Linear(node_dim, hidden_dim)
         self.edge = Linear(edge_dim, hidden_dim)
         self.output = Linear(hidden_dim, 1)
 
@@ -186,11 +196,11 @@ class NodePointerDecoder(Decoder):
 class EdgeDecoder(Decoder):
     """``W1 s_i + W2 s_j + W3 e_ij``, [B, N, N] or [B, N, N, C]; if `masked`, (i, j) is predicted only if adj_ij."""
 
-    def __init__(self, hidden_dim: int, edge_dim: int, num_logits: int, *, masked: bool = False) -> None:
+    def __init__(self, node_dim: int, edge_dim: int, num_logits: int, *, masked: bool = False) -> None:
         super().__init__()
         self.masked = masked
-        self.sender = Linear(3 * hidden_dim, num_logits)
-        self.receiver = Linear(3 * hidden_dim, num_logits)
+        self.sender = Linear(node_dim, num_logits)
+        self.receiver = Linear(node_dim, num_logits)
         self.edge = Linear(edge_dim, num_logits)
 
     def linears_of_nodes(self) -> list[Linear]:
@@ -207,10 +217,10 @@ class EdgeDecoder(Decoder):
 class EdgePointerDecoder(Decoder):
     """``w · max(W1 s_i + W2 s_j + W3 e_ij, W4 s_k)`` for edge (i, j) pointing at k, [B, N, N, N]."""
 
-    def __init__(self, hidden_dim: int, edge_dim: int) -> None:
+    def __init__(self, node_dim: int, edge_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.source = EdgeDecoder(hidden_dim, edge_dim, hidden_dim)
-        self.target = Linear(3 * hidden_dim, hidden_dim)
+        self.source = EdgeDecoder(node_dim, edge_dim, hidden_dim)
+        self.target = Linear(node_dim, hidden_dim)
         self.output = Linear(hidden_dim, 1)
 
     def linears_of_nodes(self) -> list[Linear]:
@@ -243,15 +253,15 @@ class TripletPointerDecoder(Decoder):
     library's own.
 
     Args:
-        hidden_dim: H.
+        node_dim: Width of s.
         edge_dim: Width of e.
         num_pointers: How many P there are for every i, j and k.
     """
 
-    def __init__(self, hidden_dim: int, edge_dim: int, num_pointers: int) -> None:
+    def __init__(self, node_dim: int, edge_dim: int, num_pointers: int) -> None:
         super().__init__()
         self.edge = Linear(edge_dim, 6 * TRIPLET_DIM)
-        self.node = Linear(3 * hidden_dim, 3 * TRIPLET_DIM)
+        self.node = Linear(node_dim, 3 * TRIPLET_DIM)
         self.pointers = Linear(num_pointers, TRIPLET_DIM, bias=None) if num_pointers else None
         self.output = Linear(TRIPLET_DIM, 1, bias=None)
 
@@ -275,9 +285,9 @@ class TripletPointerDecoder(Decoder):
 class GraphDecoder(Decoder):
     """``W1 max_i s_i + W2 g``, [B] or [B, C]."""
 
-    def __init__(self, hidden_dim: int, num_logits: int) -> None:
+    def __init__(self, node_dim: int, hidden_dim: int, num_logits: int) -> None:
         super().__init__()
-        self.node = Linear(3 * hidden_dim, num_logits)
+        self.node = Linear(node_dim, num_logits)
         self.graph = Linear(hidden_dim, num_logits)
 
     def forward(self, states: States) -> Tensor:
@@ -288,10 +298,10 @@ class GraphDecoder(Decoder):
 class GraphPointerDecoder(Decoder):
     """``W1 max_i s_i + W2 g + W3 s_j`` for the graph pointing at j, [B, N]."""
 
-    def __init__(self, hidden_dim: int) -> None:
+    def __init__(self, node_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.source = GraphDecoder(hidden_dim, 1)
-        self.target = Linear(3 * hidden_dim, 1)
+        self.source = GraphDecoder(node_dim, hidden_dim, 1)
+        self.target = Linear(node_dim, 1)
 
     def linears_of_nodes(self) -> list[Linear]:
         """The linear layers that are applied to ``States.node``."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nar.batch import Feedback
+from nar.model.reconstruction import Reconstructed
 from nar.model.unroll import Predictions
 from nar.specs import MASKED, Probe, Spec, Type
 
@@ -35,6 +36,34 @@ def losses(
     truth = hints | {name: output[rows] for name, output in feedback.outputs.items()}
     scored: Mapping[str, Tensor] = dict.fromkeys(hints, is_there)
     return {name: probe_loss(spec[name], logits[name], truth[name], scored.get(name)) for name in logits}
+
+
+def reconstruction_losses(
+    spec: Spec, predictions: Predictions, feedback: Feedback[Tensor], reconstructed: Reconstructed
+) -> dict[str, Tensor]:
+    """The loss of every hint that a model has decoded from its encoding, by name: the mean over rounds of masks.
+
+    Args:
+        spec: The algorithm's probes.
+        predictions: What the model made of ``feedback.features``.
+        feedback: The true hints.
+        reconstructed: Of the predictions.
+    """
+    time, graph = predictions.time, predictions.graph
+    is_there = time < feedback.features.lengths[graph]
+    by_name = {}
+    for name, logits in reconstructed.logits.items():
+        hint = feedback.features.hints[name]
+        truth = hint[(time - 1).clamp(max=len(hint) - 1), graph]  # of the hint that the step was given
+        rows = is_there.expand(len(logits), -1)
+        if name in reconstructed.masked:
+            masked = reconstructed.masked[name]
+            if spec[name].type is Type.MASK_ONE:  # whose data say where the one is
+                masked = masked.gather(-1, truth.long().expand(len(logits), -1)[..., None]).squeeze(-1)
+            rows = masked & rows.view(*rows.shape, *[1] * (masked.dim() - 2))
+        each = [probe_loss(spec[name], x, truth, scored) for x, scored in zip(logits, rows, strict=True)]
+        by_name[name] = torch.stack(each).mean()
+    return by_name
 
 
 def num_scored(spec: Spec, feedback: Feedback[Tensor], ended: Tensor | None = None) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from nar.errors import UserError
 from nar.limits import check_steps
 from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.model.encoders import Encoder, Encoding, dense, is_edge_pointer
+from nar.model.reconstruction import HintNetwork, Reconstructed, Reconstruction
 from nar.model.schedule import Schedule, schedule_of
 from nar.model.visits import Visit, VisitStep, visited, visited_messages
 from nar.noise import Noise
@@ -44,6 +45,8 @@ class Predictions(NamedTuple):
             was told for how many steps to run.
         graph: The graph it belongs to, [P].
         penalties: Those of the processor by name, if they were asked for: means over all steps of all graphs.
+        reconstructed: The hints that the steps were given, one before `time`, as they are decoded from what a network
+            made of them; None if there is none or it was not asked for.
     """
 
     outputs: dict[str, Tensor]
@@ -51,6 +54,7 @@ class Predictions(NamedTuple):
     time: Tensor
     graph: Tensor
     penalties: Mapping[str, Tensor] = MappingProxyType({})
+    reconstructed: Reconstructed | None = None
 
 
 class Step(NamedTuple):
@@ -61,12 +65,14 @@ class Step(NamedTuple):
         states: What decoders read.
         node_states: The node states after the step, [C, N, H].
         hints: The logits of hints by probe name, [C, ...].
+        reconstructed: Of :class:`Predictions`, of this step.
     """
 
     graphs: Tensor
     states: States
     node_states: Tensor
     hints: dict[str, Tensor]
+    reconstructed: Reconstructed | None = None
 
 
 class EncodeProcessDecode(nn.Module):
@@ -85,6 +91,7 @@ class EncodeProcessDecode(nn.Module):
         edge_pointers: Whether edge pointers are encoded and decoded on pairs of nodes, as in the reference, or also on
             triplets (see :class:`nar.model.encoders.Encoder` and :class:`nar.model.decoders.TripletPointerDecoder`), of
             which the processor has to have messages.
+        reconstruction: Of a model that encodes its hints by a network; None for one that does not.
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
@@ -103,6 +110,7 @@ class EncodeProcessDecode(nn.Module):
         hint_teacher_forcing: float = 0.0,
         hint_feedback: HintFeedback = "soft",
         edge_pointers: EdgePointers = "pairs",
+        reconstruction: Reconstruction | None = None,
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
@@ -123,11 +131,14 @@ class EncodeProcessDecode(nn.Module):
         if edge_pointers == "triplets" and not takes_triplet_fts(processor):
             expected = "a processor with triplet_dim ≥ 1 whose forward takes triplet_fts"
             raise UserError(f"expected {expected} for edge_pointers 'triplets', given {type(processor).__name__}")
+        if reconstruction is not None and hint_mode != "encoded_decoded":
+            raise UserError(f"expected hint_mode 'encoded_decoded' for a reconstruction, given {hint_mode!r}")
         check_steps("num_processor_steps", num_processor_steps)
         self.processor = processor
         self.encodes_hints = hint_mode == "encoded_decoded"
         self.hint_teacher_forcing = hint_teacher_forcing
         self.hint_feedback = hint_feedback
+        self.reconstruction = reconstruction
         self.num_processor_steps = num_processor_steps
         self.dropout = dropout
         self.latent_decay = latent_decay
@@ -135,7 +146,7 @@ class EncodeProcessDecode(nn.Module):
         self.latent_noise = latent_noise
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict(
-            {name: Heads(spec, processor, hint_mode, edge_pointers) for name, spec in specs.items()}
+            {name: Heads(spec, processor, hint_mode, edge_pointers, reconstruction) for name, spec in specs.items()}
         )
 
     def forward(
@@ -145,6 +156,7 @@ class EncodeProcessDecode(nn.Module):
         *,
         with_hints: bool = True,
         with_penalties: bool = False,
+        with_reconstruction: bool = False,
         num_steps: int | None = None,
         visit: Visit | None = None,
     ) -> Predictions:
@@ -158,6 +170,7 @@ class EncodeProcessDecode(nn.Module):
             features: The batch.
             with_hints: Whether to predict hints.
             with_penalties: Whether to compute the processor's penalties.
+            with_reconstruction: Whether to decode the hints that steps are given, of a model with a reconstruction.
             num_steps: How many steps to run all graphs for, at least as many as the longest needs. Nothing then depends
                 on the lengths but which states outputs are decoded of, so no shape does. If None, graphs leave the
                 batch when they end.
@@ -168,10 +181,14 @@ class EncodeProcessDecode(nn.Module):
         schedule = schedule_of(features.lengths, num_steps)
         final_states: list[States] = []
         all_logits: list[dict[str, Tensor]] = []
+        all_reconstructed: list[Reconstructed] = []
         penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
-        for step, places in zip(self._steps(heads, features, schedule, penalties, visit), schedule.kept, strict=True):
+        steps = self._steps(heads, features, schedule, penalties, visit, with_reconstruction=with_reconstruction)
+        for step, places in zip(steps, schedule.kept, strict=True):
             if with_hints:
                 all_logits.append(step.hints)
+            if step.reconstructed is not None:
+                all_reconstructed.append(step.reconstructed)
             if places.start < places.stop:
                 final_states.append(step.states.select(places))
 
@@ -183,11 +200,13 @@ class EncodeProcessDecode(nn.Module):
         if not with_hints:
             return Predictions(outputs, {}, time[:0], graph[:0], mean_penalties)
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
+        reconstructed = Reconstructed.concatenated(all_reconstructed) if all_reconstructed else None
         if num_steps is None and (features.lengths == 1).any():  # a step, but no second hint to compare it with
             has_hint = features.lengths[graph] > time
             hints = {name: logits[has_hint] for name, logits in hints.items()}
             time, graph = time[has_hint], graph[has_hint]
-        return Predictions(outputs, hints, time, graph, mean_penalties)
+            reconstructed = None if reconstructed is None else reconstructed.select(has_hint)
+        return Predictions(outputs, hints, time, graph, mean_penalties, reconstructed)
 
     def steps(
         self,
@@ -218,6 +237,8 @@ class EncodeProcessDecode(nn.Module):
         schedule: Schedule,
         penalties: list[dict[str, Tensor]] | None,
         visit: Visit | None,
+        *,
+        with_reconstruction: bool = False,
     ) -> "Iterator[Step]":
         """The steps of a batch, one after the other; the processor's penalties are added to `penalties`, if any."""
         graphs, num_nodes = schedule.order, size_of(heads.inputs, features.inputs)
@@ -231,10 +252,11 @@ class EncodeProcessDecode(nn.Module):
             # Who still runs are the first `count` graphs in the order. A slice of all of them would be for nothing, and
             # on a GPU two launches in the backward pass.
             if count < len(graphs):
-                graphs, inputs, num_steps = graphs[:count], inputs.first(count), num_steps[:count]
+                graphs, num_steps = graphs[:count], num_steps[:count]
+                inputs, empty = inputs.first(count), empty.first(count)
                 hidden, cell = hidden[:count], cell[:count]
                 logits = {name: x[:count] for name, x in logits.items()}
-            encoding = inputs
+            encoding, reconstructed = inputs, None
             if self.encodes_hints:
                 true = {name: hint[min(step, len(hint) - 1)] for name, hint in features.hints.items()}
                 if step == 0:
@@ -245,11 +267,18 @@ class EncodeProcessDecode(nn.Module):
                         forced = torch.rand(count, device=graphs.device) < self.hint_teacher_forcing
                         hints = _where(forced, _dense(heads.hints, true, graphs, num_nodes), hints)
                 encoding = heads.hint_encoder(hints, encoding, with_adj=with_adj)
+                if heads.hint_network is not None and self.reconstruction is not None:
+                    z = heads.hint_encoder(hints, empty, with_adj=False)
+                    made = heads.hint_network(z)
+                    encoding = heads.hint_network.blended(encoding, z, made, empty)
+                    if with_reconstruction:
+                        given = (made, heads.hint_encoder, hints, self.reconstruction.mask_ratio)
+                        reconstructed = heads.hint_network.reconstructed(*given)
             at_step = None if visit is None else partial(visit, step, graphs)
             states, hidden, cell = self._step(encoding, hidden, cell, step, num_steps, penalties, at_step)
             logits = decode(heads.hint_decoders, states)
             logits = {name: visited(at_step, f"hints.{name}", x) for name, x in logits.items()}
-            yield Step(graphs, states, hidden, logits)
+            yield Step(graphs, states, hidden, logits, reconstructed)
 
     def _looks_at_adj(self, heads: "Heads") -> bool:
         """Whether anything may look at which nodes hints connect: the processor, a decoder, or what is a user's own."""
@@ -321,10 +350,16 @@ class Heads(nn.Module):
         processor: Tells the widths.
         hint_mode: As in :class:`EncodeProcessDecode`.
         edge_pointers: As in :class:`EncodeProcessDecode`.
+        reconstruction: As in :class:`EncodeProcessDecode`.
     """
 
     def __init__(
-        self, spec: Spec, processor: Processor, hint_mode: HintMode, edge_pointers: EdgePointers = "pairs"
+        self,
+        spec: Spec,
+        processor: Processor,
+        hint_mode: HintMode,
+        edge_pointers: EdgePointers = "pairs",
+        reconstruction: Reconstruction | None = None,
     ) -> None:
         super().__init__()
         hidden_dim = processor.hidden_dim
@@ -337,6 +372,7 @@ class Heads(nn.Module):
         triplet_dim = processor.triplet_dim if by_triplets else 0
         self.input_encoder = Encoder(self.inputs, hidden_dim, triplet_dim)
         self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim)
+        self.hint_network = HintNetwork(fed_back, hidden_dim) if fed_back and reconstruction is not None else None
         num_pointers = sum(map(is_edge_pointer, (*self.inputs.values(), *fed_back.values()))) if by_triplets else None
 
         def decoders(probes: Spec) -> nn.ModuleDict:

@@ -44,11 +44,24 @@ class Folded:
         self._extended: dict[tuple[nn.Linear, ...], Folded] = {}
         self._followed: dict[tuple[nn.Linear, ...], Folded] = {}
         self._summed: dict[Any, Folded] = {}
+        self._plus: dict[Folded, Folded] = {}
 
     @cached_property
     def joined(self) -> Tensor:
         """The weights of the channels and of all that stands beside them, side by side, [W, K + W' + ...]."""
         return torch.cat([self.weight, *self.others], dim=1) if self.others else self.weight
+
+    @cached_property
+    def identity(self) -> Folded:
+        """The map of W features to themselves."""
+        width = len(self.weight)
+        return Folded(torch.eye(width).to(self.weight), self.weight.new_zeros(width))
+
+    def plus(self, other: Folded) -> Folded:
+        """This map plus another on further channels, of which the last is what its bias is multiplied with."""
+        if other not in self._plus:
+            self._plus[other] = Folded(torch.cat([self.weight, other.weight, other.bias[:, None]], dim=1), self.bias)
+        return self._plus[other]
 
     def extended(self, linears: Sequence[nn.Linear]) -> Folded:
         """This map plus linear layers on further channels."""
@@ -166,6 +179,11 @@ class Channels:
         if not data:
             return self
         return Channels(torch.cat([self.data, *data], dim=-1), self.map.extended(linears), self.others)
+
+    def plus(self, other: Channels, scale: Tensor) -> Channels:
+        """These features plus `scale`, [..., 1], times others of the same width that have nothing beside them."""
+        data = torch.cat([self.data, scale * other.data, scale], dim=-1)
+        return Channels(data, self.map.plus(other.map), self.others)
 
     def fold(self, *linears: nn.Linear) -> Folded:
         """The map from what :attr:`joined` holds to the results of layers, side by side."""

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from nar.batch import Batch
 from nar.model.decoders import noise_of_rows
-from nar.model.losses import losses, num_scored
+from nar.model.losses import losses, num_scored, reconstruction_losses
 from nar.model.unroll import EncodeProcessDecode, Predictions
 from nar.ops import parallel
 from nar.ops.affine import gathered_gradients
@@ -26,7 +26,7 @@ MIN_HALVED = 8
 """How many graphs a batch has at least that is computed in halves: the threads of smaller ones wait for each other."""
 
 Losses = tuple[dict[str, Tensor], Tensor]
-"""The losses of probes and the penalties by name, and their weighted sum."""
+"""The losses of probes, of reconstructed hints, and the penalties by name, and their weighted sum."""
 LossesAndGradients = tuple[dict[str, Tensor], Tensor, tuple[Tensor | None, ...]]
 """Losses and penalties by name, detached; their weighted sum; and its gradient by each trained parameter, None where a
 parameter has no part in it."""
@@ -83,22 +83,24 @@ class Execution:
         hints = at_stage(self._spec(batch), Stage.HINT)
         draws = model.hint_teacher_forcing > 0 or model.dropout > 0 or model.latent_noise is not None
         draws = draws or any(probe.type is Type.PERMUTATION_POINTER for probe in hints.values())
+        has_losses = bool(self.reasoner.penalties) or model.reconstruction is not None  # besides those of probes
         has_hooks = any(parameter._backward_hooks for parameter in self._parameters())  # which would act in each half
-        is_plain = model.processor.is_separable and not draws and not self.reasoner.penalties and not has_hooks
+        is_plain = model.processor.is_separable and not draws and not has_losses and not has_hooks
         is_large = parallel.num_threads > 1 and len(batch.feedback.features.lengths) >= MIN_HALVED
         return self._is_on("cpu") and is_plain and is_large and not torch.is_autocast_enabled("cpu")
 
     def losses(self, batch: Batch, num_steps: int | None = None, parameters: dict[str, Tensor] | None = None) -> Losses:
-        """The losses of probes and the penalties by name, and their weighted sum.
+        """The losses of probes and of hints that are reconstructed, and the penalties, by name; their weighted sum.
 
         Args:
             batch: Trajectories to predict.
             num_steps: How many steps to run all graphs for; each for as many as it needs if None.
             parameters: By name, what the model is to have in place of its own.
         """
-        penalties = self.reasoner.penalties
+        penalties, reconstruction = self.reasoner.penalties, self.reasoner.model.reconstruction
         given = (batch.algorithm, batch.feedback.features)
         options = {"num_steps": num_steps, "with_penalties": bool(penalties), "with_hints": self._scores_hints}
+        options["with_reconstruction"] = reconstruction is not None
         predictions: Predictions = (
             self.reasoner.model(*given, **options)
             if parameters is None
@@ -108,6 +110,10 @@ class Execution:
         weighted = [weight * predictions.penalties[name] for name, weight in penalties.items()]
         by_name = {f"loss/{name}": value for name, value in by_probe.items()}
         by_name |= {f"penalty/{name}": predictions.penalties[name] for name in penalties}
+        if reconstruction is not None and predictions.reconstructed is not None:
+            again = reconstruction_losses(self._spec(batch), predictions, batch.feedback, predictions.reconstructed)
+            weighted += [reconstruction.weight * value for value in again.values()]
+            by_name |= {f"reconstruction/{name}": value for name, value in again.items()}
         return by_name, torch.stack([*by_probe.values(), *weighted]).sum()
 
     def losses_and_gradients(self, batch: Batch, num_steps: int) -> LossesAndGradients:

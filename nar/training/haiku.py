@@ -52,6 +52,8 @@ def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
     """
     if any(isinstance(module, TripletPointerDecoder) for module in model.modules()):
         raise UserError("dm-clrs has no edge_pointers 'triplets'")
+    if model.reconstruction is not None:
+        raise UserError("dm-clrs has no reconstruction of hints")
     # dm-haiku names a module by its path: the methods in which it is made, "~" for a constructor's, and its own name,
     # with "_1", "_2", … behind it where others of that name were made before it in the same place.
     names = _processor_names(model.processor)

@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 
 from nar.batch import Batch, Key
 from nar.model.metrics import counts_by_graph, definite, scores
+from nar.model.reconstruction import Reconstruction
 from nar.model.unroll import DecayTo, EdgePointers, EncodeProcessDecode, HintFeedback, HintMode, Predictions
 from nar.noise import Noise
 from nar.processor import Processor
@@ -44,6 +45,9 @@ class Reasoner(PretrainedReasoner):
             learnt and not its way.
         edge_pointers: Whether edge pointers are encoded and decoded on ``"pairs"`` of nodes, as in dm-clrs, or also on
             ``"triplets"``, which need a processor with messages over triplets, such as ``TripletGMPNN``.
+        reconstruction: Settings of a network that encodes a step's hints together and from which training decodes them
+            again, a :class:`nar.model.reconstruction.Reconstruction`; None for no such network. The losses of hints
+            that are decoded so are named ``reconstruction/…``.
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints.
         dropout: Probability that an entry of the node states is dropped in training.
@@ -60,7 +64,11 @@ class Reasoner(PretrainedReasoner):
     """
 
     kind = "dense"
-    objects: ClassVar[Mapping[str, Any]] = {"processor": Processor, "latent_noise": Noise | None}
+    objects: ClassVar[Mapping[str, Any]] = {
+        "processor": Processor,
+        "reconstruction": Reconstruction | None,
+        "latent_noise": Noise | None,
+    }
 
     def __init__(
         self,
@@ -72,6 +80,7 @@ class Reasoner(PretrainedReasoner):
         hint_feedback: HintFeedback = "soft",
         hint_loss: HintLoss = "all",
         edge_pointers: EdgePointers = "pairs",
+        reconstruction: Reconstruction | None = None,
         use_lstm: bool = False,
         num_processor_steps: int = 1,
         dropout: float = 0.0,
@@ -92,6 +101,8 @@ class Reasoner(PretrainedReasoner):
                 raise ValueError(f"expected a weight of 0 or more for the penalty {name!r}, given {weight}")
         if hint_loss not in get_args(HintLoss):
             raise ValueError(f"expected hint_loss 'all' or 'none', given {hint_loss!r}")
+        if reconstruction is not None and hint_loss != "all":
+            raise ValueError(f"expected hint_loss 'all' with a reconstruction, given {hint_loss!r}")
         self.hint_loss: str = hint_loss
         self.specs = specs
         self.model = EncodeProcessDecode(
@@ -101,6 +112,7 @@ class Reasoner(PretrainedReasoner):
             hint_teacher_forcing=hint_teacher_forcing,
             hint_feedback=hint_feedback,
             edge_pointers=edge_pointers,
+            reconstruction=reconstruction,
             use_lstm=use_lstm,
             num_processor_steps=num_processor_steps,
             dropout=dropout,

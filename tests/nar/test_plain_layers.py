@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, prune
 
 from nar.model.decoders import States, decode, make_decoder
 from nar.model.encoders import Encoder, Encoding
+from nar.model.reconstruction import HintNetwork
 from nar.ops.channels import Channels, Folded, as_tensor
 from nar.ops.linear import Linear, is_plain, may_be_given_channels, two_layers
 from nar.processor import Processor
@@ -117,6 +118,24 @@ class Encoders(nn.Module):
         return as_tensor(encoding.node_fts), as_tensor(encoding.edge_fts), as_tensor(encoding.graph_fts), of_three
 
 
+class Network(nn.Module):
+    """A network of hints, what its gates make of it, and its decoders."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        probes = [Probe(Stage.HINT, place, kind, 3 if kind is Type.CATEGORICAL else 0) for place, kind in KINDS]
+        self.network = HintNetwork({f"{probe.location}_{probe.type}": probe for probe in probes}, H)
+
+    def forward(self) -> Outputs:
+        torch.manual_seed(1)
+        adj = torch.ones(B, N, N, dtype=torch.bool)
+        x, z = (Encoding(channels(B, N), channels(B, N, N), channels(B), adj) for _ in range(2))
+        made = self.network(z)
+        found = self.network.blended(x, z, made, Encoding.empty(B, N, torch.zeros((), dtype=torch.float64), H))
+        logits = decode(self.network.decoders, made).values()
+        return *map(as_tensor, (found.node_fts, found.edge_fts, found.graph_fts)), *logits
+
+
 class SparseEncoders(nn.Module):
     """Of two probes of nodes and one of edges."""
 
@@ -145,6 +164,7 @@ def cases() -> Iterator[Any]:
             )
     yield pytest.param(Decoders, lambda layer: layer(), id="decoders")
     yield pytest.param(Encoders, lambda layer: layer(), id="encoders")
+    yield pytest.param(Network, lambda layer: layer(), id="network of hints")
     yield pytest.param(SparseEncoders, lambda layer: layer(), id="sparse encoders")
 
 
@@ -293,7 +313,7 @@ def test_hooks_of_every_part_are_called_and_what_they_make_counts(
 
 def is_called(layer: nn.Module, name: str, part: nn.Module) -> bool:
     """Whether that is a part which is to be called in the mode of evaluation."""
-    if name == "" or isinstance(part, nn.ModuleList | nn.ModuleDict | Encoder | SparseEncoder):
+    if name == "" or isinstance(part, nn.ModuleList | nn.ModuleDict | Encoder | SparseEncoder | HintNetwork):
         return False
     return not (name.startswith("reduction.usual") and layer.reduction.in_evaluation is not None)
 

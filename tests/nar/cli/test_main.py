@@ -31,6 +31,7 @@ import nar.training.reasoner
 from nar.batch import Batch
 from nar.datasets import ALGORITHMS, CLRS30, sample
 from nar.datasets.splits.splits import TrainStream
+from nar.model import Reconstruction
 from nar.noise import Uniform
 from nar.processors import PGN
 from nar.processors.reductions import Max, Recurrent
@@ -934,6 +935,17 @@ def test_a_model_with_noise_is_loaded_with_it(run: Run, small: list[str]) -> Non
     model = load_reasoner("run/best.ckpt").model
     assert isinstance(model.latent_noise, Uniform)
     assert (model.latent_noise.scale, model.latent_decay, model.latent_decay_to) == (0.5, 0.5, "mean")
+
+
+@pytest.mark.slow
+def test_a_model_that_reconstructs_its_hints_is_loaded_and_tested_as_one(run: Run, small: list[str]) -> None:
+    settings = ["--model.reconstruction", "Reconstruction", "--model.reconstruction.mask_ratio", "0.25"]
+    run("fit", *small, *settings)
+    model = load_reasoner("run/best.ckpt").model
+    assert isinstance(model.reconstruction, Reconstruction)
+    assert (model.reconstruction.weight, model.reconstruction.mask_ratio) == (0.1, 0.25)
+    run("test", "--ckpt_path", "run/best.ckpt", "--data.test_sizes", "[6]")
+    assert Path("run/ood.csv").exists()
 
 
 @pytest.mark.slow

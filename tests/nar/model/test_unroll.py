@@ -13,6 +13,7 @@ from nar.datasets import ALGORITHMS, sample
 from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args
 from nar.model.encoders import Encoder
 from nar.model.losses import losses
+from nar.model.reconstruction import Reconstruction
 from nar.model.unroll import LSTM, EncodeProcessDecode, Predictions
 from nar.noise import Noise
 from nar.ops.channels import as_tensor
@@ -694,7 +695,10 @@ def renamed(spec: Spec, data: Mapping[str, Tensor], order: Tensor, *, num_leadin
 
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
-    [("bfs", {}), ("floyd_warshall", {}), ("floyd_warshall", {"edge_pointers": "triplets"}), ("heapsort", {})],
+    [
+        *(("bfs", {}), ("floyd_warshall", {}), ("floyd_warshall", {"edge_pointers": "triplets"}), ("heapsort", {})),
+        ("floyd_warshall", {"reconstruction": Reconstruction()}),
+    ],
 )
 def test_predictions_are_renamed_with_the_nodes(trajectories, algorithm, settings):
     spec = recipe_spec(algorithm)

@@ -10,7 +10,8 @@ from torch import Tensor
 from nar.batch import Batch
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.splits.splits import TrainStream
-from nar.model.losses import losses
+from nar.model.losses import losses, reconstruction_losses
+from nar.model.reconstruction import Reconstruction
 from nar.model.unroll import EncodeProcessDecode
 from nar.processors import TripletGMPNN
 from nar.training.cuda_graphs import Recorder, _rounded_up, most_steps_of
@@ -31,8 +32,14 @@ def draw(algorithm: str, number: int = 1) -> list[Batch]:
 
 
 def outputs_and_gradients(model: EncodeProcessDecode, batch: Batch, num_steps: int | None) -> list[Any]:
-    predictions = model(batch.algorithm, batch.feedback.features, num_steps=num_steps)
-    by_probe = losses(recipe_spec(batch.algorithm), predictions, batch.feedback)
+    options = {"num_steps": num_steps, "with_reconstruction": model.reconstruction is not None}
+    predictions, spec = model(batch.algorithm, batch.feedback.features, **options), recipe_spec(batch.algorithm)
+    by_probe = losses(spec, predictions, batch.feedback)
+    if predictions.reconstructed is not None:
+        by_probe |= {
+            f"{name}, again": x
+            for name, x in reconstruction_losses(spec, predictions, batch.feedback, predictions.reconstructed).items()
+        }
     loss = torch.stack(list(by_probe.values())).sum()
     return [predictions.outputs, by_probe, torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)]
 
@@ -66,6 +73,7 @@ def test_running_all_graphs_for_equally_many_steps_changes_nothing(
         ("insertion_sort", {}),
         ("matrix_chain_order", {}),
         ("floyd_warshall", {"edge_pointers": "triplets"}),
+        ("quickselect", {"reconstruction": Reconstruction(1.0, 0.5)}),
     ],
 )
 def test_equally_many_steps_need_no_data_on_the_cpu(algorithm: str, settings: dict[str, Any]) -> None:

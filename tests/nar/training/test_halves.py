@@ -12,7 +12,7 @@ from torch import Tensor
 from nar.batch import Batch
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.splits.splits import TrainStream
-from nar.model import decoders
+from nar.model import Reconstruction, decoders
 from nar.noise import Uniform
 from nar.ops import parallel
 from nar.ops.parallel import in_parallel, side_by_side
@@ -107,6 +107,8 @@ class Together(TripletGMPNN):
         ({"hint_teacher_forcing": 0.5}, TripletGMPNN(8)),
         ({"dropout": 0.1}, TripletGMPNN(8)),
         ({"latent_noise": Uniform(0.1)}, TripletGMPNN(8)),
+        ({"reconstruction": Reconstruction()}, TripletGMPNN(8)),
+        ({"reconstruction": Reconstruction(mask_ratio=0.5)}, TripletGMPNN(8)),
         ({}, Together(8)),
     ],
 )

@@ -21,7 +21,10 @@ from nar.training.reasoner import Reasoner
 
 Run = Callable[..., None]
 EIGHT = ("--trainer.max_steps", "8", "--trainer.val_check_interval", "4")
-NOISY = ("--model.latent_noise", "Uniform", "--data.eval_batch_size", "16")
+NOISY = (
+    *("--model.latent_noise", "Uniform", "--data.eval_batch_size", "16"),
+    *("--model.reconstruction", "Reconstruction", "--model.reconstruction.mask_ratio", "0.5"),
+)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
