@@ -9,9 +9,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from nar.ops.channels import Channels, NodeSum, Rectified, TripletChannels, precompute
+from nar.ops.channels import Channels, Folded, NodeSum, Rectified, TripletChannels, precompute
 from nar.ops.linear import Linear
-from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets
+from nar.ops.max_triplet_message import max_triplet_message
+from nar.processors.reductions import AnyReduction, ReductionByMode, over_triplets, takes_max
 
 
 class Triplets(nn.Module):
@@ -46,9 +47,19 @@ class Triplets(nn.Module):
         self.reduction = ReductionByMode("triplet_reduction", reduction, reduction_in_evaluation, triplet_dim)
         self.output = Linear(self.reduction.width, hidden_dim)
 
-    def sums_of_nodes(self) -> tuple[NodeSum, NodeSum, NodeSum]:
-        """What is made of z for every node: t1 z, t2 z and t3 z + v g."""
-        return NodeSum(self.node_1), NodeSum(self.node_2), NodeSum(self.node_3, self.graph)
+    def sums_of_nodes(
+        self, edge_fts: Tensor | Channels, triplet_fts: TripletChannels | None = None
+    ) -> tuple[NodeSum, NodeSum, NodeSum]:
+        """What is made of z for every node, t1 z, t2 z and t3 z + v g, with biases of edges that nothing else adds."""
+        folded = self._folded(edge_fts, triplet_fts)
+        biases = () if folded is None else folded.biases(*[self.graph.out_features] * 3)
+        return NodeSum(self.node_1), NodeSum(self.node_2), NodeSum(self.node_3, self.graph, biases)
+
+    def _folded(self, edge_fts: Tensor | Channels, triplet_fts: TripletChannels | None) -> Folded | None:
+        """The map from channels of edges to all that is made of them, if one operation takes the maximum with it."""
+        if isinstance(edge_fts, Tensor) or triplet_fts is not None or not takes_max(self.reduction):
+            return None
+        return edge_fts.fold(self.edge_1, self.edge_2, self.edge_3)
 
     def forward(
         self,
@@ -67,7 +78,7 @@ class Triplets(nn.Module):
             graph_fts: [B, H].
             triplet_fts: x, [B, N, N, N, F].
         """
-        first, second, third = (x.of(z, graph_fts) for x in self.sums_of_nodes())
+        first, second, third = (x.of(z, graph_fts) for x in self.sums_of_nodes(edge_fts, triplet_fts))
         messages = partial(self.messages, first, second, third, edge_fts, triplet_fts)
         if isinstance(edge_fts, Tensor):
             edge_states: Tensor = self.output(messages()).relu()
@@ -83,6 +94,8 @@ class Triplets(nn.Module):
         triplet_fts: TripletChannels | None,
     ) -> Tensor:
         """What a reduction leaves of messages over all i, [B, N, N, …], from t1 z, t2 z, t3 z + v g and features."""
+        if isinstance(edge_fts, Channels) and (folded := self._folded(edge_fts, triplet_fts)) is not None:
+            return max_triplet_message(first, second, third, edge_fts.joined, folded.joined)
         edge_fts = precompute(edge_fts, [self.edge_1, self.edge_2, self.edge_3])
         # Only two terms hold both i and one of j, k; what holds no i moves out of a maximum.
         ij = first[:, :, None] + self.edge_1(edge_fts)

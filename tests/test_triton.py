@@ -132,6 +132,15 @@ def test_a_state_of_more_entries_than_a_program_holds(case: str, monkeypatch: py
 
 
 @pytest.mark.slow
+def test_more_triplets_than_a_word_has_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = "max_triplet_message"
+    monkeypatch.setitem(CASES, case, (case, {"B": 1, "N": 34, "F": 1, "K": 1}))
+    arguments = random_case(case, whole=True)
+    arguments[0][0, 33] = arguments[0].max()  # so that the last often exceeds all before it, or is equal to some
+    assert_same_function(case, arguments, 1e-12)
+
+
+@pytest.mark.slow
 @EVERY_CASE
 def test_what_is_not_a_number_is_not_hidden(case: str) -> None:
     arguments = random_case(case, torch.float32)
@@ -192,7 +201,8 @@ def test_every_kernel_compiles_for_an_h100() -> None:
     folder = Path(gpu.__file__).parent
     files = [importlib.import_module(f"nar.ops.{path.parent.name}.triton") for path in folder.glob("*/triton.py")]
     kernels = {name for file in files for name, value in vars(file).items() if hasattr(value, "fn")}
-    assert kernels - compiled == {"_message", "_second", "_compose", "_step"}  # which others call
+    others = {"_compose", "_grad_sum", "_message", "_product", "_second", "_step", "_sum"}  # which others call
+    assert kernels - compiled == others
 
 
 @pytest.mark.slow

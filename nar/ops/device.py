@@ -1,4 +1,4 @@
-"""Whether an operation is to be computed by the library's own kernels for GPUs."""
+"""Whether an operation is to be computed by the library's own kernels for GPUs, and what these are given."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -14,3 +14,12 @@ def is_for_triton(x: Tensor) -> bool:
 @cache
 def _has_triton() -> bool:
     return find_spec("triton") is not None
+
+
+def in_rows(x: Tensor) -> Tensor:
+    """The rows of `x` [..., W] as a matrix [M, W], a copy only if they do not lie at one distance from each other.
+
+    The parts of what a product made side by side are rows at a distance that is wider than they are.
+    """
+    rows = x.flatten(0, -2)
+    return rows if rows.stride(-1) == 1 else rows.contiguous()

@@ -185,8 +185,8 @@ def test_a_planted_fault_is_found(monkeypatch: pytest.MonkeyPatch, plant: Plant,
 def test_a_gate_that_does_not_start_at_minus_three_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Gate.__init__
 
-    def wrong(self: Gate, hidden_dim: int) -> None:
-        right(self, hidden_dim)
+    def wrong(self: Gate, *widths: int) -> None:
+        right(self, *widths)
         nn.init.zeros_(self.output.bias)
 
     monkeypatch.setattr(Gate, "__init__", wrong)

@@ -161,12 +161,15 @@ def test_sums_over_nodes_and_their_graph_are_those_of_the_layers(form: str, num_
     torch.testing.assert_close(as_tensor(made), as_tensor(z))
 
 
-def test_the_map_of_sums_is_made_once_in_a_forward_pass() -> None:
+def test_the_map_of_sums_and_parts_of_biases_are_made_once_in_a_forward_pass() -> None:
     z, graph = Channels(torch.randn(B, N, 3), random_map()), random_map(2)
     sums = tuple(NodeSum(Linear(W, width), Linear(W, width)) for width in (3, 4))
     made = z.map.summed(sums, (), graph)
     assert z.map.summed(sums, (), graph) is made
     assert z.map.summed(sums, (), random_map(2)) is not made
+    parts = made.biases(3, 4)
+    assert torch.cat(parts).equal(made.bias)
+    assert all(x is y for x, y in zip(made.biases(3, 4), parts, strict=True))
 
 
 def test_a_sum_with_another_bias_is_another() -> None:
