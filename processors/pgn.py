@@ -119,7 +119,7 @@ class PGN(Processor):
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`; features of triplets are added to messages over triplets."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
-        z = with_sums(concat(node_fts, hidden), graph_fts, self._sums_of_nodes(edge_fts))
+        z = with_sums(concat(node_fts, hidden), graph_fts, self._sums_of_nodes(edge_fts, triplet_fts))
         received = self.message_point(self.received(z, edge_fts, graph_fts, adj))
         states = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is not None:
@@ -127,11 +127,11 @@ class PGN(Processor):
             states = gate * states + (1 - gate) * hidden
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts, triplet_fts)
 
-    def _sums_of_nodes(self, edge_fts: Tensor | Channels) -> list[NodeSum]:
+    def _sums_of_nodes(self, edge_fts: Tensor | Channels, triplet_fts: TripletChannels | None) -> list[NodeSum]:
         """What is made of z = x ‖ h for every node."""
         sums = [self._heard(edge_fts), NodeSum(self.message_sender), NodeSum(self.update_node)]
         sums += [] if self.gate is None else [NodeSum(self.gate.node)]
-        return sums if self.triplets is None else [*sums, *self.triplets.sums_of_nodes()]
+        return sums if self.triplets is None else [*sums, *self.triplets.sums_of_nodes(edge_fts, triplet_fts)]
 
     def _heard(self, edge_fts: Tensor | Channels) -> NodeSum:
         """A receiver's part in its messages, with the bias of the edges' part if that is not computed by itself."""

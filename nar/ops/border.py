@@ -19,8 +19,9 @@ def check_shapes(operation: str, **operands: _Operand) -> dict[str, int]:
 
     Args:
         operation: The name of what is called, for errors.
-        **operands: Each tensor with the names of its axes, such as ``(sent, "B S H")``, and with its dtype, if it is
-            not to be of some floating-point type; None is not looked at.
+        **operands: Each tensor with the names of its axes, such as ``(sent, "B S H")``, or ``"3F"`` for one that is
+            three times as long as F, and with its dtype, if it is not to be of some floating-point type; None is not
+            looked at.
 
     Raises:
         ValueError: If a number of axes or a size differs from what the operands before it have.
@@ -34,7 +35,9 @@ def check_shapes(operation: str, **operands: _Operand) -> dict[str, int]:
         names, shape = axes.split(), tensor.shape
         fits = len(names) == len(shape)
         for axis, size in zip(names, shape, strict=False):
-            if sizes.setdefault(axis, size) != size:
+            times, single = (int(axis[0]), axis[1:]) if axis[0].isdigit() else (1, axis)
+            sizes.setdefault(single, size // times)
+            if sizes.setdefault(axis, times * sizes[single]) != size:
                 fits = False
         if not fits:
             expected = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in names)

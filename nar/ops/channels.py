@@ -45,6 +45,7 @@ class Folded:
         self._followed: dict[tuple[nn.Linear, ...], Folded] = {}
         self._summed: dict[Any, Folded] = {}
         self._plus: dict[Folded, Folded] = {}
+        self._biases: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
 
     @cached_property
     def joined(self) -> Tensor:
@@ -113,6 +114,12 @@ class Folded:
             others = (*nodes.others, torch.cat(columns)) if columns[0].shape[1] else nodes.others
             self._summed[key] = Folded(nodes.weight, nodes.bias + torch.cat(biases), others)
         return self._summed[key]
+
+    def biases(self, *widths: int) -> tuple[Tensor, ...]:
+        """The bias in parts of these widths, each one tensor in all of a forward pass."""
+        if widths not in self._biases:
+            self._biases[widths] = torch.split(self.bias, list(widths))
+        return self._biases[widths]
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ OPERATIONS = {
     "max_message, masked": in_folder("max_message", "max_message", *_MESSAGES, adapted=_masked(2)),
     "edge_max_message": in_folder("edge_max_message", "edge_max_message", *_EDGES, adapted=_along_edges),
     "max_plus": in_folder("max_plus", "max_plus", "B N N F", "B N N F"),
+    "max_triplet_message": in_folder("max_triplet_message", "max_triplet_message", *["B N F"] * 3, "B N N K", "3F K"),
     "edge_logits": in_folder("edge_logits", "pointer_logits", *_PAIRS),
     "edge_logits, states": in_folder("edge_logits", "pointer_logits", *_PAIRS, *_STATES),
     "product_logits": in_folder("product_logits", "pointer_logits", "B M H", "B N H", "H"),
@@ -130,5 +131,6 @@ def random_arguments(
         dtype: Of all arguments.
     """
     known = SIZES | (sizes or {})
+    known |= {f"{times}{axis}": times * size for axis, size in known.items() for times in (2, 3)}
     shapes = [[known[axis] for axis in axes.split()] for axes in OPERATIONS[operation].axes]
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]

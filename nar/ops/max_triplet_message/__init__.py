@@ -28,7 +28,7 @@ def max_triplet_message(first: Tensor, second: Tensor, third: Tensor, edge: Tens
         second: [B, N, F].
         third: [B, N, F].
         edge: [B, N, N, K]; of few channels, if their linear map to features is folded into `weight`.
-        weight: W1, W2 and W3, one below the other, [3 F, K].
+        weight: W1, W2 and W3, one below the other, [3F, K].
     """
     sizes = check_shapes(
         "max_triplet_message",
@@ -36,10 +36,8 @@ def max_triplet_message(first: Tensor, second: Tensor, third: Tensor, edge: Tens
         second=(second, "B N F"),
         third=(third, "B N F"),
         edge=(edge, "B N N K"),
-        weight=(weight, "3·F K"),
+        weight=(weight, "3F K"),
     )
-    if len(weight) != 3 * sizes["F"]:
-        raise ValueError(f"max_triplet_message: expected weight [{3 * sizes['F']}, K], given {list(weight.shape)}")
     given = (first, second, third, edge, weight)
     if is_watched(*given) or first.numel() == 0:
         return plain_max_triplet_message(*given)

@@ -128,6 +128,14 @@ def test_a_mask_is_of_every_pair(wrong: tuple[int, ...]) -> None:
         max_message(*arguments, torch.ones(2, 3, 4))
 
 
+def test_an_axis_may_be_a_multiple_of_another() -> None:
+    check_shapes("f", x=(torch.ones(2), "A"), y=(torch.ones(6), "3A"))
+    assert check_shapes("f", y=(torch.ones(6), "3A"), x=(torch.ones(2), "A"))["A"] == 2
+    for wrong in (5, 7, 2):
+        with pytest.raises(ValueError, match=rf"f: expected y \[3A=6\], given \[{wrong}\]"):
+            check_shapes("f", x=(torch.ones(2), "A"), y=(torch.ones(wrong), "3A"))
+
+
 def test_all_is_on_one_device() -> None:
     with pytest.raises(TypeError, match="f: expected y on cpu, given one on meta"):
         check_shapes("f", x=(torch.ones(2), "A"), y=(torch.ones(2, device="meta"), "A"))
