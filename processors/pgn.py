@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from nar.ops.affine import affine
 from nar.ops.channels import Channels, NodeSum, Rectified, TripletChannels, concat, with_sums
+from nar.ops.gated_update import gated_update
 from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
 from nar.processor import MessagePoint, Processor, aligned
@@ -121,22 +123,48 @@ class PGN(Processor):
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
         z = with_sums(concat(node_fts, hidden), graph_fts, self._sums_of_nodes(edge_fts, triplet_fts))
         received = self.message_point(self.received(z, edge_fts, graph_fts, adj))
-        states = self.norm((self.update_node(z) + self.update_message(received)).relu())
-        if self.gate is not None:
-            gate = self.gate(z, received)
-            states = gate * states + (1 - gate) * hidden
+        states = self._updated(z, graph_fts, received, hidden)
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts, triplet_fts)
 
     def _sums_of_nodes(self, edge_fts: Tensor | Channels, triplet_fts: TripletChannels | None) -> list[NodeSum]:
         """What is made of z = x ‖ h for every node."""
-        sums = [self._heard(edge_fts), NodeSum(self.message_sender), NodeSum(self.update_node)]
-        sums += [] if self.gate is None else [NodeSum(self.gate.node)]
+        sums = [self._heard(edge_fts), NodeSum(self.message_sender), *self._updates()]
         return sums if self.triplets is None else [*sums, *self.triplets.sums_of_nodes(edge_fts, triplet_fts)]
 
     def _heard(self, edge_fts: Tensor | Channels) -> NodeSum:
         """A receiver's part in its messages, with the bias of the edges' part if that is not computed by itself."""
         biases = () if self._layers_of_maximum is None else self.message_edge.operands(edge_fts)[2:3]
         return NodeSum(self.message_receiver, self.message_graph, biases)
+
+    def _updates(self) -> list[NodeSum]:
+        """A node's parts in its update and its gate, with biases of messages' parts if one product makes these."""
+        if self.gate is None or self._norm_of_gated is None:
+            return [NodeSum(self.update_node)] + ([] if self.gate is None else [NodeSum(self.gate.node)])
+        pairs = (self.update_node, self.update_message), (self.gate.node, self.gate.message)
+        return [NodeSum(of_nodes, None, (of_messages.bias_or_zeros(),)) for of_nodes, of_messages in pairs]
+
+    @property
+    def _norm_of_gated(self) -> nn.LayerNorm | None:
+        """The normalisation of gated states, if it is as in the equations, so that one operation makes these."""
+        if self.gate is None or not isinstance(self.norm, nn.LayerNorm) or self.norm.bias is None:
+            return None
+        return self.norm if type(self.norm) is nn.LayerNorm and self.norm.bias.shape == (self.hidden_dim,) else None
+
+    def _updated(self, z: Tensor | Channels, graph_fts: Tensor | Channels, received: Tensor, hidden: Tensor) -> Tensor:
+        """The next states, [B, N, H]."""
+        if isinstance(z, Channels) and self.gate is not None and (norm := self._norm_of_gated) is not None:
+            update, gate = (x.of(z, graph_fts) for x in self._updates())
+            messages = affine(received, z.map.stacked(self.update_message, self.gate.message))
+            output = self.gate.output
+            return gated_update(
+                *(update, gate, messages, hidden, norm.weight, norm.bias, output.weight, output.bias_or_zeros()),
+                eps=norm.eps,
+            )
+        states: Tensor = self.norm((self.update_node(z) + self.update_message(received)).relu())
+        if self.gate is None:
+            return states
+        opened: Tensor = self.gate(z, received)
+        return opened * states + (1 - opened) * hidden
 
     @property
     def _layers_of_maximum(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:

@@ -46,8 +46,8 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _is_gathered(weight, bias):
         return functional.linear(x, weight, bias)
-    buffer, *weights = _deferred(weight, bias, _as_autocast)
-    result: Tensor = DeferredLinear.apply(buffer, _as_autocast(x), *weights)  # type: ignore[no-untyped-call]
+    buffer, *weights = deferred(weight, bias, as_autocast)
+    result: Tensor = DeferredLinear.apply(buffer, as_autocast(x), *weights)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -56,9 +56,7 @@ def gathered(weight: Tensor) -> "tuple[GradientBuffer | None, Tensor]":
 
     An operation that has a product with the weight in it calls :func:`weight_gradient` in its backward pass.
     """
-    if not _is_gathered(weight, None):
-        return None, weight
-    buffer, weight, _ = _deferred(weight, None, lambda x: x)
+    buffer, weight, _ = deferred(weight)
     return buffer, weight
 
 
@@ -77,6 +75,14 @@ def weight_gradient(buffer: "GradientBuffer | None", x: Tensor, gradient: Tensor
     return None
 
 
+def bias_gradient(buffer: "GradientBuffer | None", gradient: Tensor) -> Tensor | None:
+    """The gradient of what is added to rows, given that of these, [..., out]; None if a buffer takes the use."""
+    if buffer is None:
+        return gradient.flatten(0, -2).sum(dim=0)
+    buffer.add(gradient[..., :0], gradient)  # of a layer without inputs, whose bias it is
+    return None
+
+
 def plus(x: Tensor, bias: Tensor) -> Tensor:
     """``x + bias``, [..., out].
 
@@ -86,7 +92,7 @@ def plus(x: Tensor, bias: Tensor) -> Tensor:
     """
     if not _is_gathered(None, bias):
         return x + bias
-    buffer, _, bias_of_use = _deferred(None, bias, lambda x: x)
+    buffer, _, bias_of_use = deferred(None, bias)
     result: Tensor = DeferredSum.apply(buffer, x, bias_of_use)  # type: ignore[no-untyped-call]
     return result
 
@@ -97,15 +103,26 @@ def _is_gathered(weight: Tensor | None, bias: Tensor | None) -> bool:
     return _gathered is not None and is_trained and torch.is_grad_enabled()
 
 
-def _deferred(
-    weight: Tensor | None, bias: Tensor | None, cast: Callable[[Tensor], Tensor]
-) -> "tuple[GradientBuffer, Any, Any]":
-    """The buffer of the gradients of a weight and a bias, and both as :class:`DeferredWeights` gives them to uses."""
+def deferred(
+    weight: Tensor | None, bias: Tensor | None = None, cast: Callable[[Tensor], Tensor] = lambda x: x
+) -> "tuple[GradientBuffer | None, Any, Any]":
+    """The buffer of the gradients of a weight and a bias, None if they are not gathered, and both as uses get them.
+
+    Args:
+        weight: [out, in]; None if there is a bias alone.
+        bias: [out].
+        cast: Makes of each what uses get.
+    """
+
+    def cast_both() -> tuple[Any, Any]:
+        return None if weight is None else cast(weight), None if bias is None else cast(bias)
+
+    if not _is_gathered(weight, bias):
+        return None, *cast_both()
     assert _gathered is not None
     key = id(weight), id(bias)
     if key not in _gathered:
-        buffer = GradientBuffer()
-        given = (None if x is None else cast(x) for x in (weight, bias))
+        buffer, given = GradientBuffer(), cast_both()
         _gathered[key] = (weight, bias), buffer, DeferredWeights.apply(buffer, *given)  # type: ignore[no-untyped-call]
     _, buffer, weights = _gathered[key]
     return buffer, *weights
@@ -198,11 +215,10 @@ class DeferredSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of x alone."""
-        ctx.buffer.add(gradient[..., :0], gradient)  # of a layer without inputs, whose bias it is
-        return None, gradient, None
+        return None, gradient, bias_gradient(ctx.buffer, gradient)
 
 
-def _as_autocast(x: Tensor) -> Tensor:
+def as_autocast(x: Tensor) -> Tensor:
     """`x` in the type that autocast has for products of it."""
     if not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
         return x

@@ -100,14 +100,14 @@ def has_to_be_differentiable(gradient: Tensor) -> bool:
 
 
 def differentiable_gradients(
-    plain: Callable[..., Tensor], given: Sequence[Any], gradient: Tensor
+    plain: Callable[..., Any], given: Sequence[Any], gradient: Tensor | tuple[Tensor, ...]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of what a plain formula makes of its arguments, as functions of these and of `gradient`.
 
     Args:
         plain: The formula.
         given: Its arguments; those that need no gradient get None.
-        gradient: Of the formula's result.
+        gradient: Of the formula's result, or of each of its results.
     """
     again = torch.is_grad_enabled()
     with torch.enable_grad():

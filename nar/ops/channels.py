@@ -45,6 +45,7 @@ class Folded:
         self._followed: dict[tuple[nn.Linear, ...], Folded] = {}
         self._summed: dict[Any, Folded] = {}
         self._plus: dict[Folded, Folded] = {}
+        self._stacked: dict[tuple[nn.Linear, ...], Tensor] = {}
         self._biases: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
 
     @cached_property
@@ -120,6 +121,12 @@ class Folded:
         if widths not in self._biases:
             self._biases[widths] = torch.split(self.bias, list(widths))
         return self._biases[widths]
+
+    def stacked(self, *linears: nn.Linear) -> Tensor:
+        """The weights of layers one below the other, [W1 + W2 + ..., in]: one tensor in all of a forward pass."""
+        if linears not in self._stacked:
+            self._stacked[linears] = torch.cat([linear.weight for linear in linears])
+        return self._stacked[linears]
 
 
 @dataclass(frozen=True)

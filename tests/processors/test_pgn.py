@@ -2,6 +2,7 @@
 # Axes: B graphs, N nodes, H hidden. What belongs to an edge is [B, sender, receiver, ...].
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from layers import (
 )
 from torch import Tensor
 
+from nar.ops.channels import Channels, Folded, as_tensor
 from nar.processor import Processor
 from nar.processors import MPNN, PGN, TripletGMPNN
 from nar.processors.pgn import Senders
@@ -131,3 +133,31 @@ def test_ties_split_the_gradient_evenly(kind: type[PGN], result: int) -> None:
     assert gradient is not None
     assert gradient.any()
     torch.testing.assert_close(gradient, gradient.mean(dim=(1, 2), keepdim=True).expand_as(gradient))
+
+
+NORMS: dict[str, Callable[[], torch.nn.Module]] = {
+    "its own": lambda: torch.nn.LayerNorm(4),
+    "none": torch.nn.Identity,
+    "another eps": lambda: torch.nn.LayerNorm(4, eps=0.5),
+    "no bias": lambda: torch.nn.LayerNorm(4, bias=False),
+    "no weights": lambda: torch.nn.LayerNorm(4, elementwise_affine=False),
+    "of nodes, too": lambda: torch.nn.LayerNorm((5, 4)),
+    "another": lambda: torch.nn.RMSNorm(4),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("gated", [False, True])
+def test_of_channels_it_makes_what_it_makes_of_features(norm: str, gated: bool) -> None:
+    layer, given = PGN(4, gated=gated, triplet_dim=2), random_inputs(4, dtype=torch.float32)
+    layer.norm = NORMS[norm]()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+
+    def channels(features: Tensor, number: int) -> Channels:
+        return Channels(torch.randn(*features.shape[:-1], number), Folded(torch.randn(4, number), torch.randn(4)))
+
+    features = [channels(x, number) for number, x in enumerate(given[:3], start=1)]
+    states, edge_states = layer(*features, *given[3:])
+    expected = layer(*map(as_tensor, features), *given[3:])
+    torch.testing.assert_close((states, as_tensor(edge_states)), expected, rtol=1e-4, atol=1e-4)

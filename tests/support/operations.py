@@ -101,6 +101,7 @@ def _plain_scattered(src: Tensor) -> Tensor:
 _LAYERS = ("H H", "H", "H H", "H")
 _MESSAGES = ("B S H", "B R H", "B S R K", "H K", *_LAYERS)
 _EDGES = ("M H", "N H", "E K", "H K", *_LAYERS)
+_GATED = ("B N H", "B N H", "B N 2H", "B N H")
 _PAIRS, _STATES = ("B R H", "B S H", "H", "B S R K", "H K"), ("B S R F", "W F", "W", "H W")
 OPERATIONS = {
     "max_message": in_folder("max_message", "max_message", *_MESSAGES),
@@ -108,6 +109,7 @@ OPERATIONS = {
     "edge_max_message": in_folder("edge_max_message", "edge_max_message", *_EDGES, adapted=_along_edges),
     "max_plus": in_folder("max_plus", "max_plus", "B N N F", "B N N F"),
     "max_triplet_message": in_folder("max_triplet_message", "max_triplet_message", *["B N F"] * 3, "B N N K", "3F K"),
+    "gated_update": in_folder("gated_update", "gated_update", *_GATED, "H", "H", "H H", "H"),
     "edge_logits": in_folder("edge_logits", "pointer_logits", *_PAIRS),
     "edge_logits, states": in_folder("edge_logits", "pointer_logits", *_PAIRS, *_STATES),
     "product_logits": in_folder("product_logits", "pointer_logits", "B M H", "B N H", "H"),
