@@ -23,6 +23,8 @@ from nar.ops.adaptive_temperature import adaptive_temperature, masked_softmax
 from nar.ops.border import is_watched
 from nar.ops.channels import TripletChannels
 from nar.ops.linear import Linear, is_plain
+from nar.ops.lstm import lstm
+from nar.ops.lstm.sequences import last_states
 from nar.ops.max_plus import max_plus
 from nar.ops.precision import at_least_float32, unheard
 from nar.ops.recurrence import recurrence
@@ -227,21 +229,14 @@ class LSTM(Reduction):
 
     def forward(self, messages: Tensor, is_heard: Tensor | None = None) -> Tensor:
         """See :meth:`Reduction.forward`."""
-        num_graphs, num_senders, num_receivers, width = messages.shape
-        if num_senders == 0:
+        if is_plain(self.cell, nn.LSTM):
+            own: Any = self.cell
+            return lstm(messages, own.weight_ih_l0, own.weight_hh_l0, own.bias_ih_l0, own.bias_hh_l0, is_heard)
+        if messages.shape[1] == 0:
             return messages.sum(dim=1)
-        read = heard(messages, is_heard)
-        number = messages.new_full((num_graphs, num_receivers), num_senders, dtype=torch.long)
-        if is_heard is not None:  # those that are heard come first, and the state after them is taken
-            order = (~is_heard).int().argsort(dim=1, stable=True)
-            read = read.gather(1, order[..., None].expand_as(read))
-            number = is_heard.sum(dim=1)
         with torch.autocast(messages.device.type, enabled=False):
-            read = read.to(next(self.cell.parameters()).dtype).transpose(0, 1).flatten(1, 2)
-            states, _ = self.cell(read)
-        states = torch.cat([torch.zeros_like(states[:1]), states])  # before the first message, and after each
-        last = states.gather(0, number.flatten()[None, :, None].expand(1, -1, width))
-        return last.view(num_graphs, num_receivers, width).to(messages.dtype)
+            read = messages.to(next(self.cell.parameters()).dtype)
+            return last_states(lambda sequences: self.cell(sequences)[0], read, is_heard).to(messages.dtype)
 
 
 class Concat(Reduction):

@@ -7,7 +7,8 @@ An operation that is compiled has a folder, and a new one needs no more than its
 `reference.py`  the formula in PyTorch's operations, called ``plain_…``: what compilers and tracers see, the gradient
                 that can be differentiated again, the fallback on other devices, and what tests compare with
 `cpu.py`        an ``autograd.Function`` that gives parts of a batch to all cores (:mod:`nar.ops.parallel`)
-`loops.py`      what one core does with one part, compiled by numba (:mod:`nar.ops.loops`)
+`loops.py`      what one core does with one part, compiled by numba (:mod:`nar.ops.loops`), unless PyTorch has as fast a
+                form of that
 `triton.py`     the operation in kernels for GPUs, if it has any; imported only where it is used
 =============== ===================================================================================================
 

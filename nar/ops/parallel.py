@@ -5,9 +5,9 @@ call, which is why parts are not small.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from threading import local
 from typing import Any, TypeVar
@@ -62,18 +62,25 @@ def in_parallel(function: Callable[[Given], Result], parts: Sequence[Given]) -> 
 
     with _blas().limit(limits=1) if is_alone else nullcontext():  # which others rely on
         others = [_threads(num_threads, os.getpid()).submit(take) for _ in range(1, number)]
-        take()
+        with _torch_on_one_core() if others else nullcontext():
+            take()
         for other in others:
             other.result()
     return made
 
 
-def parts_of(num_graphs: int, num_rows: int, num_columns: int) -> list[Part]:
+def parts_of(num_graphs: int, num_rows: int, num_columns: int, pairs: int = 0) -> list[Part]:
     """The parts of a batch: some graphs and rows of each, with as many pairs as a thread takes at a time.
 
     They are whole graphs, or rows of a single one, so a part of a tensor [B, rows, columns, ...] lies in one piece.
+
+    Args:
+        num_graphs: B.
+        num_rows: Of each graph.
+        num_columns: Of each row.
+        pairs: How many a thread takes at a time, if it is not the usual number.
     """
-    pairs = PAIRS if _num_threads() > 1 else 4 * PAIRS  # one thread has nobody to share with
+    pairs = pairs or (PAIRS if _num_threads() > 1 else 4 * PAIRS)  # one thread has nobody to share with
     at_once, step = max(1, pairs // (num_rows * num_columns)), max(1, pairs // num_columns)
     return [
         (slice(graph, graph + at_once), slice(row, row + step))
@@ -107,6 +114,17 @@ def _num_threads() -> int:
     """How many threads the calling one may use for an operation."""
     number: int = getattr(_here, "num_threads", num_threads)
     return number
+
+
+@contextmanager
+def _torch_on_one_core() -> Iterator[None]:
+    """Where torch's operations in this thread use one core, as in the others, which are at work on theirs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache

@@ -32,6 +32,7 @@ PROCESSORS: dict[str, Callable[[], nn.Module]] = {
     "PGN": lambda: PGN(H, gated=True, triplet_dim=2),
     "PGN, softmax": lambda: PGN(H, reduction="softmax", triplet_dim=2, triplet_reduction="mean"),
     "PGN, max and recurrent": lambda: PGN(H, reduction=["max", "recurrent"], gated=True),
+    "PGN, lstm": lambda: PGN(H, reduction="lstm"),
     "PGN, in evaluation": lambda: PGN(H, reduction="lstm", reduction_in_evaluation="max"),
     "MPNN": lambda: MPNN(H, layer_norm=False),
     "TripletGMPNN": lambda: TripletGMPNN(H),

@@ -153,8 +153,6 @@ every_variant = pytest.mark.parametrize(
 )
 EVERY = {name: make for kind in KINDS for name, make in kind.examples.items()}
 EVERY_PROCESSOR = pytest.mark.parametrize("name", EVERY)
-WITHOUT_LSTM = pytest.mark.parametrize("name", [name for name in EVERY if "lstm" not in name])
-"""PyTorch's own LSTM is not for all of its transforms."""
 SOME = pytest.mark.parametrize(
     "name",
     [
@@ -387,7 +385,7 @@ def states_of(layer: nn.Module, given: Inputs) -> Callable[[Tensor], Tensor]:
     return lambda hidden: results(layer, given._replace(hidden=hidden))[0]
 
 
-@WITHOUT_LSTM
+@EVERY_PROCESSOR
 def test_transforms_of_functions_agree_with_autograd(name: str) -> None:
     layer, given = made(name), inputs()
     function, hidden = states_of(layer, given), given.hidden
@@ -400,7 +398,7 @@ def test_transforms_of_functions_agree_with_autograd(name: str) -> None:
     torch.testing.assert_close(torch.func.vmap(function)(many), torch.stack([function(x) for x in many]))
 
 
-@WITHOUT_LSTM
+@EVERY_PROCESSOR
 def test_gradients_for_each_graph_are_those_of_graphs_alone(name: str) -> None:
     layer, given = made(name), inputs()
     weights = {key: x.detach() for key, x in layer.named_parameters()}

@@ -103,6 +103,7 @@ _MESSAGES = ("B S H", "B R H", "B S R K", "H K", *_LAYERS)
 _EDGES = ("M H", "N H", "E K", "H K", *_LAYERS)
 _GATED = ("B N H", "B N H", "B N 2H", "B N H")
 _PAIRS, _STATES = ("B R H", "B S H", "H", "B S R K", "H K"), ("B S R F", "W F", "W", "H W")
+_LSTM = ("B S R H", "4H H", "4H H", "4H", "4H")
 OPERATIONS = {
     "max_message": in_folder("max_message", "max_message", *_MESSAGES),
     "max_message, masked": in_folder("max_message", "max_message", *_MESSAGES, adapted=_masked(2)),
@@ -117,6 +118,8 @@ OPERATIONS = {
     "triplet_logits": in_folder("triplet_logits", "triplets", *["B N N F"] * 3, "B N N N K", "F K", "F"),
     "recurrence": in_folder("recurrence", "recurrence", "B S R H", "B S R H"),
     "recurrence, masked": in_folder("recurrence", "recurrence", "B S R H", "B S R H", adapted=_masked(0)),
+    "lstm": in_folder("lstm", "lstm", *_LSTM),
+    "lstm, masked": in_folder("lstm", "lstm", *_LSTM, adapted=_masked(0)),
     "softmax_plus": Operation(("B N N F", "B N N F"), softmax_plus, plain_softmax_plus),
     "scatter": Operation(("E H",), _scattered, _plain_scattered),
 }
@@ -133,6 +136,6 @@ def random_arguments(
         dtype: Of all arguments.
     """
     known = SIZES | (sizes or {})
-    known |= {f"{times}{axis}": times * size for axis, size in known.items() for times in (2, 3)}
+    known |= {f"{times}{axis}": times * size for axis, size in known.items() for times in (2, 3, 4)}
     shapes = [[known[axis] for axis in axes.split()] for axes in OPERATIONS[operation].axes]
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]

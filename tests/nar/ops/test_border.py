@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from layers import Inputs, random_inputs
-from operations import OPERATIONS, SIZES, random_arguments
+from operations import OPERATIONS, random_arguments
 from torch import Tensor
 
 from nar.ops import border
@@ -49,11 +49,12 @@ def test_every_folder_of_an_operation_is_in_the_table() -> None:
 def test_shapes_that_disagree_are_refused(operation: str) -> None:
     for index, axes in enumerate(OPERATIONS[operation].axes):
         known = {other for i, names in enumerate(OPERATIONS[operation].axes) for other in names.split() if i != index}
-        for wrong in misshapen(random_arguments(operation)[index].detach()):
+        right = random_arguments(operation)[index].detach()
+        for wrong in misshapen(right):
             arguments: list[Tensor] = random_arguments(operation)
             arguments[index] = wrong
-            own = dict(zip(axes.split(), wrong.shape, strict=False))
-            if wrong.dim() == len(axes.split()) and not any(own[axis] != SIZES[axis] for axis in own if axis in known):
+            sizes = zip(axes.split(), wrong.shape, right.shape, strict=False)
+            if wrong.dim() == right.dim() and not any(own != usual for axis, own, usual in sizes if axis in known):
                 continue  # an axis that no other argument has
             if operation == "scatter":
                 continue  # of which the index is made to fit
