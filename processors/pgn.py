@@ -145,8 +145,11 @@ class PGN(Processor):
 
     @property
     def _norm_of_gated(self) -> nn.LayerNorm | None:
-        """The normalisation of gated states, if it is as in the equations, so that one operation makes these."""
+        """The normalisation of gated states, if all is as in the equations, so that one operation makes these."""
         if self.gate is None or not isinstance(self.norm, nn.LayerNorm) or self.norm.bias is None:
+            return None
+        layers = self.update_message, self.gate.message, self.gate.output
+        if not is_plain(self.gate, Gate) or not all(is_plain(layer, Linear) for layer in layers):
             return None
         return self.norm if type(self.norm) is nn.LayerNorm and self.norm.bias.shape == (self.hidden_dim,) else None
 
