@@ -33,7 +33,10 @@ SIZES = {"B": 2, "N": 5, "S": 5, "R": 5, "M": 18, "H": 6, "K": 3, "F": 2, "W": 6
 # The maximum along edges has kernels for float32 alone, and a test of its own.
 WITH_KERNELS = [name for name, (*_, kernels, _) in OPERATIONS.items() if kernels and name != "edge_max_message"]
 # By name, the operation and its sizes.
-CASES = {name: (name, SIZES) for name in WITH_KERNELS} | {"max_message, no channels": ("max_message", SIZES | {"K": 0})}
+CASES = {name: (name, SIZES) for name in WITH_KERNELS} | {
+    "max_message, no channels": ("max_message", SIZES | {"K": 0}),
+    "max_message, many channels": ("max_message", SIZES | {"K": 65}),
+}
 EVERY_CASE = pytest.mark.parametrize("case", CASES)
 Function = Callable[..., Tensor]
 
@@ -110,10 +113,10 @@ def test_second_gradients_are_those_of_the_operation_on_a_cpu(case: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_senders", [17, 40])
-def test_more_senders_than_a_program_reads_at_a_time(num_senders: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sizes", [{"S": 17, "R": 2}, {"S": 40, "R": 2}, {"S": 2, "R": 17}], ids=str)
+def test_more_nodes_than_a_program_reads_at_a_time(sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     for operation in ("max_message", "edge_logits"):
-        monkeypatch.setitem(CASES, operation, (operation, SIZES | {"B": 1, "S": num_senders, "R": 2}))
+        monkeypatch.setitem(CASES, operation, (operation, SIZES | {"B": 1} | sizes))
         assert_same_function(operation, random_case(operation, whole=True), 1e-12)
 
 
@@ -201,7 +204,7 @@ def test_every_kernel_compiles_for_an_h100() -> None:
     folder = Path(gpu.__file__).parent
     files = [importlib.import_module(f"nar.ops.{path.parent.name}.triton") for path in folder.glob("*/triton.py")]
     kernels = {name for file in files for name, value in vars(file).items() if hasattr(value, "fn")}
-    others = {"_compose", "_message", "_product", "_second", "_step", "_sum"}  # which others call
+    others = {"_compose", "_grad_sum", "_message", "_product", "_second", "_step", "_sum"}  # which others call
     assert kernels - compiled == others
 
 

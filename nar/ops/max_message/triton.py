@@ -16,9 +16,11 @@ from torch import Tensor
 
 from nar.ops.affine import GradientBuffer, affine, gathered, weight_gradient
 from nar.ops.border import has_to_be_differentiable
+from nar.ops.device import in_rows
 from nar.ops.precision import UNHEARD, at_least_float32, unheard
 
-_SENDERS = 16  # that a program of the first layer's gradient reads at a time
+_PAIRS = 16  # that a program of the first layer's gradient reads at a time
+_MAX_CHANNELS = 64  # whose gradient such a program computes; of more, a product of matrices is faster
 _BITS = 32  # of a word
 
 
@@ -36,7 +38,7 @@ def max_message(
 ) -> Tensor:
     """The maxima, [B, R, H], from the arguments of :func:`nar.ops.max_message.reference.plain_max_message`."""
     uses, weight = gathered(edge_weight)
-    first = _FirstLayer.apply(uses, *(x.contiguous() for x in (sent, heard, edge, weight)))
+    first = _FirstLayer.apply(uses, sent, heard, edge.contiguous(), weight.contiguous())
     messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
@@ -50,7 +52,11 @@ class _FirstLayer(torch.autograd.Function):
         """The first layer."""
         sent, heard, edge, weight = arguments
         first = sent.new_empty(*edge.shape[:3], sent.shape[-1])
-        _first_layer[_rows(first)](sent, heard, edge, weight, first, *_sizes(first), edge.shape[-1], **_blocks(first))
+        rows = [in_rows(x) for x in (sent, heard)]
+        strides = [x.stride(0) for x in rows]
+        _first_layer[_rows(first)](
+            *rows, *strides, edge, weight, first, *_sizes(first), edge.shape[-1], **_blocks(first)
+        )
         ctx.save_for_backward(edge, weight, first)
         ctx.uses, ctx.dtype = uses, heard.dtype
         return first
@@ -59,17 +65,23 @@ class _FirstLayer(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of all arguments."""
         edge, weight, first = ctx.saved_tensors
+        grad_edge = None
         if has_to_be_differentiable(gradient):
             grad_sum = gradient * (first > 0)
-            grad_heard = grad_sum.sum(dim=1).to(ctx.dtype)
+            grad_sent, grad_heard = grad_sum.sum(dim=2), grad_sum.sum(dim=1).to(ctx.dtype)
         else:
-            grad_sum, grad_heard = torch.empty_like(first), first.new_empty(*_received(first), dtype=ctx.dtype)
-            _first_layer_backward[_rows(first)](
-                gradient.contiguous(), first, grad_sum, grad_heard, *_sizes(first), **_blocks(first), BLOCK=_SENDERS
+            grad_sum, grad_sent = torch.empty_like(first), torch.empty_like(first[:, :, 0])
+            grad_heard = first.new_empty(*_received(first), dtype=ctx.dtype)
+            grad_edge = torch.empty_like(edge) if edge.shape[-1] <= _MAX_CHANNELS else None
+            programs = (first.shape[0] * (first.shape[1] + first.shape[2]),)
+            written = (grad_sum, grad_sent, grad_heard, grad_edge)
+            sizes = (*_sizes(first), edge.shape[-1], len(first))
+            _first_layer_backward[programs](
+                gradient.contiguous(), first, weight, *written, *sizes, **_blocks(first), BLOCK=_PAIRS
             )
-        grad_edge = (grad_sum @ weight.to(grad_sum.dtype)).to(edge.dtype)
-        grad_weight = weight_gradient(ctx.uses, edge, grad_sum)
-        return None, grad_sum.sum(dim=2), grad_heard, grad_edge, grad_weight
+        if grad_edge is None:
+            grad_edge = (grad_sum @ weight.to(grad_sum.dtype)).to(edge.dtype)
+        return None, grad_sent, grad_heard, grad_edge, weight_gradient(ctx.uses, edge, grad_sum)
 
 
 class MaxOverSenders(torch.autograd.Function):
@@ -131,16 +143,30 @@ def _blocks(pairs: Tensor) -> dict[str, Any]:
 
 
 @triton.jit
-def _first_layer(sent, heard, edge, weight, first, S, R, H, K, WIDTH: tl.constexpr, COMPUTE: tl.constexpr):
+def _first_layer(
+    sent,
+    heard,
+    sent_stride,
+    heard_stride,
+    edge,
+    weight,
+    first,
+    S,
+    R,
+    H,
+    K,
+    WIDTH: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
     """Write the first layer of the messages to receiver r."""
     row = tl.program_id(0).to(tl.int64)
     graph, r = row // R, row % R
     h = tl.arange(0, WIDTH)
     inside = h < H
-    of_receiver = tl.load(heard + row * H + h, mask=inside, other=0).to(COMPUTE)
+    of_receiver = tl.load(heard + row * heard_stride + h, mask=inside, other=0).to(COMPUTE)
     for s in range(S):
         pair = (graph * S + s) * R + r
-        total = of_receiver + tl.load(sent + (graph * S + s) * H + h, mask=inside, other=0).to(COMPUTE)
+        total = of_receiver + tl.load(sent + (graph * S + s) * sent_stride + h, mask=inside, other=0).to(COMPUTE)
         for k in range(K):
             channel = tl.load(edge + pair * K + k).to(COMPUTE)
             total += channel * tl.load(weight + h * K + k, mask=inside, other=0).to(COMPUTE)
@@ -148,23 +174,57 @@ def _first_layer(sent, heard, edge, weight, first, S, R, H, K, WIDTH: tl.constex
 
 
 @triton.jit
+def _grad_sum(gradient, first, there, inside, COMPUTE: tl.constexpr):
+    """The gradient of sums that are rectified."""
+    is_positive = tl.load(first + there, mask=inside, other=0) > 0
+    return tl.where(is_positive, tl.load(gradient + there, mask=inside, other=0).to(COMPUTE), 0)
+
+
+@triton.jit
 def _first_layer_backward(
-    gradient, first, grad_sum, grad_heard, S, R, H, WIDTH: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
+    gradient,
+    first,
+    weight,
+    grad_sum,
+    grad_sent,
+    grad_heard,
+    grad_edge,
+    S,
+    R,
+    H,
+    K,
+    B,
+    WIDTH: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """Write the gradient of the sums that are rectified, and of receiver r's term in them."""
+    """Write the gradients of the sums to receiver r that are rectified, and of its term and channels; or of a sender.
+
+    The programs after those of receivers have a sender each, whose term's gradient is a sum over all receivers.
+    """
     row = tl.program_id(0).to(tl.int64)
-    graph, r = row // R, row % R
     h = tl.arange(0, WIDTH)[None, :]
-    grad_receiver = tl.zeros((WIDTH,), COMPUTE)
-    for start in range(0, S, BLOCK):
-        s = start + tl.arange(0, BLOCK)[:, None]
-        inside = (s < S) & (h < H)
-        there = ((graph * S + s) * R + r) * H + h
-        is_positive = tl.load(first + there, mask=inside, other=0) > 0
-        passed = tl.where(is_positive, tl.load(gradient + there, mask=inside, other=0).to(COMPUTE), 0)
-        tl.store(grad_sum + there, passed, mask=inside)
-        grad_receiver += tl.sum(passed, 0)
-    tl.store(grad_heard + row * H + h, grad_receiver[None, :], mask=h < H)
+    total = tl.zeros((WIDTH,), COMPUTE)
+    if row < B * R:
+        graph, r = row // R, row % R
+        for start in range(0, S, BLOCK):
+            s = start + tl.arange(0, BLOCK)[:, None]
+            inside, pair = (s < S) & (h < H), (graph * S + s) * R + r
+            passed = _grad_sum(gradient, first, pair * H + h, inside, COMPUTE)
+            tl.store(grad_sum + pair * H + h, passed, mask=inside)
+            total += tl.sum(passed, 0)
+            if grad_edge is not None:
+                for k in range(K):
+                    column = tl.load(weight + h * K + k, mask=h < H, other=0).to(COMPUTE)
+                    tl.store(grad_edge + pair * K + k, tl.sum(passed * column, 1)[:, None], mask=s < S)
+        tl.store(grad_heard + row * H + h, total[None, :], mask=h < H)
+    else:
+        sender = row - B * R
+        for start in range(0, R, BLOCK):
+            r = start + tl.arange(0, BLOCK)[:, None]
+            inside = (r < R) & (h < H)
+            total += tl.sum(_grad_sum(gradient, first, (sender * R + r) * H + h, inside, COMPUTE), 0)
+        tl.store(grad_sent + sender * H + h, total[None, :], mask=h < H)
 
 
 @triton.jit
