@@ -193,6 +193,8 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     """Raise a :class:`UserError` if a number of the trainer is not one that it can have."""
     for name, (least, most) in TRAINER.items():
         value = settings.get(name)
+        if value == {}:  # a time of no length
+            raise UserError(f"expected --trainer.{name} to be a number, or a time such as {{minutes: 10}}, given {{}}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if name in _MORE_THAN_LEAST and value == least:
