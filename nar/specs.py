@@ -6,7 +6,9 @@ Source: Veličković et al., "The CLRS Algorithmic Reasoning Benchmark", ICML 20
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+_Value = TypeVar("_Value")
 
 
 class Stage(StrEnum):
@@ -65,3 +67,8 @@ Spec = Mapping[str, Probe]
 def at_stage(spec: Spec, stage: Stage) -> dict[str, Probe]:
     """The probes of `spec` observed at `stage`, in order."""
     return {name: probe for name, probe in spec.items() if probe.stage is stage}
+
+
+def of_algorithm(setting: _Value | Mapping[str, _Value], algorithm: str, otherwise: _Value) -> _Value:
+    """What a setting says of an algorithm: a value for all, or one of some by name, and `otherwise` of the others."""
+    return setting.get(algorithm, otherwise) if isinstance(setting, Mapping) else setting

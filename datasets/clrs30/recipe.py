@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nar.batch import Feedback, NumpyArray
+from nar.datasets.clrs30.graphs import draw_communities
 from nar.datasets.clrs30.known import KnownAlgorithm
 from nar.datasets.clrs30.samplers import algorithm_of
 from nar.datasets.engine.algorithm import Algorithm
@@ -134,3 +135,9 @@ def train_sampler_args(algorithm: str | Algorithm, num_nodes: int) -> dict[str, 
     if algorithm.is_string_matcher:
         return {"length_needle": -min(_LONGEST_NEEDLE, (num_nodes - 1) // 2)}
     return {"p": algorithm.graph.densities} if algorithm.graph else {}
+
+
+def has_communities(algorithm: str | Algorithm) -> bool:
+    """Whether the graphs of `algorithm` are made of communities, as those of strongly_connected_components are."""
+    algorithm = algorithm_of(algorithm)
+    return isinstance(algorithm, KnownAlgorithm) and algorithm.draw is draw_communities

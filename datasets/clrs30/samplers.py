@@ -65,6 +65,13 @@ def algorithm_of(algorithm: str | Algorithm) -> Algorithm:
     return algorithm if isinstance(algorithm, Algorithm) else known_algorithm(algorithm)
 
 
+def check_names(what: str, setting: Any, algorithms: Collection[Algorithm]) -> None:
+    """Raise a :class:`UserError` if a setting by name is of an algorithm neither of CLRS-30 nor among `algorithms`."""
+    own = [algorithm.name for algorithm in algorithms if algorithm.name not in ALGORITHMS]
+    for name in setting if isinstance(setting, Mapping) else ():
+        check_known(f"algorithm in {what}", name, [*ALGORITHMS, *own])
+
+
 def sample(
     algorithm: str | Algorithm,
     *,

@@ -3,18 +3,26 @@
 Source: Ibarz et al., "A Generalist Neural Algorithmic Learner", LoG 2022.
 """
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from nar.configuration import KeepsArguments
-from nar.datasets.clrs30.recipe import num_nodes_at, recipe_spec, train_sizes
-from nar.datasets.clrs30.samplers import algorithm_of, check_size, sample
+from nar.datasets.clrs30.recipe import has_communities, num_nodes_at, recipe_spec, train_sizes
+from nar.datasets.clrs30.samplers import algorithm_of, check_names, check_size, sample
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.algorithm import Algorithm, check_algorithm
-from nar.datasets.engine.arguments import MAX_BATCH_SIZE, MAX_WORKERS, check_named, check_sizes, is_whole, shown
+from nar.datasets.engine.arguments import (
+    MAX_BATCH_SIZE,
+    MAX_WORKERS,
+    check_named,
+    check_sizes,
+    is_whole,
+    shown,
+)
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.splits import Source, Split
 from nar.errors import UserError
-from nar.specs import Spec
+from nar.specs import Spec, of_algorithm
 
 _UPPER_LIMITS = {
     "chunk_length": 2**15,
@@ -50,6 +58,10 @@ class CLRS30Splits(KeepsArguments):
         test_graph_args: The family's parameters.
         val_size: Number of nodes in validation (of string matchers 5/4 of it), if not that of the largest in training:
             the larger they are, the more of the errors that tests will find are seen when the best weights are chosen.
+        random_pos: Whether the positions of nodes are random and sorted in training and validation, as in the recipe,
+            or i/n, as in every test: of all algorithms, or of some by name, such as ``{binary_search: false}``.
+        train_communities: Of how many communities the graphs of strongly_connected_components are made in training, in
+            turn. In validation and tests they are 4, as in dm-clrs, but at n ≤ 16 most of them have 1 to 4 nodes.
     """
 
     def __init__(
@@ -67,6 +79,8 @@ class CLRS30Splits(KeepsArguments):
         test_graphs: str | None = None,
         test_graph_args: dict[str, int | float] | None = None,
         val_size: int | None = None,
+        random_pos: bool | dict[str, bool] = True,
+        train_communities: list[int] = [4],  # noqa: B006
     ) -> None:
         super().__init__()
         given = list(algorithms) if isinstance(algorithms, list | tuple) else [algorithms]
@@ -84,6 +98,8 @@ class CLRS30Splits(KeepsArguments):
         self.source = source
         self.test_graphs = test_graphs
         self.test_graph_args = {} if test_graph_args is None else test_graph_args
+        self.random_pos = random_pos
+        self.train_communities = check_sizes("train_communities", train_communities)
         self._check()
 
     def _check(self) -> None:
@@ -105,6 +121,15 @@ class CLRS30Splits(KeepsArguments):
                 for size in test_sizes:  # one, so that what is wrong with the family is said before anything runs
                     args: dict[str, Any] = {"graphs": self.test_graphs, **self.test_graph_args}
                     sample(algorithm, num_nodes=size, num_samples=1, seed=0, hints="none", **args)
+        check_names("random_pos", self.random_pos, self.algorithms)
+        for is_random in self.random_pos.values() if isinstance(self.random_pos, Mapping) else [self.random_pos]:
+            if not isinstance(is_random, bool):
+                raise UserError(f"expected random_pos to be true or false, given {shown(is_random)}")
+        least, most = min(self.train_communities), max(self.train_communities)
+        if least < 1:
+            raise UserError(f"expected train_communities ≥ 1, given {least}")
+        if any(map(has_communities, self.algorithms)) and most > min(self.sizes):
+            raise UserError(f"expected no more train_communities than nodes, {min(self.sizes)}, given {shown(most)}")
         for name, value, least in (
             ("batch_size", self.batch_size, 1),
             ("eval_batch_size", self.eval_batch_size, 1),
@@ -126,7 +151,13 @@ class CLRS30Splits(KeepsArguments):
     def val_splits(self) -> list[Split]:
         """The validation splits, one for each algorithm."""
         return [
-            Split(algorithm, self._val_size_of(algorithm), is_test=False, source=self.source)
+            Split(
+                algorithm,
+                self._val_size_of(algorithm),
+                is_test=False,
+                source=self.source,
+                random_pos=of_algorithm(self.random_pos, algorithm.name, True),
+            )
             for algorithm in self.algorithms
         ]
 

@@ -54,6 +54,8 @@ class CLRS30(CLRS30Splits, StreamingData):
             start=self.num_batches_seen,
             chunk_length=self.chunk_length,
             source=self.source,
+            random_pos=self.random_pos,
+            communities=self.train_communities,
         )
         return TrainLoader(stream, self.num_workers)
 

@@ -23,11 +23,19 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from nar.batch import Batch, Feedback, NumpyArray, join, to_tensors
 from nar.datasets.clrs30.dm_clrs import sample_from_dm_clrs
 from nar.datasets.clrs30.known import KnownAlgorithm
-from nar.datasets.clrs30.recipe import apply_recipe, randomise_positions, recipe_spec, train_sampler_args, train_sizes
+from nar.datasets.clrs30.recipe import (
+    apply_recipe,
+    has_communities,
+    randomise_positions,
+    recipe_spec,
+    train_sampler_args,
+    train_sizes,
+)
 from nar.datasets.clrs30.samplers import algorithm_of, sample
 from nar.datasets.engine.algorithm import Algorithm, Hints
 from nar.datasets.splits.cache import Cache
 from nar.datasets.splits.chunks import chunks
+from nar.specs import of_algorithm
 
 Source = Literal["nar", "dm-clrs"]
 
@@ -59,6 +67,7 @@ class Split:
         source: What draws it: this library, or dm-clrs.
         graphs: The family of its graphs; None for those of dm-clrs.
         graph_args: The family's parameters.
+        random_pos: Whether positions in validation are random, as in the recipe, or i/n, as in every test.
     """
 
     algorithm: Algorithm
@@ -67,6 +76,7 @@ class Split:
     source: Source
     graphs: str | None
     graph_args: dict[str, int | float]
+    random_pos: bool
 
     def __init__(
         self,
@@ -76,6 +86,7 @@ class Split:
         source: Source = "nar",
         graphs: str | None = None,
         graph_args: Mapping[str, int | float] | None = None,
+        random_pos: bool = True,
     ) -> None:
         self.algorithm = algorithm_of(algorithm)
         self.num_nodes = num_nodes
@@ -83,6 +94,7 @@ class Split:
         self.source = source
         self.graphs = graphs
         self.graph_args = dict(graph_args or {})
+        self.random_pos = random_pos
 
     @property
     def name(self) -> str:
@@ -118,6 +130,8 @@ class Split:
 
     def _key(self) -> dict[str, Any]:
         key = {**vars(self), "algorithm": self.name, "version": VERSION, **self._sampling()}
+        if self.random_pos or self.is_test:
+            del key["random_pos"]  # what is as in the recipe has the name that it had before there was a choice
         if self.source == "dm-clrs":
             key["dm-clrs"] = version("dm-clrs")
         if self.graphs is not None:
@@ -140,7 +154,7 @@ class Split:
         feedback = draw(self.algorithm, self.source, hints="first" if self.is_test else "all", **args)
         if self.is_test:
             return feedback._replace(features=feedback.features.first_hints())
-        return randomise_positions(feedback, np.random.RandomState(_VALIDATION_SEED))
+        return randomise_positions(feedback, np.random.RandomState(_VALIDATION_SEED)) if self.random_pos else feedback
 
 
 class SplitBatches(Dataset[Batch]):
@@ -181,7 +195,8 @@ class SplitBatches(Dataset[Batch]):
 class TrainStream(IterableDataset[Batch]):
     """Fresh trajectories without end: batch i is a function of the seed, i and the rank alone.
 
-    The algorithms take turns, one per step; each time all have had theirs, the next training size is taken.
+    The algorithms take turns, one per step; each time all have had theirs, the next training size is taken, and each
+    time all sizes have been taken, the next number of communities.
 
     Args:
         algorithms: In the order in which they take turns; those of CLRS-30 by name.
@@ -193,6 +208,8 @@ class TrainStream(IterableDataset[Batch]):
         chunk_length: Time slices of a window (see :func:`nar.datasets.splits.chunks.chunks`); None for whole
             trajectories.
         source: What draws trajectories.
+        random_pos: Whether positions are random, as in the recipe, or i/n; or of which algorithms, by name.
+        communities: Of how many communities graphs are that are made of some (see :func:`has_communities`).
     """
 
     def __init__(
@@ -206,6 +223,8 @@ class TrainStream(IterableDataset[Batch]):
         start: int = 0,
         chunk_length: int | None = None,
         source: Source = "nar",
+        random_pos: bool | Mapping[str, bool] = True,
+        communities: Sequence[int] = (4,),
     ) -> None:
         self.algorithms = list(map(algorithm_of, algorithms))
         self.sizes = list(sizes)
@@ -215,6 +234,8 @@ class TrainStream(IterableDataset[Batch]):
         self.start = start
         self.chunk_length = chunk_length
         self.source = source
+        self.random_pos = random_pos
+        self.communities = list(communities)
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self.__getitem__, own_indices(self.start))
@@ -225,25 +246,31 @@ class TrainStream(IterableDataset[Batch]):
         algorithm = self.algorithms[position]
         sizes = train_sizes(algorithm, self.sizes)
         num_nodes = sizes[turn % len(sizes)]
+        args = train_sampler_args(algorithm, num_nodes)
+        if has_communities(algorithm):
+            args["k"] = self.communities[turn // len(sizes) % len(self.communities)]
         seeds = np.random.SeedSequence([self.seed, index, self.rank])
         words = seeds.generate_state(18).tolist()
-        feedback = self._draw(algorithm, num_nodes, words[:16])
+        feedback = self._draw(algorithm, num_nodes, words[:16], args)
         ended = None
         if self.chunk_length is not None:
             rounds = [feedback]
             while sum(part.features.lengths.sum() for part in rounds) < self.batch_size * self.chunk_length:
-                rounds.append(self._draw(algorithm, num_nodes, _words(seeds, 16)))
+                rounds.append(self._draw(algorithm, num_nodes, _words(seeds, 16), args))
             rng = np.random.RandomState(_words(seeds, 8))
             feedback, marks = chunks(join(rounds), self.chunk_length, self.batch_size, rng)
             ended = torch.as_tensor(marks)
         noise_seed = words[16] << 32 | words[17]
         return Batch(algorithm.name, num_nodes, noise_seed, to_tensors(feedback, recipe_spec(algorithm)), ended)
 
-    def _draw(self, algorithm: Algorithm, num_nodes: int, words: Sequence[int]) -> Feedback[NumpyArray]:
-        """A batch of fresh trajectories; `words` are 16 of 32 random bits."""
-        args = train_sampler_args(algorithm, num_nodes)
+    def _draw(
+        self, algorithm: Algorithm, num_nodes: int, words: Sequence[int], args: Mapping[str, Any]
+    ) -> Feedback[NumpyArray]:
+        """A batch of fresh trajectories; `words` are 16 of 32 random bits, `args` are the sampler's."""
         seed = words[:8]
         feedback = draw(algorithm, self.source, num_nodes=num_nodes, num_samples=self.batch_size, seed=seed, **args)
+        if not of_algorithm(self.random_pos, algorithm.name, True):
+            return feedback
         return randomise_positions(feedback, np.random.RandomState(words[8:]))
 
 

@@ -141,6 +141,7 @@ def _kind(key: dict[str, Any]) -> str:
         return "damaged"
     notes = ["test" if key.get("is_test") else "validation"]
     notes += [key["graphs"]] if key.get("graphs") else []
+    notes += ["positions i/n"] if key.get("random_pos") is False else []
     notes += ["dm-clrs"] if key.get("source") == "dm-clrs" else []
     notes += ["outdated"] if (key.get("format"), key.get("version")) != (FORMAT, VERSION) else []
     return ", ".join(notes)

@@ -134,7 +134,7 @@ DENSE = Kind(
         "optimizer",
         "penalties",
     ),
-    kept_data=("train_sizes", "batch_size", "chunk_length", "seed", "val_size"),
+    kept_data=("train_sizes", "batch_size", "chunk_length", "seed", "val_size", "random_pos", "train_communities"),
     folder=lambda model: None,
     prepare=tune,
     report=report_scores,

@@ -16,7 +16,7 @@ ACTIONS = {
     "clear": "Remove the files of the cache, and nothing else that its folder holds.",
     "generate": "Generate the splits that `nar fit` and `nar test` will read, if they are not in the cache.",
 }
-_NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length"}
+_NO_PART_OF_SPLITS = {"batch_size", "eval_batch_size", "seed", "chunk_length", "train_communities"}
 
 
 def make_parser(action: str) -> Parser:

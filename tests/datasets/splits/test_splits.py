@@ -113,6 +113,38 @@ def test_positions_of_a_validation_split_are_random_and_rise_along_each_sequence
         assert (np.diff(sequence, axis=1) > 0).all()
 
 
+@every_algorithm
+def test_positions_of_a_validation_split_may_be_regular_as_those_of_tests(cache: Cache, algorithm: str) -> None:
+    random, regular = (Split(algorithm, 6, is_test=False, random_pos=each).load(cache) for each in (True, False))
+    for sequence in np.split(regular.features.inputs["pos"], 2 if algorithm == "lcs_length" else 1, axis=1):
+        assert (sequence == np.arange(sequence.shape[1]) / sequence.shape[1]).all()
+    but_positions = ({**split.features.inputs, "pos": random.features.inputs["pos"]} for split in (regular, random))
+    assert same(*but_positions)
+    assert same(regular.features.hints, random.features.hints)
+    assert same(regular.outputs, random.outputs)
+
+
+def test_random_and_regular_positions_are_different_files_but_in_tests() -> None:
+    (random, regular), tests = (
+        [Split("bfs", 6, is_test, random_pos=x)._key() for x in (True, False)] for is_test in (False, True)
+    )
+    assert random != regular
+    assert tests[0] == tests[1]
+
+
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        (Split("bfs", 16, is_test=False), "bfs-16-c601ec72b546ab40"),
+        (Split("bfs", 64, is_test=True), "bfs-64-5de37ecce2205842"),
+    ],
+)
+def test_splits_as_in_the_recipe_are_in_the_files_that_they_were_in_before_there_was_a_choice(
+    split: Split, name: str
+) -> None:
+    assert Cache("folder").path(split._key()).name == f"{name}.safetensors"
+
+
 def test_a_validation_split_is_the_same_whenever_it_is_drawn(cache: Cache, tmp_path: Path) -> None:
     once, again = (Split("bfs", 6, is_test=False).load(where) for where in (cache, Cache(tmp_path)))
     assert same(once.features.inputs, again.features.inputs)
@@ -261,6 +293,78 @@ def test_batch_i_does_not_depend_on_what_was_drawn_before(chunk_length: int | No
     np.random.seed(5)
     again = [content(used[3]), content(stream(chunk_length=chunk_length)[3]), content(used[0])]
     assert again == [expected[3], expected[3], expected[0]]
+
+
+@whole_or_in_chunks
+@pytest.mark.parametrize(
+    ("random_pos", "are_random"),
+    [(False, (False, False)), ({"bfs": False}, (True, False)), ({"minimum": False, "bfs": True}, (False, True))],
+)
+def test_positions_are_random_of_the_algorithms_that_are_asked_for(
+    random_pos: bool | dict[str, bool], are_random: tuple[bool, bool], chunk_length: int | None
+) -> None:
+    ours, usual = stream(chunk_length=chunk_length, random_pos=random_pos), stream(chunk_length=chunk_length)
+    for index, is_random in enumerate(are_random):
+        batch, expected = ours[index], usual[index]
+        pos = batch.feedback.features.inputs["pos"]
+        assert torch.equal(pos, torch.arange(4).expand_as(pos) / 4) != is_random
+        batch.feedback.features.inputs["pos"][:] = expected.feedback.features.inputs["pos"]  # type: ignore[index]
+        assert content(batch) == content(expected)
+
+
+def test_numbers_of_communities_take_turns_each_time_all_sizes_have_had_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, int, int | None]] = []
+
+    def noted(algorithm: Any, *args: Any, **settings: Any) -> Feedback[NumpyArray]:
+        drawn.append((algorithm.name, settings["num_nodes"], settings.get("k")))
+        return draw(algorithm, *args, **settings)
+
+    monkeypatch.setattr(splits, "draw", noted)
+    of_communities = stream(["strongly_connected_components", "dfs"], [4, 5], communities=[1, 4])
+    list(islice(of_communities, 10))
+    assert [(size, k) for name, size, k in drawn if name != "dfs"] == [(4, 1), (5, 1), (4, 4), (5, 4), (4, 1)]
+    assert {k for name, _, k in drawn if name == "dfs"} == {None}
+
+
+@whole_or_in_chunks
+def test_graphs_are_of_as_many_communities_as_are_asked_for(chunk_length: int | None) -> None:
+    """Four of single nodes have edges one way alone, and hardly any."""
+    batches = [
+        stream(["strongly_connected_components"], [4], communities=[k], chunk_length=chunk_length)[0] for k in (1, 4)
+    ]
+    one, four = (batch.feedback.features.inputs["adj"].float() for batch in batches)
+    assert one.triu(1).any()
+    assert (one * one.mT).triu(1).any()
+    assert not (four * four.mT).triu(1).any()
+    usual = stream(["strongly_connected_components"], [4], chunk_length=chunk_length)[0]
+    assert content(batches[1]) == content(usual)
+
+
+def test_data_for_lightning_are_drawn_as_they_are_asked_for_and_tests_are_as_ever(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"cache_dir": str(tmp_path), "num_workers": 0, "train_sizes": [4], "seed": 3}
+    names = ["strongly_connected_components", "bfs"]
+    usual = CLRS30(names, **settings)
+    data = CLRS30(names, **settings, train_communities=[2], random_pos={"bfs": False})
+    expected = stream(names, [4], 32, seed=3, communities=[2], random_pos={"bfs": False})
+    for index, batch in enumerate(islice(data.train_dataloader(), 2)):
+        assert content(batch) == content(expected[index])
+    assert data.test_splits == usual.test_splits
+    assert [split.random_pos for split in data.val_splits] == [True, False]
+    assert data.val_splits[0] == usual.val_splits[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"train_communities": [1, 5]}, "expected no more train_communities than nodes, 4, given 5"),
+        ({"train_communities": [0]}, "expected train_communities ≥ 1, given 0"),
+        ({"random_pos": {"dfss": True}}, "unknown algorithm in random_pos dfss; .*did you mean dfs?"),
+        ({"random_pos": {"dfs": 1}}, "expected random_pos to be true or false, given 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_by_name(settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(UserError, match=error):
+        CLRS30("strongly_connected_components", **settings)
 
 
 @whole_or_in_chunks
