@@ -24,6 +24,7 @@ from nar.cli.parser import OneLineErrors, check_algorithms, parameters_below, re
 from nar.cli.refusals import CLASS, with_flag
 from nar.cli.settings import check_seed, check_trainer, check_values
 from nar.datasets import ALGORITHMS, Algorithm
+from nar.datasets.clrs30.samplers import check_names
 from nar.errors import UserError, meant
 from nar.noise import Noise
 from nar.processor import Processor
@@ -93,6 +94,17 @@ class ModelParser(OneLineErrors, LightningArgumentParser):
         given = given if isinstance(given, list) else [given]
         plain["data"]["algorithms"] = list(ALGORITHMS) if given == ["all"] else given
         return plain
+
+    def made(self, config: Namespace) -> Namespace:
+        """What a configuration describes, the model and its data among it.
+
+        Raises:
+            UserError: If the model has something by algorithm, of one that there is not.
+        """
+        made: Namespace = self.instantiate(config)
+        if self.kind is DENSE:
+            check_names("num_processor_steps", made.model.model.num_processor_steps, made.data.algorithms)
+        return made
 
 
 def _arguments_of(settings: Any) -> Any:
@@ -212,7 +224,7 @@ def make(parser: ModelParser, config: Namespace) -> tuple[Any, Any]:
         UserError: With what a constructor says of its arguments.
     """
     with refusing(), Room(copies=1):
-        made = parser.instantiate(config)
+        made = parser.made(config)
     made.model.made_from = made.data.made_from = parser.plain(config)
     return made.model, made.data
 

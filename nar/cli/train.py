@@ -98,6 +98,7 @@ class TrainCLI(LightningCLI):
 
     model: Any
     datamodule: Any
+    parser: ModelParser
 
     def __init__(self, command: str, choice: Choice) -> None:
         self.command, self.kind, self.choice = command, choice.kind, choice
@@ -153,7 +154,6 @@ class TrainCLI(LightningCLI):
 
     def plain_config(self) -> dict[str, Any]:
         """The arguments of the model and of the data as plain values."""
-        assert isinstance(self.parser, ModelParser)
         return self.parser.plain(self.config)
 
     def _root(self) -> Path:
@@ -181,7 +181,7 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of its arguments is for the user."""
         with refusing(), Room(COPIES_IN_TRAINING if self.command == "fit" else 1):
-            self.config_init = self.parser.instantiate(_with_parts(self.config, self.checkpoint))
+            self.config_init = self.parser.made(_with_parts(self.config, self.checkpoint))
             self.datamodule, self.model = self.config_init.data, self.config_init.model
             self.trainer = self.instantiate_trainer()
             self.model.made_from = self.datamodule.made_from = self.plain_config()
@@ -365,7 +365,7 @@ class Rehearsal(TrainCLI):
         self.algorithms = self.plain_config()["data"]["algorithms"]
         del self.config["trainer"]
         with refusing(), Room(COPIES_IN_TRAINING):
-            made = self.parser.instantiate(self.config)
+            made = self.parser.made(self.config)
         if self.kind is KINDS["text"]:
             self.kind.prepare(made.model, made.data)
 

@@ -8,6 +8,7 @@ to these.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from nar.ops.channels import Channels, Folded, TripletChannels, as_tensor
 from nar.ops.linear import Linear, is_plain, matrix_of
+from nar.ops.precision import at_least_float32
 from nar.specs import MASKED, Location, Probe, Spec, Stage, Type
 
 POINTERS = (Type.POINTER, Type.PERMUTATION_POINTER)
@@ -82,22 +84,48 @@ class Encoder(nn.Module):
     to edge (i, k); if there are features of triplets, it adds ``w P_ijk`` to these, too. Graph pointers are node
     features.
 
+    A scalar x adds ``w x + b``. With F frequencies it also adds ``V waves(x)``. With S scales a scalar x of nodes also
+    adds ``D soft_signs(x_i - x_j)`` to edge (i, j), and for every scalar g of the graph ``E soft_signs(x_i - g)`` to
+    node i: which of two is larger need not be read from what is encoded of each. Both are this library's own.
+
     Args:
         spec: The probes to encode.
         hidden_dim: H.
         triplet_dim: F, width of w; 0 for no features of triplets.
+        num_frequencies: F.
+        difference_scales: S.
     """
 
-    def __init__(self, spec: Spec, hidden_dim: int, triplet_dim: int = 0) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        hidden_dim: int,
+        triplet_dim: int = 0,
+        *,
+        num_frequencies: int = 0,
+        difference_scales: int = 0,
+    ) -> None:
         super().__init__()
         self.spec = dict(spec)
+        self.num_frequencies = num_frequencies
+        self.difference_scales = difference_scales
         self.linears = nn.ModuleDict()
+        self.wave_linears = nn.ModuleDict()
+        self.difference_linears = nn.ModuleDict()
         for name, probe in spec.items():
             num_channels = probe.num_classes or 1
             # "xavier_on_scalars": hints that are scalars, fed back without a squashing, start small.
             std = hidden_dim**-0.5 if (probe.stage, probe.type) == (Stage.HINT, Type.SCALAR) else None
             num_linears = 2 if is_edge_pointer(probe) else 1
             self.linears[name] = nn.ModuleList(Linear(num_channels, hidden_dim, std=std) for _ in range(num_linears))
+            if probe.type is Type.SCALAR and num_frequencies > 0:
+                self.wave_linears[name] = Linear(2 * num_frequencies, hidden_dim, bias=None)
+        of_nodes, of_graphs = (_scalars(spec, location) for location in (Location.NODE, Location.GRAPH))
+        for name in of_nodes if difference_scales > 0 else ():
+            others = [name, *of_graphs]  # itself, at another node
+            self.difference_linears[name] = nn.ModuleDict(
+                {other: Linear(difference_scales, hidden_dim, bias=None) for other in others}
+            )
         pointers = [name for name, probe in spec.items() if is_edge_pointer(probe) and triplet_dim > 0]
         self.triplet_linears = nn.ModuleDict({name: Linear(1, triplet_dim, bias=None) for name in pointers})
 
@@ -117,12 +145,22 @@ class Encoder(nn.Module):
             location, parts = _channels(probe, value)
             channels[location] += parts
             linears[location] += self.linears[name]  # type: ignore[arg-type]
+            if name in self.wave_linears:
+                channels[location].append(waves(values[name], self.num_frequencies).to(value.dtype))
+                linears[location].append(self.wave_linears[name])  # type: ignore[arg-type]
             if not with_adj:
                 continue
             if probe.location is Location.NODE and probe.type in POINTERS:
                 adj = adj | (value + value.mT > 0.5)
             elif (probe.location, probe.type) == (Location.EDGE, Type.MASK):
                 adj = adj | (value + value.mT > 0)
+        for name, by_other in self.difference_linears.items():
+            for other, linear in by_other.items():  # type: ignore[operator]
+                place = Location.EDGE if other == name else Location.NODE
+                x = values[name][:, :, None] if other == name else values[name]
+                difference = at_least_float32(x) - at_least_float32(values[other][:, None])
+                channels[place].append(soft_signs(difference, self.difference_scales).to(base.graph_fts.data.dtype))
+                linears[place].append(linear)
 
         def added(fts: Channels, location: Location) -> Channels:
             if all(is_plain(linear, Linear) for linear in linears[location]):
@@ -137,6 +175,26 @@ class Encoder(nn.Module):
         node_fts, edge_fts = added(base.node_fts, Location.NODE), added(base.edge_fts, Location.EDGE)
         graph_fts = added(base.graph_fts, Location.GRAPH)
         return Encoding(node_fts, edge_fts, graph_fts, adj, TripletChannels.summed(triplet_fts))
+
+
+def waves(x: Tensor, num_frequencies: int) -> Tensor:
+    """``sin(2^f π x)`` and ``cos(2^f π x)`` for f from 0 to F - 1, [..., 2F], of scalars [...], at least in float32.
+
+    Source: equation 4 of Mildenhall et al., "NeRF", ECCV 2020.
+    """
+    x = at_least_float32(x)
+    angles = x[..., None] * (math.pi * 2 ** torch.arange(num_frequencies, device=x.device, dtype=x.dtype))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def soft_signs(x: Tensor, num_scales: int) -> Tensor:
+    """``tanh(10^s x)`` for s from 0 to S - 1, [..., S], of numbers [...]: signs of those that exceed about 10^-s."""
+    return (x[..., None] * 10 ** torch.arange(num_scales, device=x.device, dtype=x.dtype)).tanh()
+
+
+def _scalars(spec: Spec, location: Location) -> list[str]:
+    """The names of the scalars at a location."""
+    return [name for name, probe in spec.items() if (probe.location, probe.type) == (location, Type.SCALAR)]
 
 
 def is_edge_pointer(probe: Probe) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from nar.batch import Features, num_steps_of, size_of
 from nar.errors import UserError
-from nar.limits import check_steps
+from nar.limits import check_of_scalars, check_steps
 from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
 from nar.model.encoders import Encoder, Encoding, dense, is_edge_pointer
 from nar.model.reconstruction import HintNetwork, Reconstructed, Reconstruction
@@ -27,7 +27,7 @@ from nar.noise import Noise
 from nar.ops.channels import as_tensor, concat
 from nar.ops.linear import Linear, may_be_given_channels
 from nar.processor import Processor, takes_triplet_fts
-from nar.specs import Spec, Stage, at_stage
+from nar.specs import Spec, Stage, at_stage, of_algorithm
 
 HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
@@ -92,8 +92,13 @@ class EncodeProcessDecode(nn.Module):
             triplets (see :class:`nar.model.encoders.Encoder` and :class:`nar.model.decoders.TripletPointerDecoder`), of
             which the processor has to have messages.
         reconstruction: Of a model that encodes its hints by a network; None for one that does not.
+        num_frequencies: F: beside a scalar x, ``sin(2^f π x)`` and ``cos(2^f π x)`` are encoded for f from 0 to F - 1.
+        difference_scales: S: of every scalar x of nodes, ``tanh(10^s (x_i - x_j))`` is encoded on the edges for s from
+            0 to S - 1, and of every scalar g of the graph ``tanh(10^s (x_i - g))`` on the nodes (see
+            :class:`nar.model.encoders.Encoder`).
         use_lstm: Whether node states pass through an LSTM after the processor.
-        num_processor_steps: How often the processor is applied between two hints.
+        num_processor_steps: How often the processor is applied between two hints: a number for all algorithms, or some
+            by their names, of all others being 1.
         dropout: Probability that an entry of the node states is dropped in training.
         latent_decay: What is left, in [0, 1], of the node states between one step and the next, before the processor;
             the decoders are given what they were.
@@ -111,8 +116,10 @@ class EncodeProcessDecode(nn.Module):
         hint_feedback: HintFeedback = "soft",
         edge_pointers: EdgePointers = "pairs",
         reconstruction: Reconstruction | None = None,
+        num_frequencies: int = 0,
+        difference_scales: int = 0,
         use_lstm: bool = False,
-        num_processor_steps: int = 1,
+        num_processor_steps: int | Mapping[str, int] = 1,
         dropout: float = 0.0,
         latent_decay: float = 1.0,
         latent_decay_to: DecayTo = "zero",
@@ -133,7 +140,10 @@ class EncodeProcessDecode(nn.Module):
             raise UserError(f"expected {expected} for edge_pointers 'triplets', given {type(processor).__name__}")
         if reconstruction is not None and hint_mode != "encoded_decoded":
             raise UserError(f"expected hint_mode 'encoded_decoded' for a reconstruction, given {hint_mode!r}")
-        check_steps("num_processor_steps", num_processor_steps)
+        check_of_scalars(num_frequencies=num_frequencies, difference_scales=difference_scales)
+        by_name = num_processor_steps if isinstance(num_processor_steps, Mapping) else {"": num_processor_steps}
+        for number in by_name.values():
+            check_steps("num_processor_steps", number)
         self.processor = processor
         self.encodes_hints = hint_mode == "encoded_decoded"
         self.hint_teacher_forcing = hint_teacher_forcing
@@ -146,7 +156,12 @@ class EncodeProcessDecode(nn.Module):
         self.latent_noise = latent_noise
         self.lstm = LSTM(processor.hidden_dim) if use_lstm else None
         self.heads = nn.ModuleDict(
-            {name: Heads(spec, processor, hint_mode, edge_pointers, reconstruction) for name, spec in specs.items()}
+            {
+                name: Heads(
+                    spec, processor, hint_mode, edge_pointers, reconstruction, num_frequencies, difference_scales
+                )
+                for name, spec in specs.items()
+            }
         )
 
     def forward(
@@ -183,7 +198,7 @@ class EncodeProcessDecode(nn.Module):
         all_logits: list[dict[str, Tensor]] = []
         all_reconstructed: list[Reconstructed] = []
         penalties: list[dict[str, Tensor]] | None = [] if with_penalties else None
-        steps = self._steps(heads, features, schedule, penalties, visit, with_reconstruction=with_reconstruction)
+        steps = self._steps(algorithm, features, schedule, penalties, visit, with_reconstruction=with_reconstruction)
         for step, places in zip(steps, schedule.kept, strict=True):
             if with_hints:
                 all_logits.append(step.hints)
@@ -196,7 +211,7 @@ class EncodeProcessDecode(nn.Module):
         final = States.concatenated(final_states).select(schedule.last)
         outputs = decode(heads.output_decoders, final)
         time, graph = schedule.time, schedule.graph
-        mean_penalties = _summed(penalties or [], sum(schedule.counts) * self.num_processor_steps)
+        mean_penalties = _summed(penalties or [], sum(schedule.counts) * self._processor_steps_of(algorithm))
         if not with_hints:
             return Predictions(outputs, {}, time[:0], graph[:0], mean_penalties)
         hints = {name: torch.cat([logits[name] for logits in all_logits]) for name in heads.hint_decoders}
@@ -220,9 +235,7 @@ class EncodeProcessDecode(nn.Module):
         Graphs leave the batch when they end, unless `num_steps` says how many all of them take; `visit` is called as
         by `forward`.
         """
-        heads = self.heads[algorithm]
-        assert isinstance(heads, Heads)
-        return self._steps(heads, features, schedule_of(features.lengths, num_steps), None, visit)
+        return self._steps(algorithm, features, schedule_of(features.lengths, num_steps), None, visit)
 
     def outputs(self, algorithm: str, states: States) -> dict[str, Tensor]:
         """The logits of the outputs of graphs that have come to these states at their last step."""
@@ -230,9 +243,13 @@ class EncodeProcessDecode(nn.Module):
         assert isinstance(heads, Heads)
         return decode(heads.output_decoders, states)
 
+    def _processor_steps_of(self, algorithm: str) -> int:
+        """How often the processor is applied between two hints of an algorithm."""
+        return of_algorithm(self.num_processor_steps, algorithm, 1)
+
     def _steps(
         self,
-        heads: "Heads",
+        algorithm: str,
         features: Features[Tensor],
         schedule: Schedule,
         penalties: list[dict[str, Tensor]] | None,
@@ -241,6 +258,9 @@ class EncodeProcessDecode(nn.Module):
         with_reconstruction: bool = False,
     ) -> "Iterator[Step]":
         """The steps of a batch, one after the other; the processor's penalties are added to `penalties`, if any."""
+        heads = self.heads[algorithm]
+        assert isinstance(heads, Heads)
+        num_applications = self._processor_steps_of(algorithm)
         graphs, num_nodes = schedule.order, size_of(heads.inputs, features.inputs)
         empty = Encoding.empty(len(graphs), num_nodes, next(self.parameters()), self.processor.hidden_dim)
         inputs = heads.input_encoder(_dense(heads.inputs, features.inputs, graphs, num_nodes), empty)
@@ -275,7 +295,9 @@ class EncodeProcessDecode(nn.Module):
                         given = (made, heads.hint_encoder, hints, self.reconstruction.mask_ratio)
                         reconstructed = heads.hint_network.reconstructed(*given)
             at_step = None if visit is None else partial(visit, step, graphs)
-            states, hidden, cell = self._step(encoding, hidden, cell, step, num_steps, penalties, at_step)
+            states, hidden, cell = self._step(
+                encoding, hidden, cell, step, num_steps, num_applications, penalties, at_step
+            )
             logits = decode(heads.hint_decoders, states)
             logits = {name: visited(at_step, f"hints.{name}", x) for name, x in logits.items()}
             yield Step(graphs, states, hidden, logits, reconstructed)
@@ -298,13 +320,15 @@ class EncodeProcessDecode(nn.Module):
         cell: Tensor,
         step: int,
         num_steps: Tensor,
+        num_applications: int,
         penalties: list[dict[str, Tensor]] | None,
         visit: VisitStep | None,
     ) -> tuple[States, Tensor, Tensor]:
         """The states that decoders read after one step, the node states, and the cell of the LSTM.
 
         The step's penalties, if `penalties` is not None, are added to it, each for as many graphs as take the step.
-        Steps are counted from 0, and `num_steps` is how many each of these graphs takes, [C].
+        Steps are counted from 0, and `num_steps` is how many each of these graphs takes, [C]; in each the processor is
+        applied `num_applications` times.
         """
         node_fts = visited(visit, "node_features", encoding.node_fts)
         edge_fts = visited(visit, "edge_features", encoding.edge_fts)
@@ -314,7 +338,7 @@ class EncodeProcessDecode(nn.Module):
         edges: Any = edge_fts if self.processor.takes_channels else as_tensor(edge_fts)
         graph: Any = graph_fts if self.processor.takes_graph_channels else as_tensor(graph_fts)
         triplets = {} if encoding.triplet_fts is None else {"triplet_fts": encoding.triplet_fts}
-        for _ in range(self.num_processor_steps):
+        for _ in range(num_applications):
             if penalties is not None:
                 of_step = self.processor.penalties(nodes, edges, graph, adj, new_hidden)
                 penalties.append({name: len(hidden) * penalty for name, penalty in of_step.items()})
@@ -351,6 +375,8 @@ class Heads(nn.Module):
         hint_mode: As in :class:`EncodeProcessDecode`.
         edge_pointers: As in :class:`EncodeProcessDecode`.
         reconstruction: As in :class:`EncodeProcessDecode`.
+        num_frequencies: As there.
+        difference_scales: As there.
     """
 
     def __init__(
@@ -360,6 +386,8 @@ class Heads(nn.Module):
         hint_mode: HintMode,
         edge_pointers: EdgePointers = "pairs",
         reconstruction: Reconstruction | None = None,
+        num_frequencies: int = 0,
+        difference_scales: int = 0,
     ) -> None:
         super().__init__()
         hidden_dim = processor.hidden_dim
@@ -370,8 +398,9 @@ class Heads(nn.Module):
         fed_back = self.hints if hint_mode == "encoded_decoded" else {}
         by_triplets = edge_pointers == "triplets"
         triplet_dim = processor.triplet_dim if by_triplets else 0
-        self.input_encoder = Encoder(self.inputs, hidden_dim, triplet_dim)
-        self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim)
+        of_scalars: Any = {"num_frequencies": num_frequencies, "difference_scales": difference_scales}
+        self.input_encoder = Encoder(self.inputs, hidden_dim, triplet_dim, **of_scalars)
+        self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim, **of_scalars)
         self.hint_network = HintNetwork(fed_back, hidden_dim) if fed_back and reconstruction is not None else None
         num_pointers = sum(map(is_edge_pointer, (*self.inputs.values(), *fed_back.values()))) if by_triplets else None
 

@@ -18,6 +18,7 @@ from nar.batch import NumpyArray
 from nar.errors import UserError
 from nar.files import check_file
 from nar.model.decoders import TripletPointerDecoder
+from nar.model.encoders import Encoder
 from nar.model.unroll import EncodeProcessDecode
 from nar.ops.linear import Linear
 from nar.processor import Processor
@@ -48,10 +49,14 @@ def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
     An algorithm's number in the tree is its place among ``model.heads``.
 
     Raises:
-        UserError: If dm-clrs has no such processor, or no such decoder.
+        UserError: If dm-clrs has no such processor, or no such encoder or decoder.
     """
-    if any(isinstance(module, TripletPointerDecoder) for module in model.modules()):
-        raise UserError("dm-clrs has no edge_pointers 'triplets'")
+    for module in model.modules():
+        if isinstance(module, TripletPointerDecoder):
+            raise UserError("dm-clrs has no edge_pointers 'triplets'")
+        for name in ("num_frequencies", "difference_scales"):
+            if isinstance(module, Encoder) and getattr(module, name):
+                raise UserError(f"dm-clrs has no {name}")
     if model.reconstruction is not None:
         raise UserError("dm-clrs has no reconstruction of hints")
     # dm-haiku names a module by its path: the methods in which it is made, "~" for a constructor's, and its own name,

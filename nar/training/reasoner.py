@@ -48,8 +48,13 @@ class Reasoner(PretrainedReasoner):
         reconstruction: Settings of a network that encodes a step's hints together and from which training decodes them
             again, a :class:`nar.model.reconstruction.Reconstruction`; None for no such network. The losses of hints
             that are decoded so are named ``reconstruction/…``.
+        num_frequencies: F: beside a scalar x, ``sin(2^f π x)`` and ``cos(2^f π x)`` are encoded for f from 0 to F - 1.
+        difference_scales: S: of every scalar x of nodes, such as keys and distances, ``tanh(10^s (x_i - x_j))`` is
+            encoded on the edges for s from 0 to S - 1, and of every scalar g of the graph, such as the target of a
+            search, ``tanh(10^s (x_i - g))`` on the nodes. With 4, comparisons are exact where numbers differ by .001.
         use_lstm: Whether node states pass through an LSTM after the processor.
-        num_processor_steps: How often the processor is applied between two hints.
+        num_processor_steps: How often the processor is applied between two hints: a number for all algorithms, or some
+            by their names, of all others being 1.
         dropout: Probability that an entry of the node states is dropped in training.
         latent_decay: What is left, in [0, 1], of the node states between one step and the next, before the processor;
             the decoders are given what they were.
@@ -81,8 +86,10 @@ class Reasoner(PretrainedReasoner):
         hint_loss: HintLoss = "all",
         edge_pointers: EdgePointers = "pairs",
         reconstruction: Reconstruction | None = None,
+        num_frequencies: int = 0,
+        difference_scales: int = 0,
         use_lstm: bool = False,
-        num_processor_steps: int = 1,
+        num_processor_steps: int | Mapping[str, int] = 1,
         dropout: float = 0.0,
         latent_decay: float = 1.0,
         latent_decay_to: DecayTo = "zero",
@@ -113,6 +120,8 @@ class Reasoner(PretrainedReasoner):
             hint_feedback=hint_feedback,
             edge_pointers=edge_pointers,
             reconstruction=reconstruction,
+            num_frequencies=num_frequencies,
+            difference_scales=difference_scales,
             use_lstm=use_lstm,
             num_processor_steps=num_processor_steps,
             dropout=dropout,

@@ -102,7 +102,8 @@ class Encoders(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         probes = [Probe(Stage.HINT, place, kind, 3 if kind is Type.CATEGORICAL else 0) for place, kind in KINDS]
-        self.encoder = Encoder({f"{probe.location}_{probe.type}": probe for probe in probes}, H, 2)
+        spec = {f"{probe.location}_{probe.type}": probe for probe in probes}
+        self.encoder = Encoder(spec, H, 2, num_frequencies=2, difference_scales=2)
 
     def forward(self) -> Outputs:
         torch.manual_seed(1)

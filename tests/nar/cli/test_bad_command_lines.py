@@ -120,8 +120,12 @@ MODEL: dict[str, Kind] = {
     "model.hint_loss": Choice(("all", "none")),
     "model.edge_pointers": Choice(("pairs", "triplets")),
     "model.reconstruction": Class(("Reconstruction",)),
+    "model.num_frequencies": Whole(0),
+    "model.difference_scales": Whole(0),
     "model.use_lstm": Choice(("true", "false")),
-    "model.num_processor_steps": Whole(1),
+    "model.num_processor_steps": Wrong(
+        ("0", "-1", "many", "1.5", "null", "", "[]", "{bfs: 0}", "{bfs: x}", "{bsf: 2}", HUGE, LONG)
+    ),
     "model.dropout": Real(("1", "-0.5", "2")),
     "model.latent_decay": Real(("-1", "2")),
     "model.latent_decay_to": Choice(("zero", "mean")),
@@ -144,6 +148,8 @@ DATA: dict[str, Kind] = {
 DENSE: dict[str, Kind] = {
     **MODEL,
     **DATA,
+    "data.random_pos": Wrong(("3", "tru", "[]", "{bsf: false}", "{bfs: 3}", "{3: true}", "bfs", "ü", LONG)),
+    "data.train_communities": Wrong(("4", "[]", "[0]", "[-1]", "[1.5]", "[x]", "{}", "ü", LONG)),
     "data.batch_size": Whole(1),
     "data.eval_batch_size": Whole(1),
     "data.chunk_length": Whole(2, is_optional=True),

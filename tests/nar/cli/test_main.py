@@ -681,6 +681,8 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
             ["--model.edge_pointers", "triplets", "--model.processor", "PGN"],
             "whose forward takes triplet_fts for edge_pointers 'triplets', given PGN",
         ),
+        (["--model.num_processor_steps", "{bsf: 2}"], "unknown algorithm in num_processor_steps bsf; known are art"),
+        (["--model.num_frequencies", "99"], "expected num_frequencies ≤ 20, given 99"),
         (["--model.latent_noise", "Discard"], "directions"),
         (["--model.hint_teacher_forcing", "2"], "expected a hint_teacher_forcing between 0 and 1, given 2.0"),
         (["--model.learning_rate", "0"], "expected a learning_rate above 0, given 0.0"),
@@ -697,6 +699,11 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--data.train_sizes", "[]"], "expected at least one size in train_sizes"),
         (["--data.batch_size", "0"], "expected batch_size ≥ 1, given 0"),
         (["--data.chunk_length", "1"], "expected chunk_length ≥ 2, given 1"),
+        (["--data.random_pos", "{bsf: false}"], "unknown algorithm in random_pos bsf; known are articulation_points"),
+        (
+            ["--trainer.val_check_interval", "{}"],
+            "expected --trainer.val_check_interval to be a number, or a time such",
+        ),
         (["--trainer.accelerator", "cuda"], "accelerator"),
         (["--trainer.steps", "3"], "unrecognized arguments: --trainer.steps"),
         (["--config", "missing.yaml"], "missing.yaml"),
@@ -853,6 +860,8 @@ def test_a_checkpoint_for_other_settings_of_an_algorithm_is_refused(
         ("fit", "data.batch_size", "7"),
         ("fit", "data.chunk_length", "7"),
         ("fit", "data.val_size", "7"),
+        ("fit", "data.random_pos", "false"),
+        ("test", "model.difference_scales", "3"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(

@@ -140,7 +140,7 @@ def test_another_state_at_a_step_changes_that_step_and_none_before(name: str) ->
         assert any(not torch.equal(x[2:], states_of(patched)[one][2:]) for one, x in others.items()), state
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_lstm": True}, {"num_processor_steps": 2}])
+@pytest.mark.parametrize("settings", [{}, {"use_lstm": True}, {"num_processor_steps": {"bfs": 2}}])
 @pytest.mark.parametrize("name", ["TripletGMPNN", "PGN, softmax", "GAT", "PGNConv"])
 def test_the_states_of_another_instance_give_its_output(name: str, settings: dict[str, Any]) -> None:
     reasoner = reasoner_of(PROCESSORS[name](), **settings)

@@ -457,6 +457,18 @@ def test_two_processor_steps_are_two_applications_for_every_hint(trajectories):
     assert [hidden.unique().tolist() for *_, hidden in counter.given] == [[0], [1], [2], [3], [4], [5]]
 
 
+@pytest.mark.parametrize(("name", "number"), [("dijkstra", 2), ("bfs", 1)])
+def test_an_algorithm_may_have_a_number_of_processor_steps_of_its_own(trajectories, name, number):
+    features = cut_off(trajectories("dijkstra").features, 4)
+    counter, _ = states_of_each_step(features, num_processor_steps={name: 2})
+    assert [hidden.unique().tolist() for *_, hidden in counter.given] == [[step] for step in range(3 * number)]
+
+
+def test_a_number_of_processor_steps_of_an_algorithm_is_an_error_that_names_the_setting():
+    with pytest.raises(ValueError, match="expected num_processor_steps ≥ 1, given 0"):
+        make_model("bfs", num_processor_steps={"bfs": 0})
+
+
 def test_two_processor_steps_are_given_the_same_features(trajectories):
     counter, _ = states_of_each_step(cut_off(trajectories("dijkstra").features, 4), num_processor_steps=2)
     for first, second in zip(counter.given[::2], counter.given[1::2], strict=True):
@@ -749,7 +761,7 @@ class Penalised(Processor):
         return {"drawn": self.parts[-1][1]}
 
 
-@pytest.mark.parametrize("num_processor_steps", [1, 2])
+@pytest.mark.parametrize("num_processor_steps", [1, 2, {"bfs": 2}])
 def test_a_penalty_is_the_mean_over_all_steps_of_all_graphs(trajectories, num_processor_steps):
     processor = Penalised()
     model = make_model("bfs", processor, num_processor_steps=num_processor_steps)
@@ -757,7 +769,8 @@ def test_a_penalty_is_the_mean_over_all_steps_of_all_graphs(trajectories, num_pr
     found = model("bfs", features, with_penalties=True).penalties
     numbers = [number for number, _ in processor.parts]
     assert len(set(numbers)) > 1
-    assert sum(numbers) == num_processor_steps * (features.lengths - 1).clamp(min=1).sum()
+    applications = 1 if num_processor_steps == 1 else 2
+    assert sum(numbers) == applications * (features.lengths - 1).clamp(min=1).sum()
     expected = sum(number * value for number, value in processor.parts) / sum(numbers)
     torch.testing.assert_close(found, {"drawn": expected})
 
@@ -781,6 +794,7 @@ def test_a_processor_has_no_penalties_unless_it_says_so(trajectories):
         {"edge_pointers": "nodes"},
         {"dropout": -0.1},
         {"num_processor_steps": 0},
+        {"num_frequencies": -1},
         {"latent_decay": 1.1},
         {"latent_decay_to": "one"},
     ],

@@ -50,6 +50,7 @@ def outputs_and_gradients(model: EncodeProcessDecode, batch: Batch, num_steps: i
     [
         *(("bfs", {}), ("heapsort", {}), ("quickselect", {"use_lstm": True}), ("bfs", {"hint_teacher_forcing": 1.0})),
         ("matrix_chain_order", {"edge_pointers": "triplets"}),
+        ("dijkstra", {"difference_scales": 2, "num_frequencies": 2, "num_processor_steps": {"dijkstra": 2}}),
     ],
 )
 @pytest.mark.parametrize("more", [0, 3])
@@ -74,6 +75,7 @@ def test_running_all_graphs_for_equally_many_steps_changes_nothing(
         ("matrix_chain_order", {}),
         ("floyd_warshall", {"edge_pointers": "triplets"}),
         ("quickselect", {"reconstruction": Reconstruction(1.0, 0.5)}),
+        ("dijkstra", {"difference_scales": 2, "num_frequencies": 2}),
     ],
 )
 def test_equally_many_steps_need_no_data_on_the_cpu(algorithm: str, settings: dict[str, Any]) -> None:

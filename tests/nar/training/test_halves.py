@@ -60,6 +60,7 @@ def losses_and_gradients(algorithm: str, batch: Batch, processor: Processor | No
         *(("bfs", None, {}), ("insertion_sort", None, {}), ("heapsort", None, {}), ("lcs_length", None, {})),
         *(("heapsort", 3, {}), ("bfs", 4, {})),
         *(("floyd_warshall", length, {"edge_pointers": "triplets"}) for length in (None, 3)),
+        ("dijkstra", None, {"difference_scales": 2, "num_frequencies": 2, "num_processor_steps": {"dijkstra": 2}}),
     ],
 )
 def test_a_step_in_halves_is_the_step(
