@@ -385,10 +385,10 @@ def rehearse(flags: Sequence[str], sizes: Sequence[int] | None = None) -> dict[s
     choice = choose(flags)
     if choice.kind is KINDS["sparse"]:
         raise UserError(f"nar sweep trains no models of sparse graphs: expected no {choice.kind.class_paths['model']}")
-    if choice.kind is KINDS["text"] and sizes is not None:
+    if choice.kind is KINDS["text"] and sizes:
         choice = choice._replace(args=[*choice.args, "--data.test_sizes", json.dumps(list(sizes))])
     rehearsal = Rehearsal("fit", choice)
-    if choice.kind is KINDS["text"]:
+    if choice.kind is KINDS["text"] and sizes is None:
         sizes = rehearsal.config.data.test_sizes
     known = {"kind": choice.kind.name, "algorithms": rehearsal.algorithms, "sizes": sizes}
     return {**known, "max_steps": rehearsal.max_steps}

@@ -61,6 +61,7 @@ class Reached:
         is_finished: Whether training has come to its end.
         scores: By the size of tests; of a language model, the mean CLRS score over algorithms.
         tested: The training step of the checkpoint that has these scores.
+        validation: The score in validation of that checkpoint, by which it was chosen, by the size.
         started: When a process began to train that is training still, or was killed.
         answers: Of a language model, the rows of ``answers.csv``: of every algorithm and size the scores of its answers
             and of those of the reasoner alone.
@@ -71,6 +72,7 @@ class Reached:
     is_finished: bool = False
     scores: dict[int, float] = field(default_factory=dict)
     tested: int = 0
+    validation: dict[int, float] = field(default_factory=dict)
     started: float | None = None
     answers: list[dict[str, Any]] = field(default_factory=list)
 
@@ -82,9 +84,15 @@ class Reached:
             return cls()
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**content, "scores": {int(size): score for size, score in content["scores"].items()}})
+            by_size = {
+                name: {int(size): score for size, score in content.get(name, {}).items()}
+                for name in ("scores", "validation")
+            }
+            reached = cls(**{**content, **by_size})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path} is damaged: remove it, and what is in its folder is tested again") from error
+        reached.validation = reached.validation or validation_of(folder / "best.ckpt")  # of what was not tested
+        return reached
 
     def write(self, folder: Path) -> None:
         """Write the progress into the folder of the run."""
@@ -228,6 +236,8 @@ def _test(commands: Commands, reached: Reached, sizes: Sequence[int], deadline: 
     best = commands.folder / "best.ckpt"
     if steps_of(best) != reached.tested:
         reached.scores, reached.answers, reached.tested = {}, [], steps_of(best)
+        reached.validation = validation_of(best)
+        reached.write(commands.folder)
     missing = sorted({*sizes} - {*reached.scores})
     if not best.exists() or not missing or now() > deadline:
         return
@@ -300,16 +310,29 @@ def _begun_at(folder: Path) -> float:
 
 def steps_of(checkpoint: Path) -> int:
     """How many training steps a checkpoint is of; 0 if there is none that can be read."""
+    return _read(checkpoint)[0]
+
+
+def validation_of(checkpoint: Path) -> dict[int, float]:
+    """The best score in validation until a checkpoint, by the size of validation; none if it does not say."""
+    return _read(checkpoint)[1]
+
+
+def _read(checkpoint: Path) -> tuple[int, dict[int, float]]:
+    """What :func:`steps_of` and :func:`validation_of` return."""
     try:
-        return _steps_of(checkpoint, checkpoint.stat().st_mtime_ns)
+        return _read_at(checkpoint, checkpoint.stat().st_mtime_ns)
     except Exception:  # what a file that is damaged, or not yet whole, makes the unpickler raise has no end
-        return 0
+        return 0, {}
 
 
 @lru_cache(maxsize=256)
-def _steps_of(checkpoint: Path, time_of_change: int) -> int:
+def _read_at(checkpoint: Path, time_of_change: int) -> tuple[int, dict[int, float]]:
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return int(content["global_step"])
+    data = content.get("nar_config", {}).get("data", {})
+    size = data.get("val_size") or max(data.get("train_sizes", [0]))
+    states = [state for state in content.get("callbacks", {}).values() if state.get("monitor") == "val/score"]
+    return int(content["global_step"]), {size: float(states[0]["best_model_score"])} if states else {}
 
 
 def replace(path: Path, text: str) -> None:

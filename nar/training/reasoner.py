@@ -51,7 +51,7 @@ class Reasoner(PretrainedReasoner):
         num_frequencies: F: beside a scalar x, ``sin(2^f π x)`` and ``cos(2^f π x)`` are encoded for f from 0 to F - 1.
         difference_scales: S: of every scalar x of nodes, such as keys and distances, ``tanh(10^s (x_i - x_j))`` is
             encoded on the edges for s from 0 to S - 1, and of every scalar g of the graph, such as the target of a
-            search, ``tanh(10^s (x_i - g))`` on the nodes. With 4, comparisons are exact where numbers differ by .001.
+            search, ``tanh(10^s (x_i - g))`` on the nodes. With 4, numbers that differ by .001 are told apart.
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints: a number for all algorithms, or some
             by their names, of all others being 1.

@@ -69,7 +69,9 @@ def make_parser() -> Parser:
     made.add_argument("--data.algorithms", dest="algorithms", metavar="NAMES", help=algorithms)
     made.add_argument("--seeds", type=at_least(1), default=1, metavar="N", help="how many: 0, 1 and so on (default: 1)")
     made.add_argument(
-        "--sizes", type=sizes, help="of tests (default: 16,32,64; of language models, as the configuration says)"
+        "--sizes",
+        type=sizes,
+        help="of tests, or none (default: 16,32,64; of language models, as the configuration says)",
     )
     made.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="how many runs at a time (default: 1)")
     made.add_argument(
@@ -107,10 +109,12 @@ def minutes(text: str) -> float:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """The sizes that a text lists, each once and in ascending order."""
+    """The sizes that a text lists, each once and in ascending order; if it says none, none."""
+    if text == "none":
+        return ()
     parts = text.strip("[]").split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"expected sizes such as 16,32,64, given {text}")
+        raise argparse.ArgumentTypeError(f"expected sizes such as 16,32,64, or none, given {text}")
     return tuple(sorted({int(part) for part in parts}))
 
 
@@ -136,7 +140,7 @@ def run(args: Sequence[str]) -> None:
             if result.error is not None:
                 failed.append(result)
                 print(f"nar: {result.run} failed: {result.error}", file=sys.stderr, flush=True)
-            elif result.reached.scores:
+            elif result.reached.scores or not campaign.sizes:
                 print(told(result), flush=True)
                 write_tables(campaign)
     paths = write_report(campaign)
@@ -184,7 +188,8 @@ def _planned(given: argparse.Namespace, more: Sequence[str], rehearse: Rehearse)
         raise UserError(f"expected algorithms of different names, given {', '.join(map(written, algorithms))}")
     if first["kind"] == "text" and len(by_name) > 1:
         by_name = {"several": json.dumps(algorithms)}
-    return Campaign(given.out, variants, by_name, given.seeds, first["sizes"] or OFFICIAL_SIZES)
+    tested = OFFICIAL_SIZES if first["sizes"] is None else first["sizes"]
+    return Campaign(given.out, variants, by_name, given.seeds, tested)
 
 
 def _variant_of(text: str) -> tuple[str, list[str]]:
@@ -212,7 +217,8 @@ def written(algorithm: str | dict[str, Any]) -> str:
 def told(result: Result) -> str:
     """One line for the user about what a run has reached: steps, seconds and scores."""
     reached = result.reached
-    scores = ", ".join(f"n = {size} {score:.4f}" for size, score in sorted(reached.scores.items()))
+    of_validation = [f"validation, n = {size} {score:.4f}" for size, score in reached.validation.items()]
+    scores = ", ".join([*of_validation, *(f"n = {size} {score:.4f}" for size, score in sorted(reached.scores.items()))])
     state = "" if reached.is_finished else " so far"
     return f"{result.run}: {reached.steps} steps{state}, {reached.seconds:.0f} s, {scores}"
 

@@ -19,6 +19,7 @@ from nar.cli.commands.sweep import _planned, _shared_gpu, _variant_of, make_pars
 from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.errors import UserError
+from nar.files import newest
 from nar.processors import TripletGMPNN
 from nar.sweep import campaign as sweep
 from nar.sweep.run import Reached
@@ -158,8 +159,8 @@ def test_what_is_no_variant_is_refused(text: str) -> None:
         (["--jobs", "none"], "expected a whole number ≥ 1, given none"),
         (["--minutes", "-1"], "expected a number of minutes ≥ 0, given -1"),
         (["--minutes", "nan"], "expected a number of minutes ≥ 0, given nan"),
-        (["--sizes", "16,x"], "expected sizes such as 16,32,64, given 16,x"),
-        (["--sizes", "0"], "expected sizes such as 16,32,64, given 0"),
+        (["--sizes", "16,x"], "expected sizes such as 16,32,64, or none, given 16,x"),
+        (["--sizes", "0"], "expected sizes such as 16,32,64, or none, given 0"),
         (["--seed_everything", "3"], "nar sweep gives every run its own --seed_everything"),
         (["--trainer.default_root_dir=x"], "nar sweep gives every run its own --trainer.default_root_dir"),
         (["--ckpt_path", "last"], "nar sweep gives every run its own --ckpt_path"),
@@ -268,14 +269,14 @@ def test_all_are_the_30_algorithms(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_that_it_is_for(
+def test_every_shipped_variant_is_a_recipe_of_its_own_over_the_configuration_that_it_is_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[dict[str, Any]] = []
     original = nar.cli.train.Rehearsal.instantiate_classes
 
     def keep(self: nar.cli.train.Rehearsal) -> None:
-        made.append(self.plain_config()["model"])
+        made.append(self.plain_config())
         original(self)
 
     monkeypatch.setattr(nar.cli.train.Rehearsal, "instantiate_classes", keep)
@@ -284,8 +285,8 @@ def test_every_shipped_variant_makes_a_model_of_its_own_over_the_configuration_t
     for more in ([], *(["--config", str(path)] for path in variants)):
         nar.cli.train.rehearse([*base, *more])
     assert len(made) == 1 + len(variants) > 1
-    assert all(model["processor"]["init_args"]["hidden_dim"] == 32 for model in made)
-    assert all(made.count(model) == 1 for model in made)
+    assert all(config["model"]["processor"]["init_args"]["hidden_dim"] == 32 for config in made)
+    assert all(made.count(config) == 1 for config in made)
 
 
 def test_every_command_is_in_the_help_and_sweep_has_its_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,6 +340,15 @@ def test_real_runs_are_trained_and_tested(run: Run, small: list[str], tmp_path: 
     reached = Reached.read(folder)
     assert (reached.steps, reached.is_finished, sorted(reached.scores)) == (4, True, [4, 6])
     assert read_checkpoint(folder / "best.ckpt")["global_step"] == reached.tested > 0
+    with newest(folder / "logs" / "version_0", "metrics.csv").open(newline="") as file:
+        in_validation = [float(row["val/score"]) for row in csv.DictReader(file) if row["val/score"]]
+    assert reached.validation == {5: pytest.approx(max(in_validation))}
+    (folder / "run.json").unlink()
+    assert Reached.read(folder).validation == {}  # a run that has not begun
+    args[args.index("4,6")] = "none"
+    assert status_of(run, *args, "--data.val_size", "6", "--out", "without") == 0
+    untested = Reached.read(tmp_path / "without" / "default" / "bfs" / "seed0")
+    assert (list(untested.validation), untested.scores) == ([6], {})
 
 
 TINY = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}

@@ -24,6 +24,7 @@ def written(
     sizes: Sequence[int] = (16, 64),
     num_seeds: int = 2,
     steps: Callable[[Run], int] = lambda run: 100,
+    validation: Mapping[int, float] | None = None,
 ) -> list[str]:
     """The lines of a campaign's table, in which every run has trained that has scores."""
     algorithms = {name: name for name in sorted({algorithm for _, algorithm, _ in scores})}
@@ -32,7 +33,9 @@ def written(
         if run in scores:
             folder = campaign.folder(run)
             folder.mkdir(parents=True)
-            Reached(steps(run), 12.3, steps(run) == 100, dict(scores[run]), steps(run) - 10).write(folder)
+            reached = Reached(steps(run), 12.3, steps(run) == 100, dict(scores[run]), steps(run) - 10)
+            reached.validation = dict(validation or {})
+            reached.write(folder)
     paths = write_report(campaign)
     assert [path.name for path in paths] == ["table.md", "scores.csv", "scores.png"]
     return paths[0].read_text().splitlines()
@@ -46,12 +49,12 @@ def test_a_row_has_mean_and_standard_deviation_over_seeds_beside_what_is_publish
         ("plain", "heapsort", 1): {16: 0.7, 64: 0.25},
     }
     assert written(tmp_path, scores)[:5] == [
-        "| algorithm | seeds | steps | n = 16 | n = 64 | Ibarz et al. | EvoPrompting |",
-        "|---|---|---|---|---|---|---|",
-        "| bfs | 2 | 100 | 100.0 ± 0.0 | 85.0 ± 7.1 | 99.73 ± 0.04 (v) | 99.80 (d) |",
-        "| heapsort | 2 | 100 | 60.0 ± 14.1 | 25.0 ± 0.0 | 31.04 ± 5.82 (c) | 19.45 (d) |",
+        "| algorithm | seeds | steps | s/step | n = 16 | n = 64 | Ibarz et al. | EvoPrompting |",
+        "|---|---|---|---|---|---|---|---|",
+        "| bfs | 2 | 100 | 0.12 | 100.0 ± 0.0 | 85.0 ± 7.1 | 99.73 ± 0.04 (v) | 99.80 (d) |",
+        "| heapsort | 2 | 100 | 0.12 | 60.0 ± 14.1 | 25.0 ± 0.0 | 31.04 ± 5.82 (c) | 19.45 (d) |",
         # Over seeds of the means over algorithms, which are (1 + .5) / 2 and (1 + .7) / 2; (.9 + .25) / 2 and ...
-        "| mean over these 2 algorithms | 2 |  | 80.0 ± 7.1 | 55.0 ± 3.5 | 65.39 | 59.62 |",
+        "| mean over these 2 algorithms | 2 |  |  | 80.0 ± 7.1 | 55.0 ± 3.5 | 65.39 | 59.62 |",
     ]
 
 
@@ -71,8 +74,8 @@ def test_a_campaign_of_all_has_the_mean_over_30_algorithms_and_that_over_8_categ
     scores = {("plain", name, 0): {64: facts.scores["ibarz"].value / 100} for name, facts in published().items()}
     lines = written(tmp_path, scores, sizes=(64,), num_seeds=1)
     assert lines[32:34] == [
-        "| mean over the 30 algorithms | 1 |  | 76.0 | 75.98 | 76.53 |",
-        "| mean over the 8 categories' means | 1 |  | 74.1 | 74.14 | 74.15 |",
+        "| mean over the 30 algorithms | 1 |  |  | 76.0 | 75.98 | 76.53 |",
+        "| mean over the 8 categories' means | 1 |  |  | 74.1 | 74.14 | 74.15 |",
     ]
 
 
@@ -83,23 +86,68 @@ def test_runs_that_have_come_less_far_are_in_the_table_as_they_are(tmp_path: Pat
         ("plain", "dfs", 0): {16: 0.4, 64: 0.3},
     }
     lines = written(tmp_path, scores, num_seeds=3, steps=lambda run: 100 - 30 * run.seed)
-    assert lines[2].startswith("| bfs | 2 | 70 to 100 | 95.0 ± 7.1 | 90.0 |")
-    assert lines[3].startswith("| dfs | 1 | 100 | 40.0 | 30.0 |")
-    assert lines[4].startswith("| mean over these 2 algorithms | 1 |  | 70.0 | 60.0 |")
+    assert lines[2].startswith("| bfs | 2 | 70 to 100 | 0.15 | 95.0 ± 7.1 | 90.0 |")
+    assert lines[3].startswith("| dfs | 1 | 100 | 0.12 | 40.0 | 30.0 |")
+    assert lines[4].startswith("| mean over these 2 algorithms | 1 |  |  | 70.0 | 60.0 |")
 
 
 def test_variants_are_rows_of_their_own(tmp_path: Path) -> None:
     scores = {(variant, "bfs", 0): {16: score} for variant, score in (("one", 0.1), ("two", 0.2))}
     lines = written(tmp_path, scores, variants=["one", "two"], sizes=(16,))
-    assert lines[0] == "| algorithm | variant | seeds | steps | n = 16 |"
-    assert lines[2:4] == ["| bfs | one | 1 | 100 | 10.0 |", "| bfs | two | 1 | 100 | 20.0 |"]
+    assert lines[0] == "| algorithm | variant | seeds | steps | s/step | n = 16 |"
+    assert lines[2:4] == ["| bfs | one | 1 | 100 | 0.12 | 10.0 |", "| bfs | two | 1 | 100 | 0.12 | 20.0 (+10.0) |"]
     assert not any("mean over" in line for line in lines)
+
+
+def test_the_gain_over_the_first_variant_has_two_standard_errors_and_is_bold_beyond_them(tmp_path: Path) -> None:
+    by_variant = {"one": (0.5, 0.6), "much": (0.7, 0.8), "little": (0.52, 0.62), "less": (0.1, 0.1)}
+    scores = {(v, a, s): {16: x} for v, both in by_variant.items() for a in ("bfs", "dfs") for s, x in enumerate(both)}
+    lines = written(tmp_path, scores, variants=list(by_variant), sizes=(16,))
+    # Each has a variance of 50 over two seeds, but for the last, of 0: two standard errors are 2 √(50 / 2 + 50 / 2).
+    expected = [
+        "55.0 ± 7.1",
+        "75.0 ± 7.1 (**+20.0 ± 14.1**)",
+        "57.0 ± 7.1 (+2.0 ± 14.1)",
+        "10.0 ± 0.0 (**-45.0 ± 10.0**)",
+    ]
+    assert [line.split(" | ")[-1].removesuffix(" |") for line in lines[2:6]] == expected
+    assert [line.split(" | ")[-1].removesuffix(" |") for line in lines[10:14]] == expected
+    assert any(line.startswith("In parentheses: the gain over one ± two") for line in lines)
+
+
+def test_the_score_in_validation_is_in_the_table_and_in_the_csv_file(tmp_path: Path) -> None:
+    scores = {("plain", "bfs", 0): {16: 1.0, 64: 0.25}, ("plain", "bfs", 1): {16: 0.5}}
+    lines = written(tmp_path, scores, validation={32: 0.875})
+    assert lines[0].startswith("| algorithm | seeds | steps | s/step | validation, n = 32 | n = 16 | n = 64 |")
+    assert lines[2].startswith("| bfs | 2 | 100 | 0.12 | 87.5 ± 0.0 | 75.0 ± 35.4 | 25.0 |")
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["num_nodes"], row["val_size"], row["val_score"]) for row in rows] == [
+        ("16", "32", "0.875"),
+        ("64", "32", "0.875"),
+        ("16", "32", "0.875"),
+    ]
+
+
+def test_a_campaign_without_tests_is_compared_by_validation_alone(tmp_path: Path) -> None:
+    scores: Scores = {(variant, "bfs", 0): {} for variant in ("one", "two")}
+    lines = written(tmp_path, scores, variants=["one", "two"], sizes=(), validation={32: 0.875})
+    assert lines[0] == "| algorithm | variant | seeds | steps | s/step | validation, n = 32 |"
+    assert lines[2:4] == ["| bfs | one | 1 | 100 | 0.12 | 87.5 |", "| bfs | two | 1 | 100 | 0.12 | 87.5 (+0.0) |"]
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["num_nodes"], row["score"], row["val_score"]) for row in rows] == [
+        ("one", "", "", "0.875"),
+        ("two", "", "", "0.875"),
+    ]
+    with Image.open(tmp_path / "scores.png") as picture:
+        assert picture.width > 300
 
 
 def test_an_algorithm_of_the_users_own_has_nothing_published(tmp_path: Path) -> None:
     lines = written(tmp_path, {("plain", "Own", 0): {16: 0.1, 64: 0.2}, ("plain", "bfs", 0): {16: 0.1, 64: 0.2}})
-    assert lines[2] == "| Own | 1 | 100 | 10.0 | 20.0 |  |  |"
-    assert lines[4] == "| mean over these 2 algorithms | 1 |  | 10.0 | 20.0 |  |  |"
+    assert lines[2] == "| Own | 1 | 100 | 0.12 | 10.0 | 20.0 |  |  |"
+    assert lines[4] == "| mean over these 2 algorithms | 1 |  |  | 10.0 | 20.0 |  |  |"
 
 
 def test_the_csv_file_has_a_row_for_each_run_and_size(tmp_path: Path) -> None:
@@ -165,17 +213,17 @@ def test_answers_to_texts_have_a_table_for_each_score_with_every_algorithm_and_t
     assert [line for line in lines if line.endswith(":")] == titles
     begin = lines.index("CLRS score:") + 2
     assert lines[begin : begin + 11] == [
-        "| algorithm | variant | seeds | steps | n = 10 | n = 14 |",
-        "|---|---|---|---|---|---|",
-        "| bfs | hybrid | 2 | 100 | 55.0 ± 7.1 | 55.0 ± 7.1 |",
-        "| bfs | other | 1 | 100 | 20.0 | 20.0 |",
-        "| bfs | reasoner alone | 1 |  | 90.0 | 90.0 |",
-        "| dfs | hybrid | 2 | 100 | 55.0 ± 7.1 | 55.0 ± 7.1 |",
-        "| dfs | other | 1 | 100 | 20.0 | 20.0 |",
-        "| dfs | reasoner alone | 1 |  | 90.0 | 90.0 |",
-        "| mean over these 2 algorithms | hybrid | 2 |  | 55.0 ± 7.1 | 55.0 ± 7.1 |",
-        "| mean over these 2 algorithms | other | 1 |  | 20.0 | 20.0 |",
-        "| mean over these 2 algorithms | reasoner alone | 1 |  | 90.0 | 90.0 |",
+        "| algorithm | variant | seeds | steps | s/step | n = 10 | n = 14 |",
+        "|---|---|---|---|---|---|---|",
+        "| bfs | hybrid | 2 | 100 | 0.12 | 55.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| bfs | other | 1 | 100 | 0.12 | 20.0 (-35.0) | 20.0 (-35.0) |",
+        "| bfs | reasoner alone | 1 |  |  | 90.0 (+35.0) | 90.0 (+35.0) |",
+        "| dfs | hybrid | 2 | 100 | 0.12 | 55.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| dfs | other | 1 | 100 | 0.12 | 20.0 (-35.0) | 20.0 (-35.0) |",
+        "| dfs | reasoner alone | 1 |  |  | 90.0 (+35.0) | 90.0 (+35.0) |",
+        "| mean over these 2 algorithms | hybrid | 2 |  |  | 55.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| mean over these 2 algorithms | other | 1 |  |  | 20.0 (-35.0) | 20.0 (-35.0) |",
+        "| mean over these 2 algorithms | reasoner alone | 1 |  |  | 90.0 (+35.0) | 90.0 (+35.0) |",
     ]
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -189,8 +237,8 @@ def test_reasoners_that_differ_are_rows_of_their_own(tmp_path: Path) -> None:
         (name, 0): [*answers("hybrid", 0.5), *answers("reasoner alone", x)] for name, x in (("a", 0.9), ("b", 0.8))
     }
     lines = of_texts(tmp_path, by_run)
-    assert "| bfs | reasoner alone | 1 |  | 90.0 | 90.0 |" in lines
-    assert "| bfs | reasoner alone (b) | 1 |  | 80.0 | 80.0 |" in lines
+    assert "| bfs | reasoner alone | 1 |  |  | 90.0 (+40.0) | 90.0 (+40.0) |" in lines
+    assert "| bfs | reasoner alone (b) | 1 |  |  | 80.0 (+30.0) | 80.0 (+30.0) |" in lines
 
 
 def test_no_published_score_of_graphs_stands_beside_answers_to_texts(tmp_path: Path) -> None:
