@@ -72,9 +72,12 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, keys: Keys) -> Tensor:
         """What every token reads, [B, L, D]; of a graph without states, 0."""
         query, (key, value, mask) = self._by_head(self.query(tokens)), keys
-        if self.adaptive_temperature and not self.training:
+        sharpens = self.adaptive_temperature and not self.training
+        # PyTorch's own operation takes several times as long as this on a CPU, in half precision and backwards.
+        if sharpens or (query.device.type == "cpu" and query.itemsize < 4):
             logits = query @ key.mT / query.shape[-1] ** 0.5
-            read = masked_softmax(logits * adaptive_temperature(logits, mask), mask, dim=-1) @ value
+            logits = logits * adaptive_temperature(logits, mask) if sharpens else logits
+            read = masked_softmax(logits, mask, dim=-1).to(value) @ value
         else:
             read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return read.transpose(1, 2).flatten(start_dim=2)

@@ -8,7 +8,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,24 +22,20 @@ from transformers import PreTrainedTokenizerBase
 from nar.batch import NOT_SCORED, Graphs, TextBatch
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
-from nar.hybrid.language_model import (
-    Description,
-    build_if_it_fits,
-    check_sizes,
-    describe,
-    make_language_model,
-    rebuild,
-)
+from nar.hybrid.buckets import buckets_of
+from nar.hybrid.language_model import describe
+from nar.hybrid.parts import check_parts, language_model_of, reasoner_of
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.states import exchanged
 from nar.hybrid.transnar import Positions, TransNAR
 from nar.limits import check_steps
 from nar.tokenizer_files import files_of_tokenizer, tokenizer_of_files
 from nar.training.base import BaseReasoner
-from nar.training.checkpoint import config_of, kind_of, load_reasoner, load_weights, make_reasoner, read_checkpoint
+from nar.training.checkpoint import config_of, kind_of, load_weights, read_checkpoint
 from nar.training.distributed import gather
-from nar.training.reasoner import Reasoner
-from nar.training.sparse_reasoner import SparseReasoner
+
+_COST_ON_CPU, _COST_ON_GPU = 64, 8192
+"""How many tokens take about as long, in training, as the calls of Python and the launches that a bucket needs."""
 
 
 class Answer(NamedTuple):
@@ -135,8 +130,8 @@ class LanguageReasoner(BaseReasoner):
         self.loss_on = loss_on
         self.shuffle_graphs = shuffle_graphs
         self.model = TransNAR(
-            _language_model(language_model, tokenizer),
-            None if reasoner is None or language_model_only else _reasoner(reasoner, algorithms),
+            language_model_of(language_model, tokenizer),
+            None if reasoner is None or language_model_only else reasoner_of(reasoner, algorithms),
             steps_per_block=steps_per_block,
             num_heads=num_heads,
             freeze_reasoner=freeze_reasoner,
@@ -246,11 +241,20 @@ class LanguageReasoner(BaseReasoner):
 
     def losses(self, batch: TextBatch) -> tuple[dict[str, Tensor], Tensor]:
         """The mean loss of the tokens."""
-        labels = batch.labels
-        if self.loss_on == "all":
-            labels = batch.input_ids.masked_fill(batch.attention_mask == 0, NOT_SCORED)
-        loss = functional.cross_entropy(*_shifted(self(batch), labels), ignore_index=NOT_SCORED)
+        number = (self._labels(batch)[:, 1:] != NOT_SCORED).sum()
+        cost = _COST_ON_CPU if self.device.type == "cpu" else _COST_ON_GPU
+        loss = torch.stack([self._total_loss(bucket) for bucket in buckets_of(batch, cost)]).sum() / number
         return {"loss": loss}, loss
+
+    def _total_loss(self, batch: TextBatch) -> Tensor:
+        """The sum of the losses of tokens."""
+        shifted = _shifted(self(batch), self._labels(batch))
+        return functional.cross_entropy(*shifted, ignore_index=NOT_SCORED, reduction="sum")
+
+    def _labels(self, batch: TextBatch) -> Tensor:
+        """The tokens that the loss is of, [B, L]."""
+        is_all = self.loss_on == "all"
+        return batch.input_ids.masked_fill(batch.attention_mask == 0, NOT_SCORED) if is_all else batch.labels
 
     def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
         """Add a batch to the sums of its algorithm and size."""
@@ -329,82 +333,6 @@ def load_transnar(path: str | Path) -> tuple[TransNAR, PreTrainedTokenizerBase]:
     """
     module = LanguageReasoner.load_from_checkpoint(path)
     return module.model.eval(), module.tokenizer
-
-
-def check_parts(parts: Any) -> dict[str, Any]:
-    """The parts of a checkpoint, which hold all that the model needs: what would be looked for elsewhere is refused.
-
-    Raises:
-        UserError: With the part that is missing, or no description.
-    """
-    if not isinstance(parts, Mapping):
-        raise UserError(f"expected the parts of a language model in a checkpoint, given {type(parts).__name__}")
-    described = dict(parts)
-    if isinstance(parts.get("language_model"), Mapping):  # as it once was
-        described["language_model"] = json.dumps(parts["language_model"])
-    for name in ("language_model", "reasoner"):
-        text = described.get(name)
-        is_none = name == "reasoner" and name in described and text is None
-        if not is_none and not (isinstance(text, str) and text.startswith("{")):
-            raise UserError(f"expected the description of a {name} in a checkpoint, given {str(text)[:60]!r}")
-    if not isinstance(described.get("tokenizer"), Mapping):
-        raise UserError("expected the files of a tokenizer in a checkpoint, given none")
-    return described
-
-
-def _language_model(source: str | dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The language model in float32, with at least as many tokens as the tokenizer has."""
-    if isinstance(source, Mapping):
-        ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        source = {"vocab_size": len(tokenizer), **ends, **source}
-    is_text = isinstance(source, str) and source.startswith("{")  # what a model that was made says of itself
-    if is_text:
-        with refused("the language model of the checkpoint"):
-            language_model: Any = rebuild(Description.from_text(str(source)))
-    else:
-        language_model = make_language_model(source)
-    language_model = language_model.float()
-    num_tokens = language_model.get_input_embeddings().num_embeddings
-    if num_tokens < len(tokenizer):
-        raise ValueError(
-            f"expected a language model with the tokenizer's {len(tokenizer)} tokens, given one with {num_tokens}"
-        )
-    return language_model
-
-
-def reasoner_config(text: str) -> dict[str, Any]:
-    """The configuration of a reasoner that a checkpoint holds as text.
-
-    Raises:
-        UserError: If it is no such text.
-    """
-    try:
-        config: dict[str, Any] = json.loads(text)
-        if {"model", "specs"} <= config.keys():
-            check_sizes(config["model"])
-            return config
-        reason = "it has no model or no specs"
-    except ValueError as error:
-        reason = str(error)
-    raise UserError(f"expected a checkpoint of nar fit as the reasoner, given {text[:60]!r}: {reason}")
-
-
-def _reasoner(source: str, algorithms: Sequence[str]) -> Reasoner | SparseReasoner:
-    """The reasoner, which knows these algorithms."""
-    if source.startswith("{"):
-        config = reasoner_config(source)
-        with refused("the reasoner of the checkpoint"):
-            reasoner = build_if_it_fits(partial(make_reasoner, config))
-    else:
-        reasoner = load_reasoner(source)
-    if isinstance(reasoner, SparseReasoner):
-        raise UserError(f"{source} is a checkpoint of a SparseReasoner: expected one of a Reasoner")
-    unknown = [algorithm for algorithm in algorithms if algorithm not in reasoner.specs]
-    if unknown:
-        raise UserError(
-            f"expected algorithms that the reasoner knows ({', '.join(reasoner.specs)}), given {', '.join(unknown)}"
-        )
-    return reasoner
 
 
 def _shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

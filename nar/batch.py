@@ -175,6 +175,7 @@ class TextBatch(NamedTuple):
         attention_mask: 1 at tokens, 0 at padding, [B, L].
         labels: The tokens that the loss is of; :data:`NOT_SCORED` elsewhere, [B, L].
         graphs: The graphs of the texts.
+        num_tokens: The number of each text's own tokens.
         prompts: The prompt of each text, where they are to be answered; else nothing.
         answers: The true answers, likewise.
     """
@@ -185,6 +186,7 @@ class TextBatch(NamedTuple):
     attention_mask: Tensor
     labels: Tensor
     graphs: list[Graphs]
+    num_tokens: tuple[int, ...] = ()
     prompts: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
 

@@ -120,6 +120,7 @@ IMPORTERS = {
         "nar.hybrid.answers",
         "nar.hybrid.language_model",
         "nar.hybrid.module",
+        "nar.hybrid.parts",
         "nar.hybrid.positions",
         "nar.hybrid.pretrained",
         "nar.hybrid.transnar",

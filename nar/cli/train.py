@@ -335,7 +335,7 @@ def _with_parts(config: Namespace, checkpoint: Mapping[str, Any]) -> Namespace:
     """
     if not checkpoint or kind_of(config_of(checkpoint)) != "text":
         return config
-    parts = import_module("nar.hybrid.module").check_parts(config_of(checkpoint).get("parts"))
+    parts = import_module("nar.hybrid.parts").check_parts(config_of(checkpoint).get("parts"))
     config = config.clone()
     config.model.language_model, config.model.reasoner = parts["language_model"], parts["reasoner"]
     config.data.tokenizer = parts["tokenizer"]

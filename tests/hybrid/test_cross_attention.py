@@ -1,4 +1,5 @@
 # Axes: B texts and their graphs, L tokens, N nodes, D width of tokens, H width of states.
+import copy
 import math
 from typing import Any
 
@@ -53,6 +54,21 @@ def test_equals_the_equation_written_as_loops(sharpened: bool) -> None:
         mapped = attend.output.weight @ torch.cat([of_nodes, of_edges]) + attend.output.bias
         expected[b, i] = tokens[b, i] + math.tanh(0.7) * mapped
     torch.testing.assert_close(attend(tokens, nodes, edges, mask), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_it_is_the_same_function(dtype: torch.dtype) -> None:
+    half = layer().to(dtype)
+    full = copy.deepcopy(half).float()
+    tokens, nodes, edges, mask = data()
+    results = []
+    for attend in (full, half):
+        given = [x.to(dtype).to(attend.alpha.dtype).requires_grad_() for x in (tokens, nodes, edges)]
+        result = attend(*given, mask)
+        result.square().sum().backward()
+        results.append([result, *(x.grad for x in given)])
+    for expected, found in zip(*results, strict=True):
+        assert (found.float() - expected).norm() < 0.02 * expected.norm()
 
 
 def test_a_feed_forward_layer_follows_as_its_equation_says() -> None:
