@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nar.model.pairs import PairLayers, with_logits_on_pairs
 from nar.ops.affine import plus
 from nar.ops.channels import Channels, as_tensor, concat_graphs, precompute, take
 from nar.ops.linear import Linear, is_plain, matrix_of, may_be_given_channels
-from nar.ops.pointer_logits import edge_logits, product_logits
+from nar.ops.pair_logits import pair_logits
+from nar.ops.pointer_logits import product_logits
 from nar.ops.precision import at_least_float32
 from nar.ops.triplets import triplet_logits
 from nar.specs import Location, Probe, Type
@@ -77,6 +79,14 @@ class Decoder(nn.Module):
         """The linear layers that are applied to ``States.node``, which :func:`decode` computes together."""
         return []
 
+    def layers_on_pairs(self) -> PairLayers | None:
+        """The layers of logits that :func:`nar.ops.pair_logits.pair_logits` makes; None of a decoder of others."""
+        return None
+
+    def logits_on_pairs(self, states: States) -> Tensor | None:
+        """The logits on pairs that :func:`decode` has computed, [1, B, N, N] or [C, B, N, N]; None if it has not."""
+        return states.edge.results.get(self) if isinstance(states.edge, Channels) else None
+
 
 def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
     """The logits of every decoder by name; what they make of the nodes is computed in one product."""
@@ -84,9 +94,22 @@ def decode(decoders: nn.ModuleDict, states: States) -> dict[str, Tensor]:
     plain = {name for name, decoder in decoders.items() if may_be_given_channels(decoder)}
     others = states if len(plain) == len(decoders) else states.without_channels()
     each = [decoder for name, decoder in decoders.items() if name in plain and isinstance(decoder, Decoder)]
-    linears = [linear for decoder in each for linear in decoder.linears_of_nodes()]
-    states = states._replace(node=precompute(states.node, linears)) if linears else states
+    states = _with_results(each, states)
     return {name: decoder(states if name in plain else others) for name, decoder in decoders.items()}
+
+
+def _with_results(decoders: Sequence[Decoder], states: States) -> States:
+    """The states with what decoders make of nodes, by one product, and their logits on pairs, by one operation."""
+    node, edge = states.node, states.edge
+    are_channels = isinstance(node, Channels) and isinstance(edge, Channels)
+    layers = [(decoder, decoder.layers_on_pairs() if are_channels else None) for decoder in decoders]
+    on_pairs: dict[nn.Module, PairLayers] = {x: of_decoder for x, of_decoder in layers if of_decoder is not None}
+    linears = [linear for decoder, of_decoder in layers if of_decoder is None for linear in decoder.linears_of_nodes()]
+    if isinstance(node, Channels) and isinstance(edge, Channels) and on_pairs:
+        node, edge = with_logits_on_pairs(node, edge, on_pairs, linears)
+    elif linears:
+        node = precompute(node, linears)
+    return states._replace(node=node, edge=edge)
 
 
 def make_decoder(
@@ -173,17 +196,14 @@ class NodePointerDecoder(Decoder):
         """The linear layers that are applied to ``States.node``."""
         return [self.source, self.target]
 
+    def layers_on_pairs(self) -> PairLayers:
+        """The layers of :func:`nar.ops.pair_logits.pair_logits`."""
+        return PairLayers(self.source, self.target, self.edge, self.output)
+
     def forward(self, states: States) -> Tensor:
         """The logits of every node i pointing at node j, [B, N, N] in the order i, j."""
-        source, target = self.source(states.node), self.target(states.node)
-        # Computed without [B, N, N, H] where that can be. The reference pairs j with i along e_ji: hence the transpose.
-        if is_plain(self.edge, Linear) and is_plain(self.output, Linear):
-            x, x_weight, x_bias, *of_states = self.edge.operands(states.edge)
-            logits = edge_logits(source, plus(target, x_bias), self.output.weight.flatten(), x, x_weight, *of_states)
-            logits = plus(logits.mT[..., None], self.output.bias_or_zeros()).squeeze(-1)
-        else:
-            highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
-            logits = self.output(highest).squeeze(-1).mT
+        computed = self.logits_on_pairs(states)
+        logits = self._logits(states) if computed is None else computed[0]
         if self.masked:
             logits = _mask_non_edges(logits, states.adj)
         if not self.permutation:
@@ -191,6 +211,18 @@ class NodePointerDecoder(Decoder):
         logits = at_least_float32(logits)
         noisy = logits + gumbel_noise(logits) if self.training else logits
         return log_sinkhorn(noisy, _SINKHORN_STEPS_DECODING)
+
+    def _logits(self, states: States) -> Tensor:
+        """The logits by themselves, [B, N, N]."""
+        source, target = self.source(states.node), self.target(states.node)
+        # The reference pairs j with i along e_ji: hence the transpose.
+        if not (is_plain(self.edge, Linear) and is_plain(self.output, Linear)):
+            highest = torch.maximum(source[:, None], target[:, :, None] + self.edge(states.edge))
+            logits: Tensor = self.output(highest).squeeze(-1).mT
+            return logits
+        x, x_weight, x_bias, *of_states = self.edge.operands(states.edge)
+        weight, bias = self.output.weight.flatten(), self.output.bias_or_zeros()
+        return pair_logits(source, plus(target, x_bias), weight, bias, x, x_weight, *of_states)[0]
 
 
 class EdgeDecoder(Decoder):
@@ -207,10 +239,18 @@ class EdgeDecoder(Decoder):
         """The linear layers that are applied to ``States.node``."""
         return [self.sender, self.receiver]
 
+    def layers_on_pairs(self) -> PairLayers:
+        """The layers of :func:`nar.ops.pair_logits.pair_logits`."""
+        return PairLayers(self.receiver, self.sender, self.edge)
+
     def forward(self, states: States) -> Tensor:
         """The logits of every pair of nodes (i, j), [B, N, N], or of its classes, [B, N, N, C]."""
-        pairs = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
-        logits = _drop_single_class(pairs + self.edge(states.edge))
+        computed = self.logits_on_pairs(states)
+        if computed is None:
+            of_nodes = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
+            logits = _drop_single_class(of_nodes + self.edge(states.edge))
+        else:
+            logits = computed[0] if len(computed) == 1 else computed.permute(1, 2, 3, 0)
         return _mask_non_edges(logits, states.adj) if self.masked else logits
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -47,6 +48,7 @@ class Folded:
         self._plus: dict[Folded, Folded] = {}
         self._stacked: dict[tuple[nn.Linear, ...], Tensor] = {}
         self._biases: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
+        self._rows: dict[tuple[nn.Linear, ...], tuple[Tensor, Tensor]] = {}
 
     @cached_property
     def joined(self) -> Tensor:
@@ -128,6 +130,19 @@ class Folded:
             self._stacked[linears] = torch.cat([linear.weight for linear in linears])
         return self._stacked[linears]
 
+    def rows_of(self, linears: tuple[nn.Linear, ...]) -> tuple[Tensor, Tensor]:
+        """The weights of layers with a single result, one after the other, [in + in + ...], and their biases.
+
+        They have no part in the map, which only keeps them: a forward pass has the same two tensors in all its steps.
+        """
+        if linears not in self._rows:
+            biases = (linear.weight.new_zeros(1) if linear.bias is None else linear.bias for linear in linears)
+            self._rows[linears] = (
+                torch.cat([self.bias[:0], *(linear.weight.flatten() for linear in linears)]),
+                torch.cat([self.bias[:0], *biases]),
+            )
+        return self._rows[linears]
+
 
 @dataclass(frozen=True)
 class Rectified:
@@ -164,13 +179,13 @@ class Channels:
         data: The channels, [..., K].
         map: From the channels to W features.
         others: [..., W'] each.
-        results: Of layers that :func:`precompute` has applied to these features, and of sums from :func:`with_sums`.
+        results: What has been computed of these features by now, by the module or the sum that would compute it.
     """
 
     data: Tensor
     map: Folded
     others: tuple[Tensor | Rectified, ...] = ()
-    results: Mapping[nn.Linear | NodeSum, Tensor] = field(default_factory=dict)
+    results: Mapping[nn.Module | NodeSum, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, features: Tensor) -> Channels:
@@ -309,13 +324,20 @@ def concat_graphs(parts: Sequence[Features]) -> Features:
     return replace(first, data=data(), others=tuple(map(concat_graphs, others)))
 
 
+def products(features: Tensor | Channels, groups: Sequence[Sequence[nn.Linear]]) -> list[Tensor]:
+    """The results of groups of layers, each group's side by side: of channels they are parts of one product."""
+    if isinstance(features, Tensor):
+        return [torch.cat([linear(features) for linear in group], dim=-1) for group in groups]
+    folded = features.fold(*chain.from_iterable(groups))
+    made = affine(features.joined, folded.joined, folded.bias)
+    return list(torch.split(made, [sum(linear.out_features for linear in group) for group in groups], dim=-1))
+
+
 def precompute(features: Tensor | Channels, linears: Sequence[nn.Linear]) -> Tensor | Channels:
     """The features, with the results of layers on them if they are channels: all of these take one product."""
     if isinstance(features, Tensor):
         return features
-    folded = features.fold(*linears)
-    joined = affine(features.joined, folded.joined, folded.bias)
-    results = torch.split(joined, [linear.out_features for linear in linears], dim=-1)
+    results = products(features, [[linear] for linear in linears])
     return replace(features, results=dict(zip(linears, results, strict=True)))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,13 +66,16 @@ class Linear(nn.Linear):
             :class:`Rectified` states stand beside channels, also their data [..., F], first weight [W, F] and first
             bias [W], and a second weight [out_features, W]; ``ReLU(data firstᵀ + bias) secondᵀ`` is then added.
         """
-        if isinstance(input, Tensor):
-            return input, self.weight, self.bias_or_zeros()
-        folded = input.fold(self)
-        match input.others:
-            case (Rectified(data=data, weight=weight, bias=bias),):
-                return input.data, folded.weight, folded.bias, data, weight, bias, *folded.others
-        return input.joined, folded.joined, folded.bias
+        return (input, self.weight, self.bias_or_zeros()) if isinstance(input, Tensor) else operands(input, (self,))
+
+
+def operands(input: Channels, linears: Sequence[Linear]) -> tuple[Tensor, ...]:
+    """What the results of layers, side by side, are the sum of: :meth:`Linear.operands` of one layer."""
+    folded = input.fold(*linears)
+    match input.others:
+        case (Rectified(data=data, weight=weight, bias=bias),):
+            return input.data, folded.weight, folded.bias, data, weight, bias, *folded.others
+    return input.joined, folded.joined, folded.bias
 
 
 def matrix_of(layer: nn.Module, in_features: int, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
-SMALL = {"B": 1, "N": 3, "S": 2, "R": 3, "M": 2, "E": 6, "H": 2, "K": 1, "F": 2, "W": 2}
+SMALL = {"B": 1, "N": 3, "S": 2, "R": 3, "M": 2, "E": 6, "H": 2, "K": 1, "F": 2, "W": 2, "P": 1, "D": 2, "C": 3}
 EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS)
 
 

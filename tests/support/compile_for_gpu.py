@@ -21,7 +21,21 @@ TYPES = {
     **{torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16"},
     **{torch.int64: "i64", torch.int32: "i32", torch.int16: "i16"},
 }
-SIZES = {"B": 2, "N": 16, "S": 16, "R": 16, "M": 16, "E": 40, "H": 128, "K": 3, "F": 8, "W": 128}
+SIZES = {
+    "B": 2,
+    "N": 16,
+    "S": 16,
+    "R": 16,
+    "M": 16,
+    "E": 40,
+    "H": 128,
+    "K": 3,
+    "F": 8,
+    "W": 128,
+    "P": 2,
+    "D": 256,
+    "C": 257,
+}
 ONLY_FLOAT32 = ["edge_max_message"]
 
 

@@ -4,7 +4,8 @@ What is listed here is tested by `tests/nar/ops/test_border.py` (shapes, types a
 `tests/nar/test_differentiation.py` (gradients, transforms and compilers) and by `tests/test_triton.py` (kernels for
 GPUs), and compiled for one by `compile_for_gpu.py`.
 """
-# Axes: B graphs, N nodes, S sender, R receiver, E edges, M rows, H hidden, K channels, F features, W width of states.
+# Axes: B graphs, N nodes, S sender, R receiver, E edges, M rows, H hidden, K channels, F features, W width of states,
+# P pointers, D = P · H, C columns.
 
 from collections.abc import Callable
 from importlib import import_module
@@ -18,7 +19,7 @@ from nar.ops.edge_max_message import by_receiver
 from nar.ops.scatter import plain_max, scatter
 from nar.ops.softmax_plus import plain_softmax_plus, softmax_plus
 
-SIZES = {"B": 2, "N": 4, "S": 3, "R": 4, "M": 6, "E": 12, "H": 5, "K": 2, "F": 3, "W": 6}
+SIZES = {"B": 2, "N": 4, "S": 3, "R": 4, "M": 6, "E": 12, "H": 5, "K": 2, "F": 3, "W": 6, "P": 1, "D": 5, "C": 7}
 Function = Callable[..., Tensor]
 
 
@@ -102,8 +103,8 @@ _LAYERS = ("H H", "H", "H H", "H")
 _MESSAGES = ("B S H", "B R H", "B S R K", "H K", *_LAYERS)
 _EDGES = ("M H", "N H", "E K", "H K", *_LAYERS)
 _GATED = ("B N H", "B N H", "B N 2H", "B N H")
-_PAIRS, _STATES = ("B R H", "B S H", "H", "B S R K", "H K"), ("B S R F", "W F", "W", "H W")
 _LSTM = ("B S R H", "4H H", "4H H", "4H", "4H")
+_PAIRS, _STATES = ("B N C", "B N C", "D", "P", "B N N K", "C K"), ("B N N F", "W F", "W", "C W")
 OPERATIONS = {
     "max_message": in_folder("max_message", "max_message", *_MESSAGES),
     "max_message, masked": in_folder("max_message", "max_message", *_MESSAGES, adapted=_masked(2)),
@@ -111,8 +112,8 @@ OPERATIONS = {
     "max_plus": in_folder("max_plus", "max_plus", "B N N F", "B N N F"),
     "max_triplet_message": in_folder("max_triplet_message", "max_triplet_message", *["B N F"] * 3, "B N N K", "3F K"),
     "gated_update": in_folder("gated_update", "gated_update", *_GATED, "H", "H", "H H", "H"),
-    "edge_logits": in_folder("edge_logits", "pointer_logits", *_PAIRS),
-    "edge_logits, states": in_folder("edge_logits", "pointer_logits", *_PAIRS, *_STATES),
+    "pair_logits": in_folder("pair_logits", "pair_logits", *_PAIRS),
+    "pair_logits, states": in_folder("pair_logits", "pair_logits", *_PAIRS, *_STATES),
     "product_logits": in_folder("product_logits", "pointer_logits", "B M H", "B N H", "H"),
     "triplet_max": in_folder("triplet_max", "triplets", "B N N F", "B N N F", "B N N N K", "F K"),
     "triplet_logits": in_folder("triplet_logits", "triplets", *["B N N F"] * 3, "B N N N K", "F K", "F"),

@@ -12,8 +12,10 @@ from kinds import KINDS
 from torch import Tensor, nn
 
 import nar.model.decoders
+import nar.model.pairs
 from nar.model.decoders import (
     States,
+    decode,
     gumbel_noise,
     hard_value,
     log_sinkhorn,
@@ -22,6 +24,8 @@ from nar.model.decoders import (
     soft_value,
 )
 from nar.model.encoders import dense
+from nar.ops.channels import Channels, Folded, Rectified, concat
+from nar.ops.pair_logits import pair_logits
 from nar.specs import Location, Probe, Stage, Type
 
 B, N, H, C = 2, 4, 3, 5
@@ -223,6 +227,50 @@ def test_graph_pointer_logits_equal_the_equation_written_as_loops():
         return (read_out + decoder.target(node[b, j]))[0]
 
     assert_equals_loops(decoder, States(node, edge, graph, adj), 1, equation)
+
+
+def states_as_channels() -> States:
+    """States as an encoder and a processor with edge states make them."""
+
+    def channels(*axes: int) -> Channels:
+        return Channels(torch.randn(*axes, 2), Folded(torch.randn(H, 2), torch.randn(H)))
+
+    node = concat(channels(B, N), torch.randn(B, N, H), torch.randn(B, N, H))
+    edge = concat(channels(B, N, N), Rectified(torch.randn(B, N, N, 2), torch.randn(H, 2), torch.randn(H)))
+    return States(node, edge, torch.randn(B, H), torch.rand(B, N, N) < 0.3)
+
+
+def decoders_of_every_kind() -> nn.ModuleDict:
+    # Pointers come last, though their operation has them first.
+    order = sorted(KINDS, key=lambda kind: kind[1] in (Type.POINTER, Type.PERMUTATION_POINTER))
+    return nn.ModuleDict({" ".join(kind): random_decoder(*kind) for kind in order})
+
+
+def test_logits_that_are_computed_together_are_those_that_decoders_compute_by_themselves():
+    decoders, states = decoders_of_every_kind(), states_as_channels()
+    expected = {name: decoder(states.without_channels()) for name, decoder in decoders.items()}
+    made = decode(decoders, states)
+    assert list(made) == list(expected)
+    torch.testing.assert_close(made, expected)
+    gradients = []
+    for logits in (made, expected):
+        total = torch.stack([x.sin().sum() for x in logits.values()]).sum()
+        gradients.append(torch.autograd.grad(total, list(decoders.parameters())))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("left_out", [Type.POINTER, Type.MASK])
+def test_all_that_is_decoded_on_pairs_is_so_by_one_operation(left_out, monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(
+        nar.model.pairs, "pair_logits", lambda *given: calls.append(len(given[3])) or pair_logits(*given)
+    )
+    kinds = {(Location.NODE, Type.POINTER), (Location.EDGE, Type.MASK), (Location.EDGE, Type.CATEGORICAL)}
+    decoders = nn.ModuleDict(
+        {" ".join(kind): random_decoder(*kind) for kind in sorted(kinds) if kind[1] is not left_out}
+    )
+    decode(decoders, states_as_channels())
+    assert calls == [0 if left_out is Type.POINTER else 1]
 
 
 def test_permutation_logits_are_noisy_in_training():

@@ -107,12 +107,12 @@ def test_what_is_expanded_counts_as_what_it_shows(operation: str) -> None:
 
 
 @EVERY_OPERATION
-@pytest.mark.parametrize("empty", ["B", "N", "S", "R", "M", "E", "H", "K", "F", "W"])
+@pytest.mark.parametrize("empty", ["B", "N", "S", "R", "M", "E", "H", "K", "F", "W", "P", "D"])
 def test_axes_may_be_empty(operation: str, empty: str) -> None:
     axes = {axis for names in OPERATIONS[operation].axes for axis in names.split()}
     if empty not in axes:
         return
-    sizes = {empty: 0}
+    sizes = {empty: 0} | ({"D": 0} if empty == "P" else {})  # w's of no pointers are none
     if operation == "edge_max_message" and empty in ("M", "N"):
         sizes["E"] = 0  # edges have senders and receivers
     arguments = [argument.detach() for argument in random_arguments(operation, sizes)]

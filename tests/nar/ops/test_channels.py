@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nar.ops.channels import Channels, Folded, NodeSum, Rectified, as_tensor, concat, concat_graphs, with_sums
-from nar.ops.linear import Linear
+from nar.ops.channels import Channels, Folded, NodeSum, Rectified, as_tensor, concat, concat_graphs, products, with_sums
+from nar.ops.linear import Linear, operands
 
 B, N, W = 2, 4, 5
 
@@ -50,6 +50,32 @@ def test_the_operands_make_the_result(form: str) -> None:
         data, first_weight, first_bias, second_weight = of_states
         total = total + (data @ first_weight.T + first_bias).relu() @ second_weight.T
     torch.testing.assert_close(total, layer(as_tensor(features)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_groups_of_layers_have_their_results_side_by_side(form: str) -> None:
+    features, layers = random_features()[form], [Linear(2 * W, width, bias=0.5) for width in (3, 1, 2)]
+    first, second = products(features, [layers[:2], layers[2:]])
+    each = [layer(as_tensor(features)) for layer in layers]
+    torch.testing.assert_close(first, torch.cat(each[:2], dim=-1))
+    torch.testing.assert_close(second, each[2])
+
+
+def test_the_operands_of_several_layers_make_their_results_side_by_side() -> None:
+    features, layers = random_features()["beside rectified"], [Linear(2 * W, width, bias=0.5) for width in (3, 1)]
+    assert isinstance(features, Channels)
+    x, weight, bias, data, first_weight, first_bias, second_weight = operands(features, layers)
+    total = x @ weight.T + bias + (data @ first_weight.T + first_bias).relu() @ second_weight.T
+    torch.testing.assert_close(total, torch.cat([layer(as_tensor(features)) for layer in layers], dim=-1))
+
+
+def test_a_map_keeps_the_weights_of_layers_with_one_result_as_the_same_tensors() -> None:
+    features_map, layers = random_map(), (Linear(2, 1, bias=0.5), Linear(3, 1, bias=None))
+    weights, biases = features_map.rows_of(layers)
+    torch.testing.assert_close(weights, torch.cat([layer.weight.flatten() for layer in layers]))
+    torch.testing.assert_close(biases, torch.tensor([0.5, 0]))
+    assert all(one is other for one, other in zip(features_map.rows_of(layers), (weights, biases), strict=True))
+    assert [x.shape for x in features_map.rows_of(())] == [(0,), (0,)]
 
 
 def test_gradients_flow_through_channels_and_their_map() -> None:
