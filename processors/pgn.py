@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nar.ops.affine import affine
+from nar.ops.affine import affine, shared
 from nar.ops.channels import Channels, NodeSum, Rectified, TripletChannels, concat, with_sums
 from nar.ops.gated_update import gated_update
 from nar.ops.linear import Linear, is_plain, two_layers
@@ -159,10 +159,8 @@ class PGN(Processor):
             update, gate = (x.of(z, graph_fts) for x in self._updates())
             messages = affine(received, z.map.stacked(self.update_message, self.gate.message))
             output = self.gate.output
-            return gated_update(
-                *(update, gate, messages, hidden, norm.weight, norm.bias, output.weight, output.bias_or_zeros()),
-                eps=norm.eps,
-            )
+            weights = norm.weight, norm.bias, output.weight, output.bias_or_zeros()
+            return gated_update(update, gate, messages, shared(hidden), *weights, norm.eps)
         states: Tensor = self.norm((self.update_node(z) + self.update_message(received)).relu())
         if self.gate is None:
             return states

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nar.ops.total import total
+
 ROWS = 2**16  # of uses that are kept until one product is made of them: on a GPU their memory is the limit
 
 # By the identities of weight and bias: both, the buffer of their gradients, and both as uses are given them.
 # All threads see it: the engine of PyTorch has a thread of its own for each GPU, which makes checkpoints' values anew.
-_gathered: "dict[tuple[int, int], tuple[Any, GradientBuffer, Any]] | None" = None
+_gathered: dict[tuple[int, int], tuple[Any, Any, Any]] | None = None
 
 
 @contextmanager
@@ -126,6 +128,55 @@ def deferred(
         _gathered[key] = (weight, bias), buffer, DeferredWeights.apply(buffer, *given)  # type: ignore[no-untyped-call]
     _, buffer, weights = _gathered[key]
     return buffer, *weights
+
+
+def shared(x: Tensor) -> Tensor:
+    """`x` for one of several operations on it; where gradients are gathered, those by `x` are added up all at once."""
+    if _gathered is None or not (x.requires_grad and torch.is_grad_enabled()):
+        return x
+    key = id(x), id(shared)
+    if key not in _gathered:
+        parts: list[Tensor] = []
+        _gathered[key] = x, parts, _SharedGradient.apply(parts, x)  # type: ignore[no-untyped-call]
+    _, parts, whole = _gathered[key]
+    use: Tensor = _Use.apply(parts, whole)  # type: ignore[no-untyped-call]
+    return use
+
+
+class _SharedGradient(torch.autograd.Function):
+    """A tensor, whose gradient is the sum of those that its uses have left."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: list[Tensor], x: Tensor) -> Tensor:
+        """The tensor, in the same memory."""
+        ctx.set_materialize_grads(False)  # uses return no gradients to it
+        ctx.parts = parts
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: None) -> tuple[None, Tensor | None]:
+        """The gradient."""
+        parts = ctx.parts.copy()
+        ctx.parts.clear()
+        return None, total(*(x.reshape(1, -1, x.shape[-1]) for x in parts)).view_as(parts[0]) if parts else None
+
+
+class _Use(torch.autograd.Function):
+    """A tensor for one use, which leaves its gradient in a list."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: list[Tensor], whole: Tensor) -> Tensor:
+        """The tensor, in the same memory."""
+        ctx.parts = parts
+        return whole
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None]:
+        """Nothing."""
+        ctx.parts.append(gradient)
+        return None, None
 
 
 class GradientBuffer:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nar.ops.affine import affine, plus
+from nar.ops.affine import affine, plus, shared
 
 Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
@@ -198,10 +198,14 @@ class Channels:
         """The shape of the features as one tensor, [..., W + W' + ...]."""
         return torch.Size([*self.data.shape[:-1], len(self.map.weight) + sum(map(_width, self.others))])
 
-    @cached_property
+    @property
     def joined(self) -> Tensor:
         """The channels and the features beside them as one tensor, [..., K + W' + ...]."""
-        return torch.cat([self.data, *map(as_tensor, self.others)], dim=-1) if self.others else self.data
+        return self._side_by_side if self.others else shared(self.data)
+
+    @cached_property
+    def _side_by_side(self) -> Tensor:
+        return torch.cat([shared(self.data), *(shared(as_tensor(other)) for other in self.others)], dim=-1)
 
     def extended(self, data: Sequence[Tensor], linears: Sequence[nn.Linear]) -> Channels:
         """These features plus the results of linear layers on further channels."""
@@ -371,9 +375,10 @@ def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
     if isinstance(features, Tensor):
         return features
     if isinstance(features, Rectified):
-        return affine(features.data, features.weight, features.bias).relu()
-    mapped = affine(features.data, features.map.weight, features.map.bias)
-    return torch.cat([mapped, *map(as_tensor, features.others)], dim=-1) if features.others else mapped
+        return affine(shared(features.data), features.weight, features.bias).relu()
+    mapped = affine(shared(features.data), features.map.weight, features.map.bias)
+    others = (shared(as_tensor(other)) for other in features.others)
+    return torch.cat([mapped, *others], dim=-1) if features.others else mapped
 
 
 def _width(features: Tensor | Rectified) -> int:

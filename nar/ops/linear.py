@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from nar.ops.affine import affine
+from nar.ops.affine import affine, shared
 from nar.ops.channels import Channels, Rectified
 
 _PLAIN_TENSORS = (nn.Parameter, Tensor)
@@ -74,7 +74,8 @@ def operands(input: Channels, linears: Sequence[Linear]) -> tuple[Tensor, ...]:
     folded = input.fold(*linears)
     match input.others:
         case (Rectified(data=data, weight=weight, bias=bias),):
-            return input.data, folded.weight, folded.bias, data, weight, bias, *folded.others
+            own = shared(input.data), folded.weight, folded.bias
+            return *own, shared(data), weight, bias, *folded.others
     return input.joined, folded.joined, folded.bias
 
 

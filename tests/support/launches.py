@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.splits.splits import TrainStream
-from nar.ops import border, gated_update, max_message, max_plus, max_triplet_message, pair_logits, pointer_logits
+from nar.ops import border, gated_update, max_message, max_plus, max_triplet_message, pair_logits, pointer_logits, total
 from nar.ops.max_plus import triton
 from nar.processors import TripletGMPNN, reductions
 from nar.training.reasoner import Reasoner
@@ -63,7 +63,7 @@ def _as_on_a_gpu(launches: _Launches) -> Iterator[None]:
     def launch(*_: Any, **__: Any) -> None:
         launches.number += 1
 
-    operations = (gated_update, max_message, max_plus, max_triplet_message, pair_logits, pointer_logits)
+    operations = (gated_update, max_message, max_plus, max_triplet_message, pair_logits, pointer_logits, total)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(type(triton._max_plus), "__getitem__", return_value=launch))
         # Which knows no meta tensors:

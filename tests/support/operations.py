@@ -121,6 +121,8 @@ OPERATIONS = {
     "recurrence, masked": in_folder("recurrence", "recurrence", "B S R H", "B S R H", adapted=_masked(0)),
     "lstm": in_folder("lstm", "lstm", *_LSTM),
     "lstm, masked": in_folder("lstm", "lstm", *_LSTM, adapted=_masked(0)),
+    "total": in_folder("total", "total", *["B N H"] * 3),
+    "total, of eleven": in_folder("total", "total", *["B N H"] * 11),
     "softmax_plus": Operation(("B N N F", "B N N F"), softmax_plus, plain_softmax_plus),
     "scatter": Operation(("E H",), _scattered, _plain_scattered),
 }

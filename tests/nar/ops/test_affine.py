@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from nar.ops import affine as module
-from nar.ops.affine import affine, gathered, gathered_gradients, plus, weight_gradient
+from nar.ops.affine import affine, gathered, gathered_gradients, plus, shared, weight_gradient
+from nar.ops.total import total
 
 Affine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 DOUBLE = torch.float64
@@ -188,3 +189,38 @@ def test_many_uses_take_one_product_and_one_sum_for_their_weights() -> None:
         number[apply] = launches.number
     assert (number[affine]["mm"], number[affine]["sum"]) == (1, 1)
     assert number[functional.linear]["mm"] == 10
+
+
+def by_uses(x: Tensor, use: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of a tensor with four uses, one of which is of a part of it and one of a use."""
+    x = x.tanh()
+    made = use(x) @ torch.ones(3, 2, dtype=x.dtype) + torch.cat([use(x), use(x).cos()], dim=-1)[..., :2]
+    return made.square().sum() + (use(x) * use(use(x).exp())).sum()
+
+
+def test_gradients_by_uses_of_a_tensor_are_added_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr(module, "total", lambda *parts: numbers.append(len(parts)) or total(*parts))
+    x, _, _ = arguments()
+    (expected,) = torch.autograd.grad(by_uses(x, lambda y: y), x)
+    with gathered_gradients():
+        (made,) = torch.autograd.grad(by_uses(x, shared), x)
+    torch.testing.assert_close(made, expected)
+    assert sorted(numbers) == [1, 5]
+
+
+def test_a_use_without_a_part_in_the_loss_has_no_part_in_the_gradient() -> None:
+    x, _, _ = arguments()
+    with gathered_gradients():
+        shared(x)
+        assert torch.autograd.grad(shared(x).sum() + x.square().sum(), x)[0].equal(1 + 2 * x)
+        assert torch.autograd.grad(x.sum() + 0 * shared(x.detach()).sum(), x)[0].equal(torch.ones_like(x))
+
+
+def test_a_tensor_is_itself_where_nothing_is_gathered_or_trained() -> None:
+    x, _, _ = arguments()
+    assert shared(x) is x
+    with gathered_gradients():
+        assert shared(x.detach().requires_grad_(False)).grad_fn is None
+        with torch.no_grad():
+            assert shared(x) is x
