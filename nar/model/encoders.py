@@ -158,8 +158,8 @@ class Encoder(nn.Module):
             for other, linear in by_other.items():  # type: ignore[operator]
                 place = Location.EDGE if other == name else Location.NODE
                 x = values[name][:, :, None] if other == name else values[name]
-                difference = at_least_float32(x) - at_least_float32(values[other][:, None])
-                channels[place].append(soft_signs(difference, self.difference_scales).to(base.graph_fts.data.dtype))
+                made = soft_signs(x - values[other][:, None], self.difference_scales)
+                channels[place].append(made.to(base.graph_fts.data.dtype))
                 linears[place].append(linear)
 
         def added(fts: Channels, location: Location) -> Channels:
@@ -188,7 +188,10 @@ def waves(x: Tensor, num_frequencies: int) -> Tensor:
 
 
 def soft_signs(x: Tensor, num_scales: int) -> Tensor:
-    """``tanh(10^s x)`` for s from 0 to S - 1, [..., S], of numbers [...]: signs of those that exceed about 10^-s."""
+    """``tanh(10^s x)`` for s from 0 to S - 1, [..., S], of numbers [...], at least in float32: signs of those that
+    exceed about 10^-s.
+    """
+    x = at_least_float32(x)
     return (x[..., None] * 10 ** torch.arange(num_scales, device=x.device, dtype=x.dtype)).tanh()
 
 

@@ -187,8 +187,9 @@ def test_a_scalar_added_to_all_keys_leaves_their_differences() -> None:
     assert not torch.allclose(first[0], second[0])
 
 
-def test_a_saved_model_keeps_how_it_encodes_scalars(tmp_path: Path) -> None:
-    reasoner = Reasoner({"quickselect": recipe_spec("quickselect")}, TripletGMPNN(8), **BOTH)
+def test_a_saved_model_keeps_how_it_encodes_scalars_and_its_steps_by_algorithm(tmp_path: Path) -> None:
+    settings = {**BOTH, "num_processor_steps": {"quickselect": 2}}
+    reasoner = Reasoner({"quickselect": recipe_spec("quickselect")}, TripletGMPNN(8), **settings)
     reasoner.save_pretrained(tmp_path)
     batch = draw("quickselect")
     found = Reasoner.from_pretrained(tmp_path)(batch).outputs["median"]
