@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 from nar.batch import Graphs, NumpyArray
 from nar.hybrid.states import check_graphs
 from nar.hybrid.transnar import TransNAR
+from nar.model.heads import Heads
 from nar.model.metrics import definite
-from nar.model.unroll import EncodeProcessDecode, Heads
+from nar.model.unroll import EncodeProcessDecode
 
 _END_OF_ANSWER = "\n\n"
 

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from nar.batch import Graphs, num_steps_of, size_of
 from nar.errors import UserError
-from nar.model.unroll import EncodeProcessDecode, Heads, Step
+from nar.model.heads import Heads
+from nar.model.unroll import EncodeProcessDecode, Step
 from nar.ops.channels import as_tensor
 from nar.specs import Location, Spec, Type
 

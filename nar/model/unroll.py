@@ -18,20 +18,19 @@ from torch.nn import functional
 from nar.batch import Features, num_steps_of, size_of
 from nar.errors import UserError
 from nar.limits import check_of_scalars, check_steps
-from nar.model.decoders import States, decode, hard_value, make_decoder, soft_value
-from nar.model.encoders import Encoder, Encoding, dense, is_edge_pointer
-from nar.model.reconstruction import HintNetwork, Reconstructed, Reconstruction
+from nar.model.decoders import States, decode, hard_value, soft_value
+from nar.model.encoders import Encoding, dense
+from nar.model.heads import EdgePointers, Heads, HintMode
+from nar.model.reconstruction import Reconstructed, Reconstruction
 from nar.model.schedule import Schedule, schedule_of
 from nar.model.visits import Visit, VisitStep, visited, visited_messages
 from nar.noise import Noise
 from nar.ops.channels import as_tensor, concat
 from nar.ops.linear import Linear, may_be_given_channels
 from nar.processor import Processor, takes_triplet_fts
-from nar.specs import Spec, Stage, at_stage, of_algorithm
+from nar.specs import Spec, of_algorithm
 
-HintMode = Literal["encoded_decoded", "decoded_only", "none"]
 HintFeedback = Literal["soft", "hard", "hard_on_eval"]
-EdgePointers = Literal["pairs", "triplets"]
 DecayTo = Literal["zero", "mean"]
 
 
@@ -302,7 +301,7 @@ class EncodeProcessDecode(nn.Module):
             logits = {name: visited(at_step, f"hints.{name}", x) for name, x in logits.items()}
             yield Step(graphs, states, hidden, logits, reconstructed)
 
-    def _looks_at_adj(self, heads: "Heads") -> bool:
+    def _looks_at_adj(self, heads: Heads) -> bool:
         """Whether anything may look at which nodes hints connect: the processor, a decoder, or what is a user's own."""
         is_as_defined = may_be_given_channels(self.processor) and may_be_given_channels(heads)
         return self.processor.looks_at_adj or self.processor.masks_decoders or not is_as_defined
@@ -364,54 +363,6 @@ class EncodeProcessDecode(nn.Module):
             return hidden
         centre = hidden.mean(dim=-1, keepdim=True) if self.latent_decay_to == "mean" else 0
         return centre + self.latent_decay * (hidden - centre)
-
-
-class Heads(nn.Module):
-    """The encoders and decoders of one algorithm.
-
-    Args:
-        spec: The algorithm's probes.
-        processor: Tells the widths.
-        hint_mode: As in :class:`EncodeProcessDecode`.
-        edge_pointers: As in :class:`EncodeProcessDecode`.
-        reconstruction: As in :class:`EncodeProcessDecode`.
-        num_frequencies: As there.
-        difference_scales: As there.
-    """
-
-    def __init__(
-        self,
-        spec: Spec,
-        processor: Processor,
-        hint_mode: HintMode,
-        edge_pointers: EdgePointers = "pairs",
-        reconstruction: Reconstruction | None = None,
-        num_frequencies: int = 0,
-        difference_scales: int = 0,
-    ) -> None:
-        super().__init__()
-        hidden_dim = processor.hidden_dim
-        edge_dim = (2 if processor.has_edge_states else 1) * hidden_dim
-        self.inputs = at_stage(spec, Stage.INPUT)
-        self.hints = at_stage(spec, Stage.HINT)
-        self.outputs = at_stage(spec, Stage.OUTPUT)
-        fed_back = self.hints if hint_mode == "encoded_decoded" else {}
-        by_triplets = edge_pointers == "triplets"
-        triplet_dim = processor.triplet_dim if by_triplets else 0
-        of_scalars: Any = {"num_frequencies": num_frequencies, "difference_scales": difference_scales}
-        self.input_encoder = Encoder(self.inputs, hidden_dim, triplet_dim, **of_scalars)
-        self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim, **of_scalars)
-        self.hint_network = HintNetwork(fed_back, hidden_dim) if fed_back and reconstruction is not None else None
-        num_pointers = sum(map(is_edge_pointer, (*self.inputs.values(), *fed_back.values()))) if by_triplets else None
-
-        def decoders(probes: Spec) -> nn.ModuleDict:
-            options: Any = {"masked": processor.masks_decoders, "num_pointers": num_pointers}
-            return nn.ModuleDict(
-                {name: make_decoder(probe, hidden_dim, edge_dim, **options) for name, probe in probes.items()}
-            )
-
-        self.hint_decoders = decoders({} if hint_mode == "none" else self.hints)
-        self.output_decoders = decoders(self.outputs)
 
 
 class LSTM(nn.Module):

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from nar.batch import Batch, Key
+from nar.model.heads import EdgePointers, HintMode
 from nar.model.metrics import counts_by_graph, definite, scores
 from nar.model.reconstruction import Reconstruction
-from nar.model.unroll import DecayTo, EdgePointers, EncodeProcessDecode, HintFeedback, HintMode, Predictions
+from nar.model.unroll import DecayTo, EncodeProcessDecode, HintFeedback, Predictions
 from nar.noise import Noise
 from nar.processor import Processor
 from nar.specs import Spec, Type
