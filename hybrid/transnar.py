@@ -348,7 +348,18 @@ class TransNAR(nn.Module):
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
 
     def _states_by_block(self, group: Graphs) -> ByBlock:
-        """The states of a group of graphs that each block is given."""
+        """The states of a group of graphs that each block is given, of a frozen reasoner at once with those of other
+        batches, which are kept for these.
+        """
+        if group.joint is None or not self.freeze_reasoner:
+            return self._states_of_group(group)
+        if group.joint.kept is None or group.joint.kept[0] is not self.reasoner:
+            every = Graphs(group.algorithm, (), group.joint.features.to(self._device))
+            group.joint.kept = self.reasoner, self._states_of_group(every)
+        own = slice(group.start, group.start + len(group.rows))
+        return [(node[own], None if edge is None else edge[own]) for node, edge in group.joint.kept[1]]
+
+    def _states_of_group(self, group: Graphs) -> ByBlock:
         if self._device.type == "cpu" and not self._is_recorded:
             return self._states_of(group, None)
         num_steps = len(self.cross_attention) * (self.steps_per_block or 0)

@@ -147,6 +147,21 @@ class Batch(NamedTuple):
         return self._replace(feedback=self.feedback.select(rows), ended=ended)
 
 
+class JointGraphs:
+    """The graphs of one algorithm and one size of several batches, whose states a reasoner may compute at once.
+
+    Args:
+        features: Of the graphs of all batches, in their order.
+
+    Attributes:
+        kept: Who has computed states of them, and these; None if nobody has.
+    """
+
+    def __init__(self, features: Features[Tensor]) -> None:
+        self.features = features
+        self.kept: tuple[Any, Any] | None = None
+
+
 class Graphs(NamedTuple):
     """The graphs of one algorithm and one size among those of a batch of texts, in tensors.
 
@@ -154,11 +169,15 @@ class Graphs(NamedTuple):
         algorithm: The algorithm's name.
         rows: Which texts of the batch these are the graphs of, in order.
         features: The features of the graphs, in the same order; of hints, the first is enough.
+        joint: These graphs among those of further batches; None if they are not among others.
+        start: Where among them the first of these is.
     """
 
     algorithm: str
     rows: tuple[int, ...]
     features: Features[Tensor]
+    joint: JointGraphs | None = None
+    start: int = 0
 
 
 NOT_SCORED = -100
@@ -191,6 +210,27 @@ class TextBatch(NamedTuple):
     answers: tuple[str, ...] = ()
 
 
+def with_joint_graphs(batches: Sequence[TextBatch]) -> list[TextBatch]:
+    """Batches of texts whose graphs know those of the same algorithm and size in the others."""
+    groups = [list(batch.graphs) for batch in batches]
+    places: dict[Any, list[tuple[int, int]]] = defaultdict(list)
+    for number, of_batch in enumerate(groups):
+        for place, group in enumerate(of_batch):
+            places[_kind_of(group.algorithm, group.features)].append((number, place))
+    for of_kind in places.values():
+        joint = JointGraphs(join([Feedback(groups[number][place].features, {}) for number, place in of_kind]).features)
+        start = 0
+        for number, place in of_kind:
+            groups[number][place] = groups[number][place]._replace(joint=joint, start=start)
+            start += len(groups[number][place].rows)
+    return [batch._replace(graphs=of_batch) for batch, of_batch in zip(batches, groups, strict=True)]
+
+
+def _kind_of(algorithm: str, features: Features[Tensor]) -> Any:
+    """What graphs have in common that can be in one batch: the algorithm and the shapes of its inputs."""
+    return algorithm, *((name, data.shape[1:]) for name, data in features.inputs.items())
+
+
 def grouped(graphs: Sequence[tuple[str, Features[Tensor]]]) -> list[Graphs]:
     """The graphs of a batch of texts by algorithm and size, with their first hints.
 
@@ -199,7 +239,7 @@ def grouped(graphs: Sequence[tuple[str, Features[Tensor]]]) -> list[Graphs]:
     """
     groups: dict[Any, list[int]] = defaultdict(list)
     for row, (algorithm, features) in enumerate(graphs):
-        groups[algorithm, *((name, data.shape) for name, data in features.inputs.items())].append(row)
+        groups[_kind_of(algorithm, features)].append(row)
     joined = []
     for key, rows in groups.items():
         parts = [Feedback(graphs[row][1].first_hints(), {}) for row in rows]

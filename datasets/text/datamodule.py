@@ -8,6 +8,7 @@ Bounsi et al., "Transformers meet Neural Algorithmic Reasoners", 2024.
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import Key, TextBatch
+from nar.batch import Key, TextBatch, with_joint_graphs
 from nar.datasets.clrs30.samplers import check_size, known_algorithm
 from nar.datasets.clrs30.specs import ALGORITHMS
 from nar.datasets.engine.arguments import (
@@ -64,6 +65,8 @@ class CLRSText(StreamingData):
         num_test: Texts of the test split, of each algorithm and size.
         num_workers: Processes that draw texts ahead of training; 0 to draw them in between.
         seed: Seed of the training data; that of ``seed_everything`` if not given.
+        batches_ahead: Of so many training batches a frozen reasoner computes the states at once, of all graphs of one
+            algorithm and size together, which takes less time and more memory.
         texts: A file of texts in the published columns (see :func:`nar.datasets.text.read_texts`) to test on in place
             of drawn ones: those of `algorithms`.
         train_lengths: The former name of `train_sizes`.
@@ -85,6 +88,7 @@ class CLRSText(StreamingData):
         num_test: int = 125,
         num_workers: int = 1,
         seed: int | None = None,
+        batches_ahead: int = 1,
         texts: str | None = None,
         train_lengths: list[int] | None = None,
         test_lengths: list[int] | None = None,
@@ -112,11 +116,14 @@ class CLRSText(StreamingData):
         self.num_val = num_val
         self.num_test = num_test
         self.num_workers = num_workers
+        self.batches_ahead = batches_ahead
         self.seed = 0 if seed is None else seed
         for name, value in (("eval_batch_size", eval_batch_size), ("num_val", num_val), ("num_test", num_test)):
             check_whole(name, value, at_least=1)
             check_between(name, value, 1, MAX_BATCH_SIZE)
         check_whole("num_workers", num_workers, at_least=0)
+        check_whole("batches_ahead", batches_ahead, at_least=1)
+        check_between("batches_ahead", batches_ahead, 1, MAX_BATCH_SIZE)
         check_whole("decimals", decimals, at_least=1)
         check_between("decimals", decimals, 1, _MAX_DECIMALS)
         check_between("num_workers", num_workers, 0, MAX_WORKERS)
@@ -149,8 +156,9 @@ class CLRSText(StreamingData):
     def train_dataloader(self) -> Iterable[TextBatch]:
         """Batches from where the run is, without end."""
         compile_ahead((algorithm, min(sizes)) for algorithm, sizes in self.sizes.items())
-        stream = self._stream(self.ranks()[0])
-        return _TextLoader(_TrainBatches(stream, self.tokenizer, self.num_batches_seen), self.num_workers)
+        stream, seen, number = self._stream(self.ranks()[0]), self.num_batches_seen, self.batches_ahead
+        batches = _TrainBatches(stream, self.tokenizer, seen - seen % number)
+        return _TextLoader(batches, self.num_workers, batches_ahead=number, skipped=seen % number)
 
     def val_dataloader(self) -> Iterable[TextBatch]:
         """Texts at the sizes of training."""
@@ -256,14 +264,28 @@ class _TextLoader(DrawingLoader):
     """Batches in their order, made ahead by workers if there are any, which send them as bytes.
 
     See :class:`nar.datasets.splits.splits.TrainLoader`.
+
+    Args:
+        batches: The batches.
+        num_workers: How many workers.
+        batches_ahead: Of how many batches graphs are joined.
+        skipped: How many of the first ones a run that goes on has seen: their graphs are among those that are joined.
     """
 
-    def __init__(self, batches: Dataset[TextBatch], num_workers: int = 0) -> None:
+    def __init__(
+        self, batches: Dataset[TextBatch], num_workers: int = 0, *, batches_ahead: int = 1, skipped: int = 0
+    ) -> None:
         prefetch = PREFETCHED_BATCHES if num_workers else None
         super().__init__(batches, num_workers, batch_size=None, prefetch_factor=prefetch, collate_fn=_as_arrays)
+        self.batches_ahead, self.skipped = batches_ahead, skipped
 
     def __iter__(self) -> Any:
-        return (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
+        tensors = (apply_to_collection(batch, np.ndarray, torch.from_numpy) for batch in super().__iter__())
+        return tensors if self.batches_ahead == 1 else islice(self._joined(tensors), self.skipped, None)
+
+    def _joined(self, batches: Iterator[TextBatch]) -> Iterator[TextBatch]:
+        while some := list(islice(batches, self.batches_ahead)):
+            yield from with_joint_graphs(some)
 
 
 def _as_arrays(batch: Any) -> Any:
