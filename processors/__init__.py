@@ -5,6 +5,7 @@ from nar.processors.asynchronous.error import asynchrony_error
 from nar.processors.asynchronous.layer import Asynchronous
 from nar.processors.gat import GAT, GATv2
 from nar.processors.memnet import MemNet
+from nar.processors.pairs import PairGMPNN
 from nar.processors.pgn import MPNN, PGN, DeepSets, TripletGMPNN
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DeepSets",
     "GATv2",
     "MemNet",
+    "PairGMPNN",
     "TripletGMPNN",
     "asynchrony_error",
     "list_processors",

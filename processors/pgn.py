@@ -19,8 +19,10 @@ from nar.ops.linear import Linear, is_plain, two_layers
 from nar.ops.max_message import max_message
 from nar.processor import MessagePoint, Processor, aligned
 from nar.processors.reductions import AnyReduction, ReductionByMode, takes_max
+from nar.processors.triplet_variants import TripletVariant, VariedTriplets
 from nar.processors.triplets import Triplets
 
+TripletMessages = Literal["linear"] | TripletVariant
 Senders = Literal["neighbours", "all", "self"]
 
 
@@ -32,6 +34,7 @@ class PGN(Processor):
         h'_j  = γ_j h'_j + (1 - γ_j) h_j                            if gated
         γ_j   = σ(V3 ReLU(V1 z_j + V2 max_i m_ij))                  V3 starts with bias -3
         e'_jk = ReLU(W max_i (t1 z_i + t2 z_j + t3 z_k + u1 e_ij + u2 e_ik + u3 e_jk + v g))      with triplets
+        h_i   is g_i ⊙ h_i in all of these, g_i = σ(G1 x_i + G2 h_i)                              with a forget gate
 
     What dm-clrs's ``get_processor_factory`` calls by other names are settings of this class:
 
@@ -56,10 +59,16 @@ class PGN(Processor):
         reduction_in_evaluation: Another that takes its place in evaluation, where it need not be the one that the
             weights were trained with; None for the same.
         triplet_dim: Width of triplet messages, 8 in the reference; 0 for none, and then there are no edge states.
+        triplet_messages: How messages over triplets are made: ``"linear"``, as in the equation, or as one of the
+            variants in :mod:`nar.processors.triplet_variants`: ``"concatrep"``, ``"div2mean"`` or ``"tanhexpand"``.
         triplet_reduction: The same as `reduction` for triplets.
         triplet_reduction_in_evaluation: The same as `reduction_in_evaluation` for triplets.
         gated: Whether a gate lets a node keep its state.
         layer_norm: Whether states are normalised (before the gate).
+        forget_gate: Whether a gate tells how much of its last state a node is given. Its size is a penalty that models
+            may add to their loss, ``"forget_gate"``: the mean of ``‖g_i‖ / sqrt(H)``. The idea is that of G-ForgetNet
+            (Bohde et al., "On the Markov Property of Neural Algorithmic Reasoning", ICLR 2024), the equations are this
+            library's own; without `gated`, nothing else hands a state on.
     """
 
     takes_channels = True
@@ -74,10 +83,12 @@ class PGN(Processor):
         reduction: AnyReduction = "max",
         reduction_in_evaluation: AnyReduction | None = None,
         triplet_dim: int = 0,
+        triplet_messages: TripletMessages = "linear",
         triplet_reduction: AnyReduction = "max",
         triplet_reduction_in_evaluation: AnyReduction | None = None,
         gated: bool = False,
         layer_norm: bool = True,
+        forget_gate: bool = False,
     ) -> None:
         super().__init__()
         if hidden_dim < 1 or triplet_dim < 0:
@@ -87,6 +98,12 @@ class PGN(Processor):
         of_triplets = (triplet_reduction, triplet_reduction_in_evaluation)
         if triplet_dim == 0 and of_triplets != ("max", None):
             raise ValueError(f"expected triplet_dim ≥ 1 for a reduction of triplets, given 0 and {of_triplets}")
+        variants = get_args(TripletVariant)
+        if triplet_messages not in ("linear", *variants):
+            raise ValueError(f"expected triplet_messages 'linear' or one of {variants}, given {triplet_messages!r}")
+        if triplet_messages != "linear" and (triplet_dim == 0 or of_triplets != ("max", None)):
+            expected = f"triplet_dim ≥ 1 and no other triplet_reduction for triplet_messages {triplet_messages!r}"
+            raise ValueError(f"expected {expected}, given {triplet_dim} and {of_triplets}")
         self.hidden_dim = hidden_dim
         self.senders = senders
         self.masks_decoders = mask_decoders
@@ -95,6 +112,8 @@ class PGN(Processor):
         self.takes_graph_channels = is_ours
         self.has_edge_states = triplet_dim > 0
         self.triplet_dim = triplet_dim
+        self.triplet_messages: str = triplet_messages
+        self.penalty_names = ("forget_gate",) if forget_gate else ()
         self.message_receiver = Linear(2 * hidden_dim, hidden_dim)
         self.message_sender = Linear(2 * hidden_dim, hidden_dim)
         self.message_edge = Linear(hidden_dim, hidden_dim)
@@ -107,8 +126,14 @@ class PGN(Processor):
         self.update_node = Linear(2 * hidden_dim, hidden_dim)
         self.update_message = Linear(self.reduction.width, hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim) if layer_norm else nn.Identity()
-        self.triplets = Triplets(2 * hidden_dim, hidden_dim, triplet_dim, *of_triplets) if triplet_dim else None
+        self.triplets: Triplets | VariedTriplets | None = None
+        if triplet_messages != "linear":
+            self.triplets = VariedTriplets(triplet_messages, 2 * hidden_dim, hidden_dim, triplet_dim)
+            self.triplet_dim = self.triplets.width
+        elif triplet_dim:
+            self.triplets = Triplets(2 * hidden_dim, hidden_dim, triplet_dim, *of_triplets)
         self.gate = Gate(hidden_dim, self.reduction.width) if gated else None
+        self.forget = ForgetGate(hidden_dim) if forget_gate else None
 
     def forward(
         self,
@@ -121,10 +146,29 @@ class PGN(Processor):
     ) -> tuple[Tensor, Tensor | Rectified | None]:
         """See :meth:`nar.processor.Processor.forward`; features of triplets are added to messages over triplets."""
         node_fts, edge_fts, graph_fts, adj, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
+        hidden = self.remembered(node_fts, hidden)
         z = with_sums(concat(node_fts, hidden), graph_fts, self._sums_of_nodes(edge_fts, triplet_fts))
         received = self.message_point(self.received(z, edge_fts, graph_fts, adj))
         states = self._updated(z, graph_fts, received, hidden)
         return states, None if self.triplets is None else self.triplets(z, edge_fts, graph_fts, triplet_fts)
+
+    def remembered(self, node_fts: Tensor | Channels, hidden: Tensor) -> Tensor:
+        """What a node is given of its last state, [B, N, H]."""
+        return hidden if self.forget is None else self.forget(node_fts, hidden) * hidden
+
+    def penalties(
+        self,
+        node_fts: Tensor | Channels,
+        edge_fts: Tensor | Channels,
+        graph_fts: Tensor | Channels,
+        adj: Tensor,
+        hidden: Tensor,
+    ) -> dict[str, Tensor]:
+        """The size of the forget gate, if there is one."""
+        if self.forget is None:
+            return {}
+        node_fts, *_, hidden = aligned(self, node_fts, edge_fts, graph_fts, adj, hidden)
+        return {"forget_gate": self.forget(node_fts, hidden).square().mean(dim=-1).sqrt().mean()}
 
     def _sums_of_nodes(self, edge_fts: Tensor | Channels, triplet_fts: TripletChannels | None) -> list[NodeSum]:
         """What is made of z = x ‖ h for every node."""
@@ -145,11 +189,8 @@ class PGN(Processor):
 
     @property
     def _norm_of_gated(self) -> nn.LayerNorm | None:
-        """The normalisation of gated states, if all is as in the equations, so that one operation makes these."""
+        """The normalisation of gated states, if it is as in the equations, so that one operation makes these."""
         if self.gate is None or not isinstance(self.norm, nn.LayerNorm) or self.norm.bias is None:
-            return None
-        layers = self.update_message, self.gate.message, self.gate.output
-        if not is_plain(self.gate, Gate) or not all(is_plain(layer, Linear) for layer in layers):
             return None
         return self.norm if type(self.norm) is nn.LayerNorm and self.norm.bias.shape == (self.hidden_dim,) else None
 
@@ -260,3 +301,16 @@ class Gate(nn.Module):
     def forward(self, z: Tensor | Channels, received: Tensor) -> Tensor:
         """The gate from z [B, N, 2H] and received messages [B, N, message_dim]."""
         return torch.sigmoid(self.output((self.node(z) + self.message(received)).relu()))
+
+
+class ForgetGate(nn.Module):
+    """``σ(G1 x + G2 h)``: how much of its last state a node is given, [B, N, H] in (0, 1); about .5 at the start."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.node = Linear(hidden_dim, hidden_dim)
+        self.state = Linear(hidden_dim, hidden_dim)
+
+    def forward(self, node_fts: Tensor | Channels, hidden: Tensor) -> Tensor:
+        """The gate from x and h, [B, N, H] each."""
+        return torch.sigmoid(self.node(node_fts) + self.state(hidden))

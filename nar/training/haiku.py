@@ -59,6 +59,10 @@ def haiku_names(model: EncodeProcessDecode) -> dict[str, tuple[str, str]]:
                 raise UserError(f"dm-clrs has no {name}")
     if model.reconstruction is not None:
         raise UserError("dm-clrs has no reconstruction of hints")
+    if (messages := getattr(model.processor, "triplet_messages", "linear")) != "linear":
+        raise UserError(f"dm-clrs has no triplet_messages {messages!r}")
+    if getattr(model.processor, "forget", None) is not None:
+        raise UserError("dm-clrs has no forget_gate")
     # dm-haiku names a module by its path: the methods in which it is made, "~" for a constructor's, and its own name,
     # with "_1", "_2", … behind it where others of that name were made before it in the same place.
     names = _processor_names(model.processor)

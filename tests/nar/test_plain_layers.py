@@ -19,7 +19,18 @@ from nar.model.reconstruction import HintNetwork
 from nar.ops.channels import Channels, Folded, as_tensor
 from nar.ops.linear import Linear, is_plain, may_be_given_channels, two_layers
 from nar.processor import Processor
-from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN, list_processors
+from nar.processors import (
+    GAT,
+    MPNN,
+    PGN,
+    Asynchronous,
+    DeepSets,
+    GATv2,
+    MemNet,
+    PairGMPNN,
+    TripletGMPNN,
+    list_processors,
+)
 from nar.processors.gat import GATv2D2
 from nar.sparse.batch import SparseBatch
 from nar.sparse.model import SparseEncoder
@@ -36,6 +47,10 @@ PROCESSORS: dict[str, Callable[[], nn.Module]] = {
     "PGN, in evaluation": lambda: PGN(H, reduction="lstm", reduction_in_evaluation="max"),
     "MPNN": lambda: MPNN(H, layer_norm=False),
     "TripletGMPNN": lambda: TripletGMPNN(H),
+    "TripletGMPNN, concatrep": lambda: TripletGMPNN(H, triplet_messages="concatrep"),
+    "TripletGMPNN, tanhexpand": lambda: TripletGMPNN(H, triplet_messages="tanhexpand"),
+    "TripletGMPNN, forget gate": lambda: TripletGMPNN(H, gated=False, forget_gate=True),
+    "PairGMPNN": lambda: PairGMPNN(H),
     "DeepSets": lambda: DeepSets(H),
     "GAT": lambda: GAT(H, num_heads=2),
     "GATv2": lambda: GATv2(H, num_heads=2),

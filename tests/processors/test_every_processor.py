@@ -33,14 +33,27 @@ from torch.export import Dim, export
 
 from nar.ops.channels import Channels, Folded, as_tensor
 from nar.processor import Processor
-from nar.processors import GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN, list_processors
+from nar.processors import (
+    GAT,
+    MPNN,
+    PGN,
+    Asynchronous,
+    DeepSets,
+    GATv2,
+    MemNet,
+    PairGMPNN,
+    TripletGMPNN,
+    list_processors,
+)
 from nar.processors.gat import GATv2D2
 from nar.processors.reductions import ReductionName
+from nar.processors.triplet_variants import TripletVariant
 
 B, N, H = 2, 4, 4
 BOTH, SENDERS = (False, True), ("neighbours", "all")
 OTHERS = ("mean", "dm-clrs mean", "sum", "softmax")
 IN_ORDER: tuple[Any, ...] = ("recurrent", ["max", "recurrent"])
+VARIANTS = get_args(TripletVariant)
 TROPICAL, ORDINARY = ("tropical linear", "tropical bilinear"), ("linear", "mlp")
 
 
@@ -81,12 +94,21 @@ KINDS = [
             **variants(MPNN, {"gated": BOTH, "triplet_dim": (0, 3)}),
             **variants(TripletGMPNN, {"gated": BOTH, "triplet_dim": (0, 8)}),
             **variants(DeepSets, {"layer_norm": BOTH}),
+            **variants(TripletGMPNN, {"triplet_messages": VARIANTS, "gated": BOTH}),
+            **variants(MPNN, {"forget_gate": (True,), "gated": BOTH, "triplet_dim": (0, 2)}),
+            **variants(PairGMPNN, {"num_heads": (1, 2), "head_dim": (3,), "gated": BOTH, "forget_gate": BOTH}),
         },
         {
             "PGN": lambda: PGN(H, gated=True, triplet_dim=2),
             "MPNN": lambda: MPNN(H, layer_norm=False),
             "TripletGMPNN": lambda: TripletGMPNN(H),
             "DeepSets": lambda: DeepSets(H),
+            "PairGMPNN": lambda: PairGMPNN(H, num_heads=2, head_dim=2),
+            "TripletGMPNN, forget gate": lambda: TripletGMPNN(H, gated=False, forget_gate=True),
+            **{
+                f"TripletGMPNN, {name}": lambda name=name: TripletGMPNN(H, triplet_dim=2, triplet_messages=name)
+                for name in VARIANTS
+            },
             **{
                 f"PGN, {name}": lambda name=name: PGN(H, reduction=name, triplet_dim=2, triplet_reduction=name)
                 for name in get_args(ReductionName)
@@ -190,9 +212,11 @@ def test_states_equal_the_equations_written_as_loops(kind: Kind, make: Callable[
 
 
 @every_variant
-def test_has_edge_states_exactly_if_it_has_triplets(kind: Kind, make: Callable[[int], Processor]) -> None:
+def test_has_edge_states_exactly_if_it_has_layers_for_them(kind: Kind, make: Callable[[int], Processor]) -> None:
     layer, given = make(4), kind.inputs(4)
-    assert layer.has_edge_states == any("triplets" in name for name, _ in layer.named_parameters())
+    assert layer.has_edge_states == any(
+        name.startswith(("triplets.", "pairs.")) for name, _ in layer.named_parameters()
+    )
     assert layer.has_edge_states == (layer(*given)[1] is not None)
 
 
@@ -238,6 +262,22 @@ def test_a_node_hears_those_that_it_says_it_hears(kind: Kind, make: Callable[[in
 
 
 @every_variant
+def test_nodes_without_edges_change_nothing_for_those_that_hear_neighbours(
+    kind: Kind, make: Callable[[int], Processor]
+) -> None:
+    """As a graph alone, so is it with four more nodes that fill it up to the size of another."""
+    layer, given = make(8), kind.inputs(8, num_nodes=9)
+    if layer.senders != "neighbours" or isinstance(layer, MemNet):  # whose memory has a sentence for each node
+        return
+    adj, itself = given.adj.clone(), torch.eye(9, dtype=torch.bool)
+    adj[:, 5:], adj[:, :, 5:] = itself[5:], itself[:, 5:]
+    alone = Inputs(
+        given.node_fts[:, :5], given.edge_fts[:, :5, :5], given.graph_fts, adj[:, :5, :5], given.hidden[:, :5]
+    )
+    torch.testing.assert_close(layer(*given._replace(adj=adj))[0][:, :5], layer(*alone)[0])
+
+
+@every_variant
 def test_adjacency_matters_exactly_if_neighbours_are_heard(kind: Kind, make: Callable[[int], Processor]) -> None:
     layer, given = make(8), kind.inputs(8)
     other = layer(*given._replace(adj=~given.adj))[0]
@@ -274,6 +314,16 @@ def test_a_node_that_hears_nobody_has_finite_states_and_gradients(kind: Kind, ma
     [
         ([PGN, MPNN, TripletGMPNN, DeepSets], {"hidden_dim": 0}, "expected hidden_dim ≥ 1 .*given 0"),
         ([PGN, MPNN, TripletGMPNN], {"triplet_dim": -1}, "expected .*triplet_dim ≥ 0, given .*-1"),
+        ([TripletGMPNN], {"triplet_messages": "concat"}, "expected triplet_messages 'linear' or .*given 'concat'"),
+        (
+            [TripletGMPNN],
+            {"triplet_messages": "div2mean", "triplet_reduction": "sum"},
+            "no other triplet_reduction for triplet_messages 'div2mean', given 8 and .*sum",
+        ),
+        ([PGN, MPNN], {"triplet_messages": "concatrep"}, "expected triplet_dim ≥ 1 .*'concatrep', given 0"),
+        ([PairGMPNN], {"num_heads": 0}, "expected num_heads ≥ 1 and head_dim ≥ 1, given 0 and 8"),
+        ([PairGMPNN], {"head_dim": 0}, "expected num_heads ≥ 1 and head_dim ≥ 1, given 4 and 0"),
+        ([PairGMPNN], {"triplet_dim": 8}, "expected triplet_dim 0, given 8"),
         ([PGN], {"senders": "neighbors"}, "expected senders .*neighbours.*all.*self.*given .*neighbors"),
         ([GAT, GATv2, GATv2D2], {"hidden_dim": 0}, "expected hidden_dim ≥ 1 .*given 0"),
         ([GAT, GATv2, GATv2D2], {"num_heads": 0}, "expected .*num_heads ≥ 1 .*given .*0"),

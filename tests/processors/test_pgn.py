@@ -161,3 +161,38 @@ def test_of_channels_it_makes_what_it_makes_of_features(norm: str, gated: bool) 
     states, edge_states = layer(*features, *given[3:])
     expected = layer(*map(as_tensor, features), *given[3:])
     torch.testing.assert_close((states, as_tensor(edge_states)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_size_of_the_forget_gate_is_a_penalty() -> None:
+    layer, given = randomised(MPNN(6, forget_gate=True)), random_inputs(6)
+    assert layer.penalty_names == ("forget_gate",)
+    sizes = []
+    for graph in range(2):
+        for node in range(5):
+            opening = layer.forget.node(given.node_fts[graph, node]) + layer.forget.state(given.hidden[graph, node])
+            sizes.append((1 / (1 + (-opening).exp())).norm() / 6**0.5)
+    torch.testing.assert_close(layer.penalties(*given), {"forget_gate": torch.stack(sizes).mean()})
+    layer.penalties(*given)["forget_gate"].backward()
+    assert {name for name, x in layer.named_parameters() if x.grad is not None} == {
+        f"forget.{name}.{entry}" for name in ("node", "state") for entry in ("weight", "bias")
+    }
+
+
+def test_without_a_forget_gate_there_is_no_penalty() -> None:
+    layer = MPNN(6)
+    assert layer.penalty_names == ()
+    assert layer.penalties(*random_inputs(6)) == {}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_closed_forget_gate_leaves_nothing_of_the_last_state(gated: bool) -> None:
+    layer, given = randomised(TripletGMPNN(6, gated=gated, forget_gate=True)), random_inputs(6)
+    with torch.no_grad():
+        layer.forget.state.bias.fill_(-1e9)
+    found = layer(*given)
+    torch.testing.assert_close(found, layer(*given._replace(hidden=torch.zeros_like(given.hidden))))
+    with torch.no_grad():
+        layer.forget.state.bias.fill_(1e9)
+    open_layer = TripletGMPNN(6, gated=gated).double()
+    open_layer.load_state_dict(layer.state_dict(), strict=False)
+    torch.testing.assert_close(layer(*given), open_layer(*given))

@@ -10,9 +10,11 @@ from layers import Inputs, normalised
 from torch import Tensor, nn
 
 from nar.ops.linear import Linear
-from nar.processors import GAT, PGN, Asynchronous, GATv2, MemNet
+from nar.processors import GAT, PGN, Asynchronous, GATv2, MemNet, PairGMPNN
 from nar.processors.asynchronous.layer import Network
 from nar.processors.reductions import Concat, Mean, Recurrent, Reduction, Softmax, Sum
+from nar.processors.triplet_variants import ConcatRep, VariedTriplets
+from nar.processors.triplets import Triplets
 
 
 def hears(layer: Any, adj: Tensor, graph: int, sender: int, receiver: int) -> bool:
@@ -77,7 +79,7 @@ def node_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
 def edge_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
     """The equation of triplets, one edge from j to k after another."""
     t = processor.triplets
-    assert t is not None
+    assert isinstance(t, Triplets)
     z = torch.cat([inputs.node_fts, inputs.hidden], dim=-1)
     t1, t2, t3 = t.node_1(z), t.node_2(z), t.node_3(z)
     u1, u2, u3 = t.edge_1(inputs.edge_fts), t.edge_2(inputs.edge_fts), t.edge_3(inputs.edge_fts)
@@ -92,10 +94,68 @@ def edge_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
     return states
 
 
+def varied_edge_states_as_loops(processor: PGN, inputs: Inputs) -> Tensor:
+    """The equations of variants of triplets, one edge from j to k after another."""
+    t = processor.triplets
+    assert isinstance(t, VariedTriplets)
+    z, e, g = torch.cat([inputs.node_fts, inputs.hidden], dim=-1), inputs.edge_fts, inputs.graph_fts
+
+    def term(layer: Any, x: Tensor) -> Tensor:
+        if not isinstance(layer, ConcatRep):
+            made: Tensor = layer(x)
+            return made
+        return torch.cat([layer.linear(x), layer.output(layer.hidden(x).clamp(min=0))])
+
+    states = torch.empty_like(e)
+    num_graphs, num_nodes = states.shape[:2]
+    for b, j, k in product(range(num_graphs), range(num_nodes), range(num_nodes)):
+        triplets = []
+        for i in range(num_nodes):
+            of_nodes = sum(term(layer, z[b, node]) for layer, node in zip(t.nodes, (i, j, k), strict=True))
+            pairs = (e[b, i, j], e[b, i, k], e[b, j, k])
+            of_edges = sum(term(layer, x) for layer, x in zip(t.edges, pairs, strict=True))
+            match t.variant:
+                case "concatrep":
+                    triplets.append(of_nodes + of_edges + term(t.graph, g[b]))
+                case "div2mean":
+                    triplets.append(of_nodes / 2 + of_edges)
+                case "tanhexpand":
+                    triplets.append(of_nodes + of_edges + 3 * term(t.graph, g[b]))
+        every = torch.stack(triplets)
+        left = every.mean(dim=0) if t.variant == "div2mean" else every.max(dim=0).values
+        states[b, j, k] = t.output(left.tanh() if t.variant == "tanhexpand" else left).clamp(min=0)
+    return states
+
+
+def pairs_as_loops(processor: PairGMPNN, inputs: Inputs) -> Tensor:
+    """The equations of the edges of PairGMPNN, one edge from i to j and one head after another."""
+    p, states = processor.pairs, torch.empty_like(inputs.edge_fts)
+    z = torch.cat([inputs.node_fts, inputs.hidden], dim=-1)
+    num_graphs, num_nodes = states.shape[:2]
+    for b, i, j in product(range(num_graphs), range(num_nodes), range(num_nodes)):
+        one, other = z[b, i], z[b, j]
+        x = p.node(one) * p.sender(one) + p.node(other) * p.receiver(other)
+        x = x + p.edge(inputs.edge_fts[b, i, j]) + p.graph(inputs.graph_fts[b])
+        heads = []
+        for head in x.chunk(p.num_heads):
+            opening = p.gate[2](p.gate[0](head).clamp(min=0))
+            heads.append(head / (1 + (-opening).exp()))
+        states[b, i, j] = p.output(torch.cat(heads)).clamp(min=0)
+    return states
+
+
 def pgn_as_loops(processor: PGN, inputs: Inputs) -> tuple[Tensor, ...]:
     """The equations of PGN and of what is made of it."""
+    if (f := processor.forget) is not None:
+        opening = f.node(inputs.node_fts) + f.state(inputs.hidden)
+        inputs = inputs._replace(hidden=inputs.hidden / (1 + (-opening).exp()))
     nodes = node_states_as_loops(processor, inputs)
-    return (nodes, edge_states_as_loops(processor, inputs)) if processor.has_edge_states else (nodes,)
+    if not processor.has_edge_states:
+        return (nodes,)
+    if isinstance(processor, PairGMPNN):
+        return nodes, pairs_as_loops(processor, inputs)
+    is_varied = isinstance(processor.triplets, VariedTriplets)
+    return nodes, (varied_edge_states_as_loops if is_varied else edge_states_as_loops)(processor, inputs)
 
 
 def attention_as_loops(a: Any, z: Tensor, edge_fts: Tensor, graph_fts: Tensor, heard: Tensor) -> Tensor:

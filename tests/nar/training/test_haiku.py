@@ -298,6 +298,18 @@ def test_a_processor_that_dm_clrs_does_not_have_is_refused() -> None:
         haiku_names(our_model(MeanProcessor(), ["bfs"]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"triplet_messages": "tanhexpand"}, "dm-clrs has no triplet_messages 'tanhexpand'"),
+        ({"forget_gate": True}, "dm-clrs has no forget_gate"),
+    ],
+)
+def test_settings_that_dm_clrs_does_not_have_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        haiku_names(EncodeProcessDecode({}, TripletGMPNN(8, **settings)))
+
+
 def test_a_processor_with_more_than_dm_clrs_gives_it_is_refused() -> None:
     class Extended(PGN):
         def __init__(self) -> None:

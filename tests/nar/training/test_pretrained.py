@@ -2,8 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import networkx as nx
 import pytest
@@ -17,8 +18,10 @@ from nar.evaluation import evaluate
 from nar.evaluation.report import rows_of
 from nar.files import replacing
 from nar.noise import Uniform
-from nar.processors import MPNN
+from nar.processor import Processor
+from nar.processors import MPNN, PairGMPNN, TripletGMPNN
 from nar.processors.reductions import Recurrent, Softmax
+from nar.processors.triplet_variants import TripletVariant
 from nar.training import folders
 from nar.training.checkpoint import load_reasoner, write_checkpoint
 from nar.training.sparse_reasoner import SparseReasoner
@@ -51,9 +54,22 @@ def test_what_is_saved_comes_back(reasoner: Reasoner, data: CLRS30, tmp_path: Pa
     assert back.data_config()["train_sizes"] == [4, 5]
 
 
-@pytest.mark.parametrize("reduction", [["max", "recurrent"], ["max", Recurrent(8), Softmax(2.0)], "lstm"])
-def test_reasoners_of_several_reductions_come_back(reduction: Any, data: CLRS30, tmp_path: Path) -> None:
-    reasoner = Reasoner(data.specs, MPNN(8, reduction=reduction)).eval()
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(
+            lambda reduction=reduction: MPNN(8, reduction=reduction)
+            for reduction in (["max", "recurrent"], ["max", Recurrent(8), Softmax(2.0)], "lstm")
+        ),
+        *(lambda name=name: TripletGMPNN(8, triplet_messages=name) for name in get_args(TripletVariant)),
+        lambda: TripletGMPNN(8, gated=False, forget_gate=True),
+        lambda: PairGMPNN(8, num_heads=2, head_dim=3),
+    ],
+)
+def test_reasoners_of_every_kind_of_processor_come_back(
+    make: Callable[[], Processor], data: CLRS30, tmp_path: Path
+) -> None:
+    reasoner = Reasoner(data.specs, make()).eval()
     reasoner.save_pretrained(tmp_path / "folder")
     with replacing(tmp_path / "model.ckpt") as file:
         write_checkpoint(file, reasoner, data)
