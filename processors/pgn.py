@@ -182,9 +182,11 @@ class PGN(Processor):
 
     def _updates(self) -> list[NodeSum]:
         """A node's parts in its update and its gate, with biases of messages' parts if one product makes these."""
-        if self.gate is None or self._norm_of_gated is None:
-            return [NodeSum(self.update_node)] + ([] if self.gate is None else [NodeSum(self.gate.node)])
+        if self.gate is None:
+            return [NodeSum(self.update_node)]
         pairs = (self.update_node, self.update_message), (self.gate.node, self.gate.message)
+        if self._norm_of_gated is None or not all(is_plain(of_messages, Linear) for _, of_messages in pairs):
+            return [NodeSum(of_nodes) for of_nodes, _ in pairs]
         return [NodeSum(of_nodes, None, (of_messages.bias_or_zeros(),)) for of_nodes, of_messages in pairs]
 
     @property
