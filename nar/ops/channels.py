@@ -85,12 +85,12 @@ class Folded:
             widths: Of the others.
         """
         if linears not in self._followed:
-            rows: list[Tensor] = [linear.weight for linear in linears]
-            weight, *others = torch.split(torch.cat(rows), [len(self.weight), *widths], dim=1)
+            rows = _concatenated([linear.weight for linear in linears])
+            weight, *others = torch.split(rows, [len(self.weight), *widths], dim=1) if widths else (rows,)
             biases: list[Tensor] = [
                 weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears
             ]
-            bias = torch.cat(biases) + weight @ self.bias
+            bias = _concatenated(biases) + weight @ self.bias
             self._followed[linears] = Folded(weight @ self.weight, bias, tuple(others))
         return self._followed[linears]
 
@@ -107,13 +107,12 @@ class Folded:
             nodes = self.followed_by(tuple(x.nodes for x in sums), widths)
             columns, biases = [], []
             for each in sums:
-                weight = nodes.weight.new_zeros(each.nodes.out_features, of_graph.weight.shape[1])
-                bias = nodes.bias.new_zeros(len(weight))
+                weight, parts = nodes.weight.new_zeros(each.nodes.out_features, of_graph.weight.shape[1]), each.biases
                 if each.graph is not None:
                     folded = of_graph.followed_by((each.graph,), ())
-                    weight, bias = folded.weight, folded.bias
+                    weight, parts = folded.weight, (folded.bias, *parts)
                 columns.append(weight)
-                biases.append(sum(each.biases, bias))
+                biases.append(sum(parts[1:], parts[0]) if parts else nodes.bias.new_zeros(len(weight)))
             others = (*nodes.others, torch.cat(columns)) if columns[0].shape[1] else nodes.others
             self._summed[key] = Folded(nodes.weight, nodes.bias + torch.cat(biases), others)
         return self._summed[key]
@@ -317,10 +316,10 @@ def concat_graphs(parts: Sequence[Features]) -> Features:
         return mixed  # type: ignore[no-any-return]
     first = parts[0]
     if isinstance(first, Tensor):
-        return torch.cat(list(parts))
+        return torch.cat([shared(part) for part in parts])
 
     def data() -> Tensor:
-        return torch.cat([part.data for part in parts])
+        return torch.cat([shared(part.data) for part in parts])
 
     if isinstance(first, Rectified):
         return replace(first, given=data)
@@ -379,6 +378,11 @@ def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
     mapped = affine(shared(features.data), features.map.weight, features.map.bias)
     others = (shared(as_tensor(other)) for other in features.others)
     return torch.cat([mapped, *others], dim=-1) if features.others else mapped
+
+
+def _concatenated(parts: Sequence[Tensor]) -> Tensor:
+    """The parts one after the other; the only one as it is, which is a copy less each way."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _width(features: Tensor | Rectified) -> int:

@@ -4,7 +4,7 @@ import pytest
 from launches import count
 
 # By algorithm, those of one step of the processor, forward and backward, and those of a trajectory besides its steps.
-MOST = {"insertion_sort": (66, 417), "bridges": (105, 609), "jarvis_march": (71, 399)}
+MOST = {"insertion_sort": (62, 401), "bridges": (101, 591), "jarvis_march": (68, 380)}
 
 
 @pytest.mark.slow
