@@ -243,12 +243,16 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="measure this library alone on it")
     parser.add_argument("--seconds", type=float, default=2.0, help="with a --device, for each algorithm")
     parser.add_argument("--at-once", type=int, default=1, help="with a --device, how many train side by side")
+    parser.add_argument("--profile", action="store_true", help="with a --device, test and profile its kernels")
     args = parser.parse_intermixed_args()
     if args.device and args.what == "forward":
         parser.error("--device measures training: expected train, given forward")
     if args.device:
         import benchmark_device
 
+        if args.profile:
+            benchmark_device.check_and_profile(args.device, args.algorithms)
+            return
         benchmark_device.run(args.device, args.algorithms, 5 * args.number, args.seconds, args.at_once)
         return
 

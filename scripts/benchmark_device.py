@@ -9,6 +9,9 @@ With ``--at-once 8`` as many processes train side by side, the longest algorithm
 time, each goes on until the last has been, and those for which no algorithm is left go on with their last one. Graphs
 of different processes run on a GPU at the same time through ``nvidia-cuda-mps-control``, which is started if there is
 one.
+
+With ``--profile`` the tests of the kernels are run on the GPU, and what a training step spends its time on is printed
+and written to ``scripts/profile_cuda.csv``, kernel by kernel. That is the first thing to do on a new GPU.
 """
 
 import csv
@@ -17,6 +20,7 @@ import multiprocessing
 import platform
 import shutil
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,16 +31,20 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch.nn.utils import clip_grad_norm_
+from torch.profiler import ProfilerActivity
 
 from nar.datasets import ALGORITHMS
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.splits.splits import TrainStream
 from nar.processors import TripletGMPNN
+from nar.training.cuda_graphs import most_steps_of
 from nar.training.reasoner import Reasoner
 
 SIZES = [4, 7, 11, 13, 16]
 RECIPE_STEPS = 10_000
 BATCH_SIZE = 32
+PROFILED = ["insertion_sort", "bridges", "jarvis_march"]
+NUM_PRINTED = 25  # of a profile's kernels, those that take longest
 TIMEOUT = 120  # seconds, after which a process is given up
 LONGEST = [
     "heapsort",
@@ -196,6 +204,45 @@ def graphs_side_by_side(device: str, at_once: int) -> Iterator[None]:
     finally:
         if control is not None and is_ours:
             subprocess.run([control], input="quit\n", text=True, check=False)
+
+
+def check_and_profile(device: str, algorithms: Sequence[str]) -> None:
+    """Run the tests of the kernels, on a GPU if there is one, and print and write profiles."""
+    tests = Path(__file__).parents[1] / "tests/test_triton.py"
+    subprocess.run([sys.executable, "-m", "pytest", "-q", str(tests)], check=True)
+    profile(device, algorithms or PROFILED)
+
+
+def profile(device: str, algorithms: Sequence[str], num_passes: int = 3) -> None:
+    """Print and write what a training step at the largest size spends its time on: each kernel's launches and time."""
+    warnings.filterwarnings("ignore", message=".*self.log.*")  # there is no trainer
+    activity = ProfilerActivity.CUDA if device == "cuda" else ProfilerActivity.CPU
+    rows: list[dict[str, Any]] = []
+    for algorithm in algorithms:
+        free_memory()
+        training = Training(algorithm, device, 1, SIZES[-1:], BATCH_SIZE)
+        with torch.profiler.profile(activities=[activity]) as profiler:
+            for _ in range(num_passes):
+                training.train()
+            wait(device)
+        own = [row for row in map(_row_of_event, profiler.key_averages()) if row["us"] > 0]
+        for row in sorted(own, key=lambda row: row["us"], reverse=True):
+            scaled = {key: row[key] / num_passes for key in ("launches", "us")}
+            rows.append({"algorithm": algorithm, "steps": most_steps_of(training.batches[0]), **row, **scaled})
+        number, total = (sum(row[key] for row in own) / num_passes for key in ("launches", "us"))
+        print(f"{algorithm}: {number:.0f} launches, {total / 1e3:.3g} ms", flush=True)
+        for row in [row for row in rows if row["algorithm"] == algorithm][:NUM_PRINTED]:
+            print(f"{row['us']:12.0f} us {row['launches']:8.0f} x {row['kernel'][:90]}", flush=True)
+        with (Path(__file__).parent / f"profile_{device}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _row_of_event(event: Any) -> dict[str, Any]:
+    """The launches of a kernel, or of an operation on a CPU, and its own time in microseconds."""
+    own = event.self_device_time_total or event.self_cpu_time_total
+    return {"kernel": event.key, "launches": event.count, "us": own}
 
 
 def run(device: str, algorithms: Sequence[str], num_batches: int, seconds: float, at_once: int = 1) -> None:

@@ -63,3 +63,35 @@ def test_what_lets_processes_share_a_gpu_is_stopped_if_it_was_started(
     with module.graphs_side_by_side("cuda", 2):
         pass
     assert (tmp_path / "calls").read_text().split() == expected
+
+
+@pytest.mark.slow
+def test_a_profile_has_every_operation_of_a_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module: Any = importlib.import_module("benchmark_device")
+    for name, value in (("SIZES", [4]), ("BATCH_SIZE", 2), ("__file__", str(tmp_path / "benchmark_device.py"))):
+        monkeypatch.setattr(module, name, value)
+    module.profile("cpu", ["bfs", "minimum"], num_passes=2)
+    with (tmp_path / "profile_cpu.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for algorithm in ("bfs", "minimum"):
+        own = {row["kernel"]: row for row in rows if row["algorithm"] == algorithm}
+        assert {"aten::addmm", "aten::cat"} <= set(own)
+        assert float(own["aten::addmm"]["launches"]) > int(own["aten::addmm"]["steps"]) >= 1
+        times = [float(row["us"]) for row in own.values()]
+        assert times == sorted(times, reverse=True)
+        assert min(times) > 0
+
+
+@pytest.mark.slow
+def test_kernels_are_tested_before_they_are_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module: Any = importlib.import_module("benchmark_device")
+    calls: list[Any] = []
+    monkeypatch.setattr(module.subprocess, "run", lambda command, check: calls.append((command[1:], check)))
+    monkeypatch.setattr(module, "profile", lambda *given: calls.append(given))
+    module.check_and_profile("cuda", [])
+    assert calls == [
+        (["-m", "pytest", "-q", str(SCRIPTS.parent / "tests/test_triton.py")], True),
+        ("cuda", ["insertion_sort", "bridges", "jarvis_march"]),
+    ]
