@@ -23,7 +23,7 @@ from nar.batch import NOT_SCORED, Graphs, TextBatch
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.buckets import buckets_of
-from nar.hybrid.language_model import describe
+from nar.hybrid.descriptions import describe
 from nar.hybrid.parts import check_parts, language_model_of, reasoner_of
 from nar.hybrid.saving import dtypes, frozen, refused, restore_dtypes, restore_frozen
 from nar.hybrid.states import exchanged

@@ -8,7 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from nar.errors import UserError
-from nar.hybrid.language_model import Description, build_if_it_fits, check_sizes, make_language_model, rebuild
+from nar.hybrid.descriptions import Description, rebuild
+from nar.hybrid.language_model import build_if_it_fits, check_sizes, make_language_model
 from nar.hybrid.saving import refused
 from nar.training.checkpoint import load_reasoner, make_reasoner
 from nar.training.reasoner import Reasoner

@@ -25,7 +25,8 @@ from transformers.configuration_utils import SubConfigSpec
 from nar.batch import Graphs
 from nar.errors import UserError
 from nar.hybrid.cross_attention import GatedCrossAttention
-from nar.hybrid.language_model import describe, restore_status, with_adapters, without_adapters
+from nar.hybrid.descriptions import describe, restore_status, with_adapters
+from nar.hybrid.language_model import without_adapters
 from nar.hybrid.saving import CONFIG, dtypes, frozen, restore_frozen
 from nar.hybrid.transnar import TransNAR
 from nar.ops.precision import default_dtype

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nar.errors import UserError
-from nar.hybrid.language_model import ADAPTERS, Description, describe, number_of
+from nar.hybrid.descriptions import ADAPTERS, Description, describe, number_of
 
 CONFIG, WEIGHTS, LANGUAGE_MODEL = "config.json", "model.safetensors", "language_model"
 _ADAPTER = "adapter_config.json"

@@ -16,13 +16,8 @@ from transformers import PreTrainedModel
 
 from nar.batch import Batch, Feedback, Graphs, num_steps_of
 from nar.hybrid.cross_attention import CrossAttention, GatedCrossAttention, GraphKeys
-from nar.hybrid.language_model import (
-    build_if_it_fits,
-    context_length,
-    decoder_blocks,
-    rebuild,
-    without_adapters,
-)
+from nar.hybrid.descriptions import rebuild
+from nar.hybrid.language_model import build_if_it_fits, context_length, decoder_blocks, without_adapters
 from nar.hybrid.positions import (
     RandomPositions,
     check_padding,

@@ -118,6 +118,7 @@ IMPORTERS = {
         "nar.tokenizer_files",
         "nar.cli.answers",
         "nar.hybrid.answers",
+        "nar.hybrid.descriptions",
         "nar.hybrid.language_model",
         "nar.hybrid.module",
         "nar.hybrid.parts",
@@ -126,7 +127,7 @@ IMPORTERS = {
         "nar.hybrid.transnar",
     ],
     "pyarrow": ["nar.datasets.text.published"],
-    "peft": ["nar.hybrid.language_model"],
+    "peft": ["nar.hybrid.descriptions"],
     "torch_geometric": [
         "nar.datasets.salsa.tasks",
         "nar.datasets.salsa.datamodule",
