@@ -6,7 +6,12 @@ except ModuleNotFoundError as error:
     raise ImportError('nar.processors.sparse needs PyTorch Geometric: pip install "torch-geometric>=2.8"') from error
 
 from nar.ops.scatter import scatter, scatter_softmax
-from nar.processors.sparse.aggregations import AdaptiveSoftmaxAggregation, LSTMAggregation, MaxAggregation
+from nar.processors.sparse.aggregations import (
+    AdaptiveSoftmaxAggregation,
+    LSTMAggregation,
+    MaxAggregation,
+    RecurrentAggregation,
+)
 from nar.processors.sparse.conv_processor import ConvProcessor
 from nar.processors.sparse.gat_conv import GATConv, GATv2Conv
 from nar.processors.sparse.path_triplets import PathTriplets
@@ -21,6 +26,7 @@ __all__ = [
     "MaxAggregation",
     "PGNConv",
     "PathTriplets",
+    "RecurrentAggregation",
     "scatter",
     "scatter_softmax",
 ]

@@ -16,11 +16,13 @@ from torch_geometric.nn.resolver import aggregation_resolver
 
 from nar.ops.adaptive_temperature import inverse_temperature
 from nar.ops.border import check_index
+from nar.ops.linear import Linear
+from nar.ops.recurrence import recurrence
 from nar.ops.scatter import scatter, scatter_softmax, sizes
 
 
 def aggregation(given: str | aggr.Aggregation | Sequence[Any], **kwargs: Any) -> aggr.Aggregation:
-    """The aggregation of a name, as PyG resolves names, except that these are ours: max, adaptive softmax and lstm.
+    """The aggregation of a name, as PyG resolves names, but for our own: max, adaptive softmax, recurrent and lstm.
 
     Args:
         given: A name such as ``"max"``, ``"mean"``, ``"sum"`` or ``"softmax"``, an aggregation, or several.
@@ -46,7 +48,7 @@ def aggregation_of_width(
     Raises:
         ValueError: If it makes another number, or is no aggregation.
     """
-    widths = {"in_channels": width, "out_channels": width} if given in ("lstm", "gru") else {}
+    widths = {"in_channels": width, "out_channels": width} if given in ("recurrent", "lstm", "gru") else {}
     try:
         made = aggregation(given, **{**widths, **(kwargs or {})})
         if not isinstance(made, aggr.Aggregation):
@@ -120,7 +122,59 @@ class AdaptiveSoftmaxAggregation(aggr.Aggregation):  # type: ignore[misc]
         return scatter(weights * x, index, dim_size, ptr=ptr)
 
 
-class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
+class _OfKnownSizes(aggr.Aggregation):  # type: ignore[misc]
+    """The base of aggregations that have to know how many messages each receiver has."""
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Call :meth:`forward`, unless that is exported or mapped, where numbers of messages are hidden."""
+        if is_exporting() or torch._C._functorch.is_batchedtensor(x):
+            name = type(self).__name__
+            raise NotImplementedError(f"{name}: expected no torch.export and no vmap, which hide numbers of messages")
+        made: Tensor = super().__call__(x, *args, **kwargs)
+        return made
+
+
+class RecurrentAggregation(_OfKnownSizes):
+    """The state of a linear recurrence that reads the messages in their order, after the last; 0 of nothing.
+
+    It is that of :class:`nar.processors.reductions.Recurrent`. Messages must be in the order of their receivers.
+
+    Args:
+        in_channels: Width of a message.
+        out_channels: Width of the state.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.gate = Linear(in_channels, out_channels, bias=-1.0)
+        self.candidate = Linear(in_channels, out_channels)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        self.gate.reset_parameters()
+        self.candidate.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+        dim: int = -2,
+    ) -> Tensor:
+        """The last state of each group, [N, out_channels], from messages [E, in_channels]."""
+        index, dim_size = _groups(self, x, index, ptr, dim_size, dim)
+        steps = self.gate(x), self.candidate(x)
+        if x.shape[0] == 0:
+            nothing: Tensor = steps[1].new_zeros(dim_size, steps[1].shape[1])
+            return nothing
+        # To N receivers, of one graph, go messages from as many senders as any of them has.
+        gate, candidate = (self.to_dense_batch(y, index, ptr, dim_size, dim)[0].transpose(0, 1)[None] for y in steps)
+        is_heard = torch.arange(gate.shape[1], device=x.device)[:, None] < sizes(index, dim_size)
+        return recurrence(gate, candidate, is_heard[None])[0]
+
+
+class LSTMAggregation(_OfKnownSizes, aggr.LSTMAggregation):  # type: ignore[misc]
     """The state of an LSTM that reads the messages in their order, after the last; 0 of nothing.
 
     PyG's goes on reading zeros up to the largest number of messages in the batch, so what a graph's nodes take depends
@@ -137,13 +191,6 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
             raise ValueError("expected an LSTM that reads forwards alone, given bidirectional=True")
         super().__init__(in_channels, out_channels, **kwargs)
 
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Call :meth:`forward`, unless it is exported or mapped, which no LSTM can be."""
-        if is_exporting() or torch._C._functorch.is_batchedtensor(x):
-            raise NotImplementedError("LSTMAggregation: expected no torch.export and no vmap, which take no LSTM")
-        made: Tensor = super().__call__(x, *args, **kwargs)
-        return made
-
     def forward(
         self,
         x: Tensor,
@@ -157,10 +204,6 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
         index, dim_size = _groups(self, x, index, ptr, dim_size, dim)
         if x.shape[0] == 0:
             return x.new_zeros(dim_size, self.lstm.proj_size or self.out_channels)
-        if is_exporting() or torch._C._functorch.is_batchedtensor(x):
-            raise NotImplementedError(
-                "LSTMAggregation: expected no torch.export and no vmap, which cannot take an LSTM"
-            )
         number = sizes(index, dim_size)
         padded, _ = self.to_dense_batch(x, index, ptr, dim_size, dim, max_num_elements=max_num_elements)
         states = self.lstm(padded)[0]
@@ -169,7 +212,12 @@ class LSTMAggregation(aggr.LSTMAggregation):  # type: ignore[misc]
         return read
 
 
-_OURS = {"max": MaxAggregation, "adaptive softmax": AdaptiveSoftmaxAggregation, "lstm": LSTMAggregation}
+_OURS = {
+    "max": MaxAggregation,
+    "adaptive softmax": AdaptiveSoftmaxAggregation,
+    "recurrent": RecurrentAggregation,
+    "lstm": LSTMAggregation,
+}
 
 
 def _groups(

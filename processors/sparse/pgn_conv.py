@@ -42,7 +42,8 @@ class PGNConv(SparseConv):
         edge_dim: Width of the edges' features, -1 as above; None for none.
         graph_dim: Width of the graphs' features, -1 as above; None for none.
         aggr: What to take in place of the ``"max"``: ``"mean"``, ``"sum"``, ``"softmax"``, ``"adaptive softmax"``,
-            ``"lstm"``, any other name that PyG knows, or an aggregation.
+            any other name that PyG knows, or an aggregation; ``"recurrent"`` and ``"lstm"`` read senders in the order
+            of the nodes.
         aggr_kwargs: Of a named aggregation, such as ``{"learn": True}`` of a softmax.
         aggr_in_evaluation: Another that takes its place in evaluation, as the same; None for none. The published
             softmax is trained with and the maximum then tested.
@@ -190,15 +191,19 @@ class PGNConv(SparseConv):
         messages: Tensor = self.message_mlp(sent_j + heard_i + edge)
         return messages
 
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        """The reduction of the messages of every receiver, [N, H]; 0, or what the aggregation gives, of none."""
+    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int, edge_index_j: Tensor) -> Tensor:
+        """The reduction of the messages of every receiver, [N, H]; 0, or what the aggregation gives, of none.
+
+        Some read them in order: `edge_index_j` is the sender of each.
+        """
         current = self.current_aggr
         if isinstance(current, MaxAggregation):
             highest: Tensor = current(inputs, index, dim_size=dim_size)
             return highest
-        if is_watched(index) or (index[1:] < index[:-1]).any():  # some read in the order of receivers
-            index, order = index.sort(stable=True)
-            inputs = inputs.index_select(0, order)
+        if is_watched(index) or not _are_in_order(index, edge_index_j):
+            order = edge_index_j.sort(stable=True).indices
+            order = order[index[order].sort(stable=True).indices]
+            index, inputs = index[order], inputs.index_select(0, order)
         if inputs.shape[0] > 0 and not isinstance(current, QuantileAggregation):
             received: Tensor = current(inputs, index, dim_size=dim_size)
             return received
@@ -266,6 +271,12 @@ class PGNConv(SparseConv):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, aggr={self.aggr_module})"
+
+
+def _are_in_order(receivers: Tensor, senders: Tensor) -> bool:
+    """Whether edges are in the order of their receivers, and those of a receiver in that of their senders."""
+    rises, stays = receivers[1:] > receivers[:-1], receivers[1:] == receivers[:-1]
+    return bool((rises | (stays & (senders[1:] >= senders[:-1]))).all())
 
 
 class Gate(nn.Module):

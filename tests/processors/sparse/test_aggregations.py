@@ -15,7 +15,7 @@ with warnings.catch_warnings():  # PyTorch Geometric 2.8 compiles with what torc
 
 from nar.ops.adaptive_temperature import inverse_temperature
 from nar.ops.scatter import starts
-from nar.processors.sparse import AdaptiveSoftmaxAggregation, LSTMAggregation, MaxAggregation
+from nar.processors.sparse import AdaptiveSoftmaxAggregation, LSTMAggregation, MaxAggregation, RecurrentAggregation
 from nar.processors.sparse.aggregations import aggregation
 
 N, H = 4, 3
@@ -69,9 +69,10 @@ def test_an_unknown_name_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("given", [{"index": INDEX, "dim_size": N}, {"ptr": starts(INDEX, N)}])
-@pytest.mark.parametrize("name", ["max", "adaptive softmax", "lstm"])
+@pytest.mark.parametrize("name", ["max", "adaptive softmax", "recurrent", "lstm"])
 def test_groups_may_be_told_by_index_or_by_where_they_begin(name: str, given: dict[str, Any]) -> None:
-    module = aggregation(name, **({"in_channels": H, "out_channels": 2} if name == "lstm" else {})).double().eval()
+    widths = {"in_channels": H, "out_channels": 2} if name in ("recurrent", "lstm") else {}
+    module = aggregation(name, **widths).double().eval()
     x = messages()
     torch.testing.assert_close(module(x, **given), module(x, index=INDEX, ptr=starts(INDEX, N)))
     assert module(x, **given)[2].eq(0).all()
@@ -117,6 +118,18 @@ def test_the_lstm_reads_messages_one_after_another_and_nothing_after_them() -> N
         torch.testing.assert_close(found[receiver], state[0])
 
 
+def test_the_recurrence_reads_messages_one_after_another() -> None:
+    x, module = messages(), RecurrentAggregation(H, 2).double()
+    found = module(x, INDEX, dim_size=N)
+    assert found[2].eq(0).all()
+    for receiver in (0, 1, 3):
+        state = torch.zeros(2, dtype=torch.float64)
+        for message in x[receiver == INDEX]:
+            u = module.gate(message).sigmoid()
+            state = (1 - u) * state + u * module.candidate(message)
+        torch.testing.assert_close(found[receiver], state)
+
+
 def test_pygs_own_lstm_depends_on_what_other_nodes_hear() -> None:
     theirs, ours = aggr.LSTMAggregation(H, 2).double(), LSTMAggregation(H, 2).double()
     ours.load_state_dict(theirs.state_dict())
@@ -127,7 +140,10 @@ def test_pygs_own_lstm_depends_on_what_other_nodes_hear() -> None:
     assert not torch.allclose(theirs(x, INDEX, dim_size=N)[3], theirs(one, zeros, dim_size=1)[0])
 
 
-OURS: list[Any] = [MaxAggregation(), AdaptiveSoftmaxAggregation(always=True), LSTMAggregation(H, H)]
+OURS: list[Any] = [
+    *(MaxAggregation(), AdaptiveSoftmaxAggregation(always=True)),
+    *(RecurrentAggregation(H, H), LSTMAggregation(H, H)),
+]
 
 
 @pytest.mark.parametrize("ours", OURS, ids=str)

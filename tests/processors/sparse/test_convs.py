@@ -104,7 +104,7 @@ def test_commutes_with_renaming_the_nodes(case: Case) -> None:
     assert_permutation_equivariant(ConvProcessor(randomised(case[1]()), H), inputs_for(case))
 
 
-@pytest.mark.parametrize("aggr", ["max", "mean", "sum", "softmax", "adaptive softmax", "lstm"])
+@pytest.mark.parametrize("aggr", ["max", "mean", "sum", "softmax", "adaptive softmax", "recurrent", "lstm"])
 @pytest.mark.parametrize("triplet_dim", [0, 2])
 def test_gradient_equals_finite_differences(aggr: str, triplet_dim: int) -> None:
     kwargs = {"learn": True} if aggr == "softmax" else {}
@@ -112,7 +112,7 @@ def test_gradient_equals_finite_differences(aggr: str, triplet_dim: int) -> None
     assert_gradient_equals_finite_differences(ConvProcessor(conv, H), random_inputs(H, num_graphs=1, num_nodes=3))
 
 
-@pytest.mark.parametrize("aggr", ["max", "mean", "sum", "softmax", "adaptive softmax", "lstm"])
+@pytest.mark.parametrize("aggr", ["max", "mean", "sum", "softmax", "adaptive softmax", "recurrent", "lstm"])
 def test_a_node_hears_only_its_senders(aggr: str) -> None:
     conv = PGNConv(32, 16, 16, 16, aggr=aggr, layer_norm=False).double().eval()
     inputs = random_inputs(16)
@@ -180,7 +180,24 @@ def test_a_hook_on_messages_sees_them() -> None:
     assert seen == [(14, H)]
 
 
-@pytest.mark.parametrize("aggr", ["max", "lstm"])
+@pytest.mark.parametrize(("aggr", "names"), [("recurrent", {}), ("lstm", {"cell.": "lstm."})])
+@pytest.mark.parametrize("flow", ["source_to_target", "target_to_source"])
+def test_senders_are_read_in_the_order_of_the_nodes_as_between_pairs(
+    aggr: str, names: dict[str, str], flow: Any
+) -> None:
+    dense, conv, inputs = randomised(PGN(H, reduction=aggr)), pgn(aggr=aggr, flow=flow).double(), random_inputs(H)
+    state = {name.replace("reduction.usual.", "aggr_module."): x for name, x in dense.state_dict().items()}
+    for old, new in names.items():
+        state = {name.replace(old, new): x for name, x in state.items()}
+    conv.load_state_dict(state)
+    edges = inputs.adj[0].nonzero().T
+    edges = edges[:, torch.randperm(edges.shape[1])]
+    x, edge_attr = torch.cat([inputs.node_fts[0], inputs.hidden[0]], dim=-1), inputs.edge_fts[0, edges[0], edges[1]]
+    found = conv(x, edges if flow == "source_to_target" else edges.flip(0), edge_attr, inputs.graph_fts[:1])
+    torch.testing.assert_close(found, dense(*inputs)[0][0])
+
+
+@pytest.mark.parametrize("aggr", ["max", "recurrent", "lstm"])
 def test_the_order_of_edges_of_different_receivers_does_not_matter(aggr: str) -> None:
     x, edge_index = random_graph()
     conv = PGNConv(2 * H, H, aggr=aggr).double()
@@ -287,6 +304,7 @@ def test_no_aggregation_is_refused_when_the_layer_is_made() -> None:
             "std",
             "median",
             "powermean",
+            "recurrent",
             "lstm",
             "adaptive softmax",
             aggr.DeepSetsAggregation(nn.Linear(H, H)),

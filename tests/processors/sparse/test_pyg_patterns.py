@@ -39,7 +39,7 @@ LAYERS: dict[str, Make] = {
     "PGNConv of itself": lambda *args, **settings: PGNConv(*args, senders="self", **settings),
     **{
         f"PGNConv {aggr}": lambda *args, aggr=aggr, **settings: PGNConv(*args, aggr=aggr, **settings)
-        for aggr in ("mean", "adaptive softmax", "lstm", "median")
+        for aggr in ("mean", "adaptive softmax", "recurrent", "lstm", "median")
     },
     "GATConv": lambda *args, **settings: GATConv(args[0], args[1], 2, *args[2:], **settings),
     "GATv2Conv": lambda *args, **settings: GATv2Conv(args[0], args[1], 2, *args[2:], **settings),
@@ -724,13 +724,15 @@ REFUSED: dict[tuple[str, str], tuple[type[Exception], str]] = {
         ("decomposition", name): (NotImplementedError, "Conv: expected decomposed_layers 1, given 2") for name in LAYERS
     },
     **{
-        (pattern, "PGNConv lstm"): (NotImplementedError, "LSTMAggregation: expected no torch.export and no vmap")
+        (pattern, f"PGNConv {aggr}"): (NotImplementedError, "Aggregation: expected no torch.export and no vmap")
         for pattern in ("vmap", "export")
+        for aggr in ("recurrent", "lstm")
     },
 }
 # What PyTorch or PyG itself says no to.
 NOT_OURS: dict[tuple[str, str], tuple[type[Exception], str]] = {
     ("full_graph", "PGNConv lstm"): (torch._dynamo.exc.Unsupported, "LSTM"),
+    ("full_graph", "PGNConv recurrent"): (torch._dynamo.exc.Unsupported, "Data-dependent branching"),
     ("export", "PGNConv median"): (torch._dynamo.exc.UserError, "Constraints violated"),
     ("directed", "PGNConv with triplets"): (TypeError, "can't multiply sequence"),
     ("graph_mask_explainer", "AsynchronousConv logsumexp"): (RuntimeError, "shapes cannot be multiplied"),
