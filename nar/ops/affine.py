@@ -8,6 +8,7 @@ launches, while one product over the rows of many steps takes little longer than
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -52,6 +53,35 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     buffer, *weights = deferred(weight, bias, as_autocast)
     result: Tensor = DeferredLinear.apply(buffer, as_autocast(x), *weights)  # type: ignore[no-untyped-call]
     return result
+
+
+def rectified(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``ReLU(x weightᵀ + bias)``, [..., out]; where gradients are gathered, by one product if a device has such a one.
+
+    Args:
+        x: [..., in].
+        weight: [out, in].
+        bias: [out].
+    """
+    if not _is_gathered(weight, bias) or not _rectifies(x.device, as_autocast(x[:0]).dtype):
+        return affine(x, weight, bias).relu()
+    buffer, *weights = deferred(weight, bias, as_autocast)
+    result: Tensor = DeferredRectified.apply(buffer, as_autocast(x), *weights)  # type: ignore[no-untyped-call]
+    return result
+
+
+@cache
+def _rectifies(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a product of a device that rectifies makes what a product and a rectification make, to the bit."""
+    x = torch.linspace(-1, 1, 64 * 64, device=device).sin().view(64, 64)
+    x[1, 2] = torch.nan  # which some rectify, too
+    x = x.to(dtype)
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        try:
+            made = torch._addmm_activation(x[0], x, x.mT)
+        except (AttributeError, RuntimeError):
+            return False
+        return torch.allclose(made, functional.linear(x, x, x[0]).relu(), rtol=0, atol=0, equal_nan=True)
 
 
 def gathered(weight: Tensor) -> "tuple[GradientBuffer | None, Tensor]":
@@ -250,6 +280,27 @@ class DeferredLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of x alone."""
         x, weight = ctx.saved_tensors
+        ctx.buffer.add(x, gradient)
+        return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
+
+
+class DeferredRectified(torch.autograd.Function):
+    """``ReLU(x weightᵀ + bias)``, whose backward pass is that of :class:`DeferredLinear` with the rectification's."""
+
+    @staticmethod
+    def forward(ctx: Any, buffer: GradientBuffer, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The result, [..., out]."""
+        made = torch._addmm_activation(bias, x.flatten(0, -2), weight.mT).view(*x.shape[:-1], len(weight))
+        ctx.buffer = buffer
+        ctx.save_for_backward(x, weight, made)
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of x alone."""
+        x, weight, made = ctx.saved_tensors
+        gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
         ctx.buffer.add(x, gradient)
         return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
 

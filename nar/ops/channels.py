@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nar.ops.affine import affine, plus, shared
+from nar.ops.affine import affine, plus, rectified, shared
 
 Features = TypeVar("Features", Tensor, "Channels", "Rectified")
 
@@ -210,7 +210,8 @@ class Channels:
         """These features plus the results of linear layers on further channels."""
         if not data:
             return self
-        return Channels(torch.cat([self.data, *data], dim=-1), self.map.extended(linears), self.others)
+        some = [x for x in (self.data, *data) if x.shape[-1]]  # of one alone a copy would be for nothing
+        return Channels(_concatenated(some or [self.data], dim=-1), self.map.extended(linears), self.others)
 
     def plus(self, other: Channels, scale: Tensor) -> Channels:
         """These features plus `scale`, [..., 1], times others of the same width that have nothing beside them."""
@@ -374,15 +375,15 @@ def as_tensor(features: Tensor | Channels | Rectified) -> Tensor:
     if isinstance(features, Tensor):
         return features
     if isinstance(features, Rectified):
-        return affine(shared(features.data), features.weight, features.bias).relu()
+        return rectified(shared(features.data), features.weight, features.bias)
     mapped = affine(shared(features.data), features.map.weight, features.map.bias)
     others = (shared(as_tensor(other)) for other in features.others)
     return torch.cat([mapped, *others], dim=-1) if features.others else mapped
 
 
-def _concatenated(parts: Sequence[Tensor]) -> Tensor:
+def _concatenated(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The parts one after the other; the only one as it is, which is a copy less each way."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 
 def _width(features: Tensor | Rectified) -> int:

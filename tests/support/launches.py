@@ -17,7 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nar.datasets.clrs30.recipe import recipe_spec
 from nar.datasets.splits.splits import TrainStream
-from nar.ops import border, gated_update, max_message, max_plus, max_triplet_message, pair_logits, pointer_logits, total
+from nar.ops import (
+    affine,
+    border,
+    gated_update,
+    max_message,
+    max_plus,
+    max_triplet_message,
+    pair_logits,
+    pointer_logits,
+    total,
+)
 from nar.ops.max_plus import triton
 from nar.processors import TripletGMPNN, reductions
 from nar.training.reasoner import Reasoner
@@ -68,6 +78,7 @@ def _as_on_a_gpu(launches: _Launches) -> Iterator[None]:
         stack.enter_context(mock.patch.object(type(triton._max_plus), "__getitem__", return_value=launch))
         # Which knows no meta tensors:
         stack.enter_context(mock.patch.object(torch, "is_autocast_enabled", return_value=False))
+        stack.enter_context(mock.patch.object(affine, "_rectifies", return_value=True))
         for module in (border, reductions, *operations):
             stack.enter_context(mock.patch.object(module, "is_watched", return_value=False))
         for module in operations:

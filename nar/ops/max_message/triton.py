@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nar.ops.affine import GradientBuffer, affine, gathered, weight_gradient
+from nar.ops.affine import GradientBuffer, affine, gathered, rectified, weight_gradient
 from nar.ops.border import has_to_be_differentiable
 from nar.ops.device import in_rows
 from nar.ops.precision import UNHEARD, at_least_float32, unheard
@@ -39,7 +39,7 @@ def max_message(
     """The maxima, [B, R, H], from the arguments of :func:`nar.ops.max_message.reference.plain_max_message`."""
     uses, weight = gathered(edge_weight)
     first = _FirstLayer.apply(uses, sent, heard, edge.contiguous(), weight.contiguous())
-    messages = affine(affine(first, weight_1, bias_1).relu(), weight_2, bias_2)
+    messages = affine(rectified(first, weight_1, bias_1), weight_2, bias_2)
     received: Tensor = MaxOverSenders.apply(messages, is_heard, lowest)
     return received.to(heard.dtype)
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from nar.ops import affine as module
-from nar.ops.affine import affine, gathered, gathered_gradients, plus, shared, weight_gradient
+from nar.ops.affine import affine, gathered, gathered_gradients, plus, rectified, shared, weight_gradient
 from nar.ops.total import total
 
 Affine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -224,3 +224,39 @@ def test_a_tensor_is_itself_where_nothing_is_gathered_or_trained() -> None:
         assert shared(x.detach().requires_grad_(False)).grad_fn is None
         with torch.no_grad():
             assert shared(x) is x
+
+
+def rectified_layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    assert bias is not None
+    return functional.linear(x, weight, bias).relu()
+
+
+def test_a_rectified_map_has_the_gradients_of_its_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module._rectifies(torch.device("cpu"), DOUBLE)
+    calls: list[Any] = []
+    original = module.DeferredRectified.apply
+    monkeypatch.setattr(module.DeferredRectified, "apply", lambda *given: calls.append(given) or original(*given))
+    expected = gradients(rectified_layer, arguments())
+    torch.testing.assert_close(gradients(rectified, arguments()), expected)
+    assert len(calls) == 5
+    given = arguments()
+    torch.testing.assert_close(torch.autograd.grad(unrolled(rectified, *given), given), expected)
+    assert len(calls) == 5  # as nothing is gathered
+
+
+@pytest.mark.parametrize("fault", ["hides what is not a number", "rounds otherwise", "is not there"])
+def test_a_product_that_rectifies_otherwise_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def product(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        if fault == "is not there":
+            raise RuntimeError("not implemented")
+        made = torch.addmm(bias, x, weight).relu()
+        return made.nan_to_num(0) if fault == "hides what is not a number" else made * (1 + 1e-6)
+
+    monkeypatch.setattr(torch, "_addmm_activation", product)
+    assert not module._rectifies.__wrapped__(torch.device("cpu"), torch.float32)
+    module._rectifies.cache_clear()
+    try:
+        expected = gradients(rectified_layer, arguments())
+        torch.testing.assert_close(gradients(rectified, arguments()), expected)
+    finally:
+        module._rectifies.cache_clear()
