@@ -156,6 +156,19 @@ def test_what_is_not_a_number_is_not_hidden(case: str) -> None:
     assert torch.equal(made.isnan(), reference(*arguments).isnan())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["gated_update", "max_triplet_message"])
+def test_what_is_not_a_number_in_any_argument_is_not_hidden(case: str) -> None:
+    kernels, reference = both_forms(case)
+    for argument in (arguments := random_case(case, torch.float32)):
+        last = argument.flatten()[-1].clone()
+        argument.view(-1)[-1] = torch.nan
+        made = kernels(*(x.to(DEVICE) for x in arguments)).cpu()
+        assert made.isnan().any()
+        assert torch.equal(made.isnan(), reference(*arguments).isnan())
+        argument.view(-1)[-1] = last
+
+
 @pytest.mark.parametrize("case", ["pair_logits, states", "product_logits"])
 def test_logits_keep_nothing_as_large_as_pairs_times_features(case: str) -> None:
     kept: list[int] = []
