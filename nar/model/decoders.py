@@ -84,7 +84,7 @@ class Decoder(nn.Module):
         return None
 
     def logits_on_pairs(self, states: States) -> Tensor | None:
-        """The logits on pairs that :func:`decode` has computed, [1, B, N, N] or [C, B, N, N]; None if it has not."""
+        """The logits on pairs that :func:`decode` has computed, [B, N, N] or [B, N, N, C]; None if it has not."""
         return states.edge.results.get(self) if isinstance(states.edge, Channels) else None
 
 
@@ -203,7 +203,7 @@ class NodePointerDecoder(Decoder):
     def forward(self, states: States) -> Tensor:
         """The logits of every node i pointing at node j, [B, N, N] in the order i, j."""
         computed = self.logits_on_pairs(states)
-        logits = self._logits(states) if computed is None else computed[0]
+        logits = self._logits(states) if computed is None else computed
         if self.masked:
             logits = _mask_non_edges(logits, states.adj)
         if not self.permutation:
@@ -245,12 +245,10 @@ class EdgeDecoder(Decoder):
 
     def forward(self, states: States) -> Tensor:
         """The logits of every pair of nodes (i, j), [B, N, N], or of its classes, [B, N, N, C]."""
-        computed = self.logits_on_pairs(states)
-        if computed is None:
+        logits = self.logits_on_pairs(states)
+        if logits is None:
             of_nodes = self.sender(states.node)[:, :, None] + self.receiver(states.node)[:, None]
             logits = _drop_single_class(of_nodes + self.edge(states.edge))
-        else:
-            logits = computed[0] if len(computed) == 1 else computed.permute(1, 2, 3, 0)
         return _mask_non_edges(logits, states.adj) if self.masked else logits
 
 

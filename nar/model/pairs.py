@@ -33,9 +33,9 @@ class PairLayers(NamedTuple):
 def with_logits_on_pairs(
     node: Channels, edge: Channels, decoders: Mapping[nn.Module, PairLayers], linears: Sequence[Linear]
 ) -> tuple[Channels, Channels]:
-    """Features of nodes with the results of layers, and of edges with the logits of decoders, [1 or C, B, N, N] each.
+    """Features of nodes with the results of layers, and of edges with the logits of decoders.
 
-    All that is made of the nodes takes one product.
+    All that is made of the nodes takes one product. Logits are [B, N, N], or [B, N, N, C] of C classes.
 
     Args:
         node: [B, N, ...].
@@ -50,10 +50,11 @@ def with_logits_on_pairs(
     x, x_weight, x_bias, *of_states = operands(edge, [each.edge for each in layers])
     weight, bias = edge.map.rows_of(tuple(each.output for each in layers if each.output is not None))
     logits = pair_logits(receiver, plus(sender, x_bias), weight, bias, x, x_weight, *of_states)
-    parts = torch.split(logits, [each.edge.out_features if each.output is None else 1 for each in layers])
-    by_decoder: dict[nn.Module | NodeSum, Tensor] = dict(
-        zip((decoder for decoder, _ in pointers_first), parts, strict=True)
-    )
+    # The gradient of `unbind` is one stack, where that of every slice would be zeros with the slice copied into them.
+    parts, by_decoder = iter(logits.unbind()), dict[nn.Module | NodeSum, Tensor]()
+    for decoder, each in pointers_first:
+        own = [next(parts) for _ in range(each.edge.out_features if each.output is None else 1)]
+        by_decoder[decoder] = own[0] if len(own) == 1 else torch.stack(own, dim=-1)
     return (
         replace(node, results=dict(zip(linears, results, strict=True))),
         replace(edge, results=by_decoder),
