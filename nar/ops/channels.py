@@ -106,15 +106,16 @@ class Folded:
         if key not in self._summed:
             nodes = self.followed_by(tuple(x.nodes for x in sums), widths)
             columns, biases = [], []
-            for each in sums:
+            for each, bias in zip(sums, torch.split(nodes.bias, [x.nodes.out_features for x in sums]), strict=True):
                 weight, parts = nodes.weight.new_zeros(each.nodes.out_features, of_graph.weight.shape[1]), each.biases
                 if each.graph is not None:
                     folded = of_graph.followed_by((each.graph,), ())
                     weight, parts = folded.weight, (folded.bias, *parts)
                 columns.append(weight)
-                biases.append(sum(parts[1:], parts[0]) if parts else nodes.bias.new_zeros(len(weight)))
+                biases.append(sum(parts, bias))
             others = (*nodes.others, torch.cat(columns)) if columns[0].shape[1] else nodes.others
-            self._summed[key] = Folded(nodes.weight, nodes.bias + torch.cat(biases), others)
+            # Parts are added before they are side by side: gradients of two sums of all parts would share their memory.
+            self._summed[key] = Folded(nodes.weight, torch.cat(biases), others)
         return self._summed[key]
 
     def biases(self, *widths: int) -> tuple[Tensor, ...]:
