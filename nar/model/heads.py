@@ -49,9 +49,15 @@ class Heads(nn.Module):
         fed_back = self.hints if hint_mode == "encoded_decoded" else {}
         by_triplets = edge_pointers == "triplets"
         triplet_dim = processor.triplet_dim if by_triplets else 0
-        of_scalars: Any = {"num_frequencies": num_frequencies, "difference_scales": difference_scales}
-        self.input_encoder = Encoder(self.inputs, hidden_dim, triplet_dim, **of_scalars)
-        self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim, **of_scalars)
+        self.input_encoder = Encoder(
+            self.inputs,
+            hidden_dim,
+            triplet_dim,
+            num_frequencies=num_frequencies,
+            difference_scales=difference_scales,
+        )
+        # No differences of hints: those of predictions that are a little off are as sharp, and lead training astray.
+        self.hint_encoder = Encoder(fed_back, hidden_dim, triplet_dim, num_frequencies=num_frequencies)
         self.hint_network = HintNetwork(fed_back, hidden_dim) if fed_back and reconstruction is not None else None
         num_pointers = sum(map(is_edge_pointer, (*self.inputs.values(), *fed_back.values()))) if by_triplets else None
 

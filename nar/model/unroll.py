@@ -92,9 +92,9 @@ class EncodeProcessDecode(nn.Module):
             which the processor has to have messages.
         reconstruction: Of a model that encodes its hints by a network; None for one that does not.
         num_frequencies: F: beside a scalar x, ``sin(2^f π x)`` and ``cos(2^f π x)`` are encoded for f from 0 to F - 1.
-        difference_scales: S: of every scalar x of nodes, ``tanh(10^s (x_i - x_j))`` is encoded on the edges for s from
-            0 to S - 1, and of every scalar g of the graph ``tanh(10^s (x_i - g))`` on the nodes (see
-            :class:`nar.model.encoders.Encoder`).
+        difference_scales: S: of every input x that is a scalar of nodes, ``tanh(10^s (x_i - x_j))`` is encoded on the
+            edges for s from 0 to S - 1, and with every input g that is one of the graph ``tanh(10^s (x_i - g))`` on the
+            nodes (see :class:`nar.model.encoders.Encoder`).
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints: a number for all algorithms, or some
             by their names, of all others being 1.

@@ -50,9 +50,10 @@ class Reasoner(PretrainedReasoner):
             again, a :class:`nar.model.reconstruction.Reconstruction`; None for no such network. The losses of hints
             that are decoded so are named ``reconstruction/…``.
         num_frequencies: F: beside a scalar x, ``sin(2^f π x)`` and ``cos(2^f π x)`` are encoded for f from 0 to F - 1.
-        difference_scales: S: of every scalar x of nodes, such as keys and distances, ``tanh(10^s (x_i - x_j))`` is
-            encoded on the edges for s from 0 to S - 1, and of every scalar g of the graph, such as the target of a
-            search, ``tanh(10^s (x_i - g))`` on the nodes. With 4, numbers that differ by .001 are told apart.
+        difference_scales: S: of every input x that is a scalar of nodes, such as keys, ``tanh(10^s (x_i - x_j))`` is
+            encoded on the edges for s from 0 to S - 1, and with every input g that is one of the graph, such as the
+            target of a search, ``tanh(10^s (x_i - g))`` on the nodes. With 4, numbers that differ by .001 are told
+            apart. Hints have none: predictions that are a little off would have differences as sharp.
         use_lstm: Whether node states pass through an LSTM after the processor.
         num_processor_steps: How often the processor is applied between two hints: a number for all algorithms, or some
             by their names, of all others being 1.

@@ -173,6 +173,14 @@ def test_all_parameters_are_trained(algorithm: str, settings: dict[str, Any]) ->
     assert any("wave_linears" in name or "difference_linears" in name for name, _ in model.named_parameters())
 
 
+def test_hints_have_no_differences() -> None:
+    """Those of predictions that are a little off would be as sharp as those of inputs."""
+    (heads,) = make_model("dijkstra", difference_scales=S).heads.values()
+    assert "d" in heads.hints
+    assert set(heads.get_submodule("input_encoder.difference_linears")._modules) == {"pos"}
+    assert not heads.get_submodule("hint_encoder.difference_linears")._modules
+
+
 def test_a_scalar_added_to_all_keys_leaves_their_differences() -> None:
     """What the model sees of the edges, and of the edges alone, is the same."""
     model = make_model("insertion_sort", difference_scales=S)
