@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nar.ops.onednn import is_for_onednn, onednn_linear
 from nar.ops.total import total
 
 ROWS = 2**16  # of uses that are kept until one product is made of them: on a GPU their memory is the limit
@@ -49,7 +48,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: [out].
     """
     if not _is_gathered(weight, bias):
-        return (onednn_linear if is_for_onednn(x, weight, bias) else functional.linear)(x, weight, bias)
+        return functional.linear(x, weight, bias)
     buffer, *weights = deferred(weight, bias, as_autocast)
     result: Tensor = DeferredLinear.apply(buffer, as_autocast(x), *weights)  # type: ignore[no-untyped-call]
     return result
