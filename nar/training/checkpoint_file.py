@@ -1,5 +1,6 @@
 """Files of checkpoints: written whole, read without running what they may hold, and refused if they are damaged."""
 
+import errno
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -140,6 +141,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             check_archive(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # of a seek to a place before the file, where a damaged archive says a part is
+            raise _damaged(path) from error
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # what a file of any other kind makes the unpickler raise has no end
         raise _damaged(path) from error
