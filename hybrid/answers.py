@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from nar.batch import Graphs, NumpyArray
+from nar.batch import AnyGraphs, NumpyArray
 from nar.hybrid.states import check_graphs
 from nar.hybrid.transnar import TransNAR
 from nar.model.heads import Heads
@@ -23,7 +23,7 @@ def generate_answers(
     model: TransNAR,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    graphs: Sequence[Graphs] | Tensor = (),
+    graphs: Sequence[AnyGraphs] | Tensor = (),
     *,
     max_new_tokens: int,
     **generation: Any,
@@ -86,7 +86,7 @@ def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(next(token for token in tokens if token is not None))
 
 
-def _on(device: torch.device, graphs: Sequence[Graphs]) -> list[Graphs]:
+def _on(device: torch.device, graphs: Sequence[AnyGraphs]) -> list[AnyGraphs]:
     """The graphs of texts, on a device."""
     return [group._replace(features=group.features.to(device)) for group in graphs]
 
@@ -117,7 +117,7 @@ def line_breaks(tokenizer: PreTrainedTokenizerBase) -> Tensor:
 
 @torch.no_grad()
 def reasoner_outputs(
-    reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int
+    reasoner: EncodeProcessDecode, graphs: Sequence[AnyGraphs], num_texts: int
 ) -> list[dict[str, NumpyArray]]:
     """The definite outputs of the reasoner by name for the graph of each text (see :func:`nar.model.metrics.definite`).
 
@@ -135,7 +135,7 @@ def reasoner_outputs(
     return [by_text[text] for text in range(num_texts)]
 
 
-def _outputs(reasoner: EncodeProcessDecode, group: Graphs) -> Iterator[tuple[int, dict[str, NumpyArray]]]:
+def _outputs(reasoner: EncodeProcessDecode, group: AnyGraphs) -> Iterator[tuple[int, dict[str, NumpyArray]]]:
     """The texts of a group and the outputs of each."""
     heads = reasoner.heads[group.algorithm]
     assert isinstance(heads, Heads)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 
-from nar.batch import Graphs, TextBatch
+from nar.batch import AnyGraphs, TextBatch
 
 
 def buckets_of(batch: TextBatch, cost: int) -> list[TextBatch]:
@@ -52,7 +52,7 @@ def _cuts(lengths: Sequence[int], sizes: Sequence[int], cost: int) -> list[int]:
     return best[-1][1]
 
 
-def _bucket(batch: TextBatch, groups: Sequence[Graphs], num_tokens: int) -> TextBatch:
+def _bucket(batch: TextBatch, groups: Sequence[AnyGraphs], num_tokens: int) -> TextBatch:
     """The texts of some groups, padded to so many tokens."""
     rows = sorted(row for group in groups for row in group.rows)
     places = {row: place for place, row in enumerate(rows)}

@@ -19,7 +19,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from nar.batch import NOT_SCORED, Graphs, TextBatch
+from nar.batch import NOT_SCORED, AnyGraphs, TextBatch
 from nar.errors import UserError
 from nar.hybrid.answers import generate_answers, longest_answer
 from nar.hybrid.buckets import buckets_of
@@ -235,7 +235,7 @@ class LanguageReasoner(BaseReasoner):
         logits: Tensor = output.logits
         return logits
 
-    def _graphs(self, batch: TextBatch) -> list[Graphs]:
+    def _graphs(self, batch: TextBatch) -> Sequence[AnyGraphs]:
         """The graphs that the texts of a batch are given."""
         return exchanged(batch.graphs) if self.shuffle_graphs else batch.graphs
 

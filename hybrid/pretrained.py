@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from nar.batch import Graphs
+from nar.batch import AnyGraphs
 from nar.errors import UserError
 from nar.hybrid.cross_attention import GatedCrossAttention
 from nar.hybrid.descriptions import describe, restore_status, with_adapters
@@ -252,7 +252,7 @@ class _Backbone:
     def __call__(
         self,
         input_ids: Tensor,
-        graphs: Sequence[Graphs] | Tensor = (),
+        graphs: Sequence[AnyGraphs] | Tensor = (),
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nar.batch import Graphs, num_steps_of, size_of
+from nar.batch import AnyGraphs, num_steps_of, size_of
 from nar.errors import UserError
 from nar.model.heads import Heads
 from nar.model.unroll import EncodeProcessDecode, Step
@@ -39,7 +39,7 @@ ByBlock = list[tuple[Tensor, Tensor | None]]
 
 
 def graph_states(
-    model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int, by_block: Callable[[Graphs], ByBlock]
+    model: EncodeProcessDecode, graphs: Sequence[AnyGraphs], num_texts: int, by_block: Callable[[AnyGraphs], ByBlock]
 ) -> list[GraphStates]:
     """The states that each block of a language model is given.
 
@@ -72,7 +72,7 @@ def graph_states(
 
 def states_by_block(
     model: EncodeProcessDecode,
-    group: Graphs,
+    group: AnyGraphs,
     num_blocks: int,
     steps_per_block: int | None,
     num_steps: int | None = None,
@@ -84,7 +84,7 @@ def states_by_block(
 
     Args:
         model: The reasoner.
-        group: Graphs of one algorithm and size.
+        group: AnyGraphs of one algorithm and size.
         num_blocks: How many blocks there are.
         steps_per_block: How many steps the model takes from one block to the next; None for T / `num_blocks` of each
             graph's own, rounded up: the first blocks then read early steps and the last block the last one.
@@ -154,7 +154,7 @@ def _padded(states: Tensor, num_nodes: int, num_axes: int) -> Tensor:
     return functional.pad(states, (0, 0, *[0, num_nodes - states.shape[1]] * num_axes))
 
 
-def exchanged(graphs: Sequence[Graphs]) -> list[Graphs]:
+def exchanged(graphs: Sequence[AnyGraphs]) -> list[AnyGraphs]:
     """The graphs of a batch of texts, every text with that of another one of its algorithm and size.
 
     What a model reads of them is of the same distribution, and tells nothing of the text's own instance. (Nodes in
@@ -170,7 +170,7 @@ def exchanged(graphs: Sequence[Graphs]) -> list[Graphs]:
     return [group._replace(rows=(*group.rows[1:], group.rows[0])) for group in graphs]
 
 
-def check_graphs(model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> None:
+def check_graphs(model: EncodeProcessDecode, graphs: Sequence[AnyGraphs], num_texts: int) -> None:
     """Refuse graphs that do not fit the texts, or that are not what their algorithms are given.
 
     Raises:
@@ -186,7 +186,7 @@ def check_graphs(model: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts
         _check_group(model, group)
 
 
-def _check_group(model: EncodeProcessDecode, group: Graphs) -> None:
+def _check_group(model: EncodeProcessDecode, group: AnyGraphs) -> None:
     if group.algorithm not in model.heads:
         raise ValueError(f"expected an algorithm of the reasoner ({', '.join(model.heads)}), given {group.algorithm}")
     heads = model.heads[group.algorithm]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nar.batch import Batch, Feedback, Graphs, num_steps_of
+from nar.batch import AnyGraphs, Batch, Feedback, Graphs, num_steps_of
 from nar.hybrid.cross_attention import CrossAttention, GatedCrossAttention, GraphKeys
 from nar.hybrid.descriptions import rebuild
 from nar.hybrid.language_model import build_if_it_fits, context_length, decoder_blocks, without_adapters
@@ -171,7 +171,7 @@ class TransNAR(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        graphs: Sequence[Graphs] | Tensor = (),
+        graphs: Sequence[AnyGraphs] | Tensor = (),
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         **kwargs: Any,
@@ -200,7 +200,7 @@ class TransNAR(nn.Module):
     def _given(
         self,
         input_ids: Tensor,
-        graphs: Sequence[Graphs] | Tensor,
+        graphs: Sequence[AnyGraphs] | Tensor,
         attention_mask: Tensor | None,
         kwargs: dict[str, Any],
     ) -> Iterator[dict[str, Any]]:
@@ -221,7 +221,7 @@ class TransNAR(nn.Module):
     def generate(
         self,
         input_ids: Tensor,
-        graphs: Sequence[Graphs] | Tensor = (),
+        graphs: Sequence[AnyGraphs] | Tensor = (),
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -318,7 +318,7 @@ class TransNAR(nn.Module):
 
     @contextmanager
     def _reading(
-        self, input_ids: Tensor, graphs: Sequence[Graphs] | Tensor, attention_mask: Tensor | None, num_new: int = 0
+        self, input_ids: Tensor, graphs: Sequence[AnyGraphs] | Tensor, attention_mask: Tensor | None, num_new: int = 0
     ) -> Iterator[None]:
         """Let the language model read these graphs, and texts and so many new tokens be at drawn positions."""
         if isinstance(graphs, Tensor):
@@ -332,7 +332,9 @@ class TransNAR(nn.Module):
                 stack.enter_context(self.positions.draw(attention_mask, num_new))
             yield
 
-    def _graph_keys(self, reasoner: EncodeProcessDecode, graphs: Sequence[Graphs], num_texts: int) -> list[GraphKeys]:
+    def _graph_keys(
+        self, reasoner: EncodeProcessDecode, graphs: Sequence[AnyGraphs], num_texts: int
+    ) -> list[GraphKeys]:
         """The keys of the graphs that each block reads."""
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_reasoner),
@@ -342,11 +344,11 @@ class TransNAR(nn.Module):
             blocks = graph_states(reasoner, graphs, num_texts, self._states_by_block)
         return [self._attention(index).keys(*states) for index, states in enumerate(blocks)]
 
-    def _states_by_block(self, group: Graphs) -> ByBlock:
+    def _states_by_block(self, group: AnyGraphs) -> ByBlock:
         """The states of a group of graphs that each block is given, of a frozen reasoner at once with those of other
         batches, which are kept for these.
         """
-        if group.joint is None or not self.freeze_reasoner:
+        if isinstance(group, Graphs) or not self.freeze_reasoner:
             return self._states_of_group(group)
         if group.joint.kept is None or group.joint.kept[0] is not self.reasoner:
             every = Graphs(group.algorithm, (), group.joint.features.to(self._device))
@@ -354,7 +356,7 @@ class TransNAR(nn.Module):
         own = slice(group.start, group.start + len(group.rows))
         return [(node[own], None if edge is None else edge[own]) for node, edge in group.joint.kept[1]]
 
-    def _states_of_group(self, group: Graphs) -> ByBlock:
+    def _states_of_group(self, group: AnyGraphs) -> ByBlock:
         if self._device.type == "cpu" and not self._is_recorded:
             return self._states_of(group, None)
         num_steps = len(self.cross_attention) * (self.steps_per_block or 0)
@@ -364,7 +366,7 @@ class TransNAR(nn.Module):
         made = self._recorded(Batch(group.algorithm, 0, 0, Feedback(group.features, {})), num_steps)
         return [(node.clone(), None if edge is None else edge.clone()) for node, edge in made]  # or the next group
 
-    def _states_of(self, group: Graphs, num_steps: int | None) -> ByBlock:
+    def _states_of(self, group: AnyGraphs, num_steps: int | None) -> ByBlock:
         assert self.reasoner is not None
         return states_by_block(self.reasoner, group, len(self.cross_attention), self.steps_per_block, num_steps)
 

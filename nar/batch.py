@@ -169,15 +169,32 @@ class Graphs(NamedTuple):
         algorithm: The algorithm's name.
         rows: Which texts of the batch these are the graphs of, in order.
         features: The features of the graphs, in the same order; of hints, the first is enough.
-        joint: These graphs among those of further batches; None if they are not among others.
-        start: Where among them the first of these is.
     """
 
     algorithm: str
     rows: tuple[int, ...]
     features: Features[Tensor]
-    joint: JointGraphs | None = None
-    start: int = 0
+
+
+class PartOfJointGraphs(NamedTuple):
+    """As :class:`Graphs`, of graphs that are among those of several batches.
+
+    Attributes:
+        algorithm: As there.
+        rows: As there.
+        features: As there.
+        joint: The graphs of all these batches.
+        start: Where among them the first of this part is.
+    """
+
+    algorithm: str
+    rows: tuple[int, ...]
+    features: Features[Tensor]
+    joint: JointGraphs
+    start: int
+
+
+AnyGraphs = Graphs | PartOfJointGraphs
 
 
 NOT_SCORED = -100
@@ -194,9 +211,9 @@ class TextBatch(NamedTuple):
         attention_mask: 1 at tokens, 0 at padding, [B, L].
         labels: The tokens that the loss is of; :data:`NOT_SCORED` elsewhere, [B, L].
         graphs: The graphs of the texts.
-        num_tokens: The number of each text's own tokens.
         prompts: The prompt of each text, where they are to be answered; else nothing.
         answers: The true answers, likewise.
+        num_tokens: The number of each text's own tokens.
     """
 
     seed: int
@@ -204,10 +221,10 @@ class TextBatch(NamedTuple):
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
-    graphs: list[Graphs]
-    num_tokens: tuple[int, ...] = ()
+    graphs: Sequence[AnyGraphs]
     prompts: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    num_tokens: tuple[int, ...] = ()
 
 
 def with_joint_graphs(batches: Sequence[TextBatch]) -> list[TextBatch]:
@@ -221,7 +238,7 @@ def with_joint_graphs(batches: Sequence[TextBatch]) -> list[TextBatch]:
         joint = JointGraphs(join([Feedback(groups[number][place].features, {}) for number, place in of_kind]).features)
         start = 0
         for number, place in of_kind:
-            groups[number][place] = groups[number][place]._replace(joint=joint, start=start)
+            groups[number][place] = PartOfJointGraphs(*groups[number][place][:3], joint, start)
             start += len(groups[number][place].rows)
     return [batch._replace(graphs=of_batch) for batch, of_batch in zip(batches, groups, strict=True)]
 

@@ -28,7 +28,8 @@ def text_batch(tokenizer: PreTrainedTokenizerBase, samples: Sequence[TextSample]
     """Texts as tokens, with the answer and the end of each as labels."""
     tokens = _tokens(tokenizer, [(sample.prompt, sample.answer) for sample in samples])
     keys = tuple((sample.algorithm, sample.num_nodes) for sample in samples)
-    return TextBatch(seed, keys, *tokens, grouped(samples), tuple(tokens.attention_mask.sum(dim=-1).tolist()))
+    num_tokens = tuple(tokens.attention_mask.sum(dim=-1).tolist())
+    return TextBatch(seed, keys, *tokens, grouped(samples), num_tokens=num_tokens)
 
 
 class TextCollator:
