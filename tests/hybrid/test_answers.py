@@ -55,7 +55,7 @@ def test_what_was_learned_is_answered_and_ends_there() -> None:
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
     tokens = [torch.tensor(encode(TOKENIZER, text.prompt + text.answer + "0")) for text in texts]
     labels = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-100)
-    for _ in range(60):
+    for _ in range(120):
         loss = model(labels.clamp(min=0), grouped(texts), (labels >= 0).long(), labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

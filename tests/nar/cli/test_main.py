@@ -670,7 +670,7 @@ def test_a_processor_that_is_asked_for_has_its_own_defaults(
         (["--data.algorithms", "own_algorithm.Told"], "spec"),
         (
             ["--model.processor", "Triplet"],
-            "known processors: GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, TripletGMPNN;",
+            "known processors: GAT, MPNN, PGN, Asynchronous, DeepSets, GATv2, MemNet, PairGMPNN, TripletGMPNN;",
         ),
         (["--model.processor.hidden_dim", "0"], "expected hidden_dim ≥ 1 and triplet_dim ≥ 0, given 0 and 8"),
         (["--model.processor.reduction", "median"], "model.processor"),
