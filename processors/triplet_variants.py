@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nar.ops.channels import Channels, NodeSum, Rectified, TripletChannels, precompute
 from nar.ops.linear import Linear
 from nar.processors.reductions import ReductionByMode, over_triplets
+from nar.processors.triplets import edge_states_of
 
 TripletVariant = Literal["concatrep", "div2mean", "tanhexpand"]
 
@@ -71,10 +72,7 @@ class VariedTriplets(nn.Module):
         if self.graph is not None:
             third = third + (3 if self.variant == "tanhexpand" else 1) * self.graph(graph_fts)[:, None]
         messages = partial(self.messages, first, second, third, edge_fts, triplet_fts)
-        if isinstance(edge_fts, Tensor):
-            edge_states: Tensor = self.output(messages()).relu()
-            return edge_states
-        return Rectified(messages, self.output.weight, self.output.bias_or_zeros())
+        return edge_states_of(messages, self.output, edge_fts)
 
     def messages(
         self,

@@ -5,6 +5,7 @@ Source: Dudzik and Veličković, "Graph Neural Networks are Dynamic Programmers"
 """
 # Axes: B graphs, N nodes, H hidden, F triplet features. What belongs to an edge is [B, sender, receiver, ...].
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
@@ -80,10 +81,7 @@ class Triplets(nn.Module):
         """
         first, second, third = (x.of(z, graph_fts) for x in self.sums_of_nodes(edge_fts, triplet_fts))
         messages = partial(self.messages, first, second, third, edge_fts, triplet_fts)
-        if isinstance(edge_fts, Tensor):
-            edge_states: Tensor = self.output(messages()).relu()
-            return edge_states
-        return Rectified(messages, self.output.weight, self.output.bias_or_zeros())
+        return edge_states_of(messages, self.output, edge_fts)
 
     def messages(
         self,
@@ -102,3 +100,14 @@ class Triplets(nn.Module):
         ik = self.edge_2(edge_fts)
         jk = second[:, :, None] + third[:, None] + self.edge_3(edge_fts)
         return over_triplets(self.reduction, ij, ik, jk, triplet_fts)
+
+
+def edge_states_of(messages: Callable[[], Tensor], output: Linear, edge_fts: Tensor | Channels) -> Tensor | Rectified:
+    """Edge states ``ReLU(output messages)``, [B, N, N, H].
+
+    They are a tensor if `edge_fts` are, and else computed where a decoder first reads them.
+    """
+    if isinstance(edge_fts, Tensor):
+        edge_states: Tensor = output(messages()).relu()
+        return edge_states
+    return Rectified(messages, output.weight, output.bias_or_zeros())
