@@ -192,9 +192,9 @@ class PGN(Processor):
     @property
     def _norm_of_gated(self) -> nn.LayerNorm | None:
         """The normalisation of gated states, if it is as in the equations, so that one operation makes these."""
-        if self.gate is None or not isinstance(self.norm, nn.LayerNorm) or self.norm.bias is None:
+        if self.gate is None or type(self.norm) is not nn.LayerNorm or self.norm.bias is None:
             return None
-        return self.norm if type(self.norm) is nn.LayerNorm and self.norm.bias.shape == (self.hidden_dim,) else None
+        return self.norm if self.norm.bias.shape == (self.hidden_dim,) else None
 
     def _updated(self, z: Tensor | Channels, graph_fts: Tensor | Channels, received: Tensor, hidden: Tensor) -> Tensor:
         """The next states, [B, N, H]."""
